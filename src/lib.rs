@@ -1,0 +1,1 @@
+//! pilotguard: a Kubernetes operator that makes pilots safe by declaration.

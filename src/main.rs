@@ -1,0 +1,2 @@
+//! The `pilotguard` command.
+fn main() {}
