@@ -1,1 +1,7 @@
 //! pilotguard: a Kubernetes operator that makes pilots safe by declaration.
+//!
+//! What happens to a pilot is a function of its declaration, what was seen, what was decided before,
+//! and the time.
+
+pub mod api;
+pub mod declaration;

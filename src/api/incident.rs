@@ -1,0 +1,247 @@
+//! The life of a fired trigger, as it is kept in the Pilot's status.
+//!
+//! Together with the latches this is the only part of the status that cannot be rebuilt from the
+//! workload's annotations, the release snapshots and the records. It is written before anything is
+//! done in the world, so a restarted operator goes on where the last one stopped.
+
+use jiff::Timestamp;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::decimal::Decimal;
+use super::trigger::TriggerAction;
+use super::workload::WorkloadReference;
+
+/// An open incident. A Pilot has at most one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Incident {
+    /// The name by which Decisions speak of it. Example: `fast-burn-3f9c2a71`.
+    #[schemars(length(max = 128))]
+    pub id: String,
+    /// The trigger that opened it, or `person` where a Decision did.
+    #[schemars(length(max = 63))]
+    pub trigger: String,
+    /// When the trigger fired.
+    pub opened_at: Timestamp,
+    /// How far it has come.
+    pub stage: IncidentStage,
+    /// When the current decision window ends.
+    pub deadline: Timestamp,
+    /// The strictest action that the triggers of this incident declare.
+    pub declared: TriggerAction,
+    /// What happens at the deadline.
+    pub action: TriggerAction,
+    /// The replicas that ScaleDown leaves.
+    #[serde(default)]
+    pub scale_down_to: i32,
+    /// Why this action: which release is blamed, or why none is.
+    #[schemars(length(max = 1024))]
+    pub because: String,
+    /// What was seen, oldest first; frozen when the trigger fired, later triggers join.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub evidence: Vec<Evidence>,
+    /// The change that is blamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspect: Option<Suspect>,
+    /// The release that a rollback would go back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<RollbackTarget>,
+    /// The burn rate over the short window when the trigger fired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burn_at_trip: Option<Decimal>,
+    /// The last fresh answer to the question whether the service still suffers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_fresh: Option<FreshReading>,
+    /// An owner let the release run on until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued: Option<Continued>,
+    /// What is about to be done or was done; written before the act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// Why people were called, if they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub paged: Option<String>,
+    /// How it ended; set while the record is being written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closing: Option<Closing>,
+}
+
+/// How far an incident has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IncidentStage {
+    /// Owners may decide; the action happens at the deadline.
+    DecisionWindow,
+    /// An owner let the release run on; changes stay held.
+    Continued,
+    /// The intent is written; the act is being carried out.
+    Acting,
+    /// The act is done; is the service well again?
+    Verifying,
+    /// Nothing more happens by itself; changes stay held until it is clear or an owner resumes.
+    Standing,
+    /// An owner resumed; the parked replicas are being restored.
+    Resuming,
+    /// It is over; the record is being written.
+    Closing,
+}
+
+/// One thing that was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    /// The trigger whose condition held.
+    #[schemars(length(max = 63))]
+    pub trigger: String,
+    /// When.
+    pub at: Timestamp,
+    /// The figures, in words.
+    #[schemars(length(max = 512))]
+    pub text: String,
+}
+
+/// The change that an incident blames.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Suspect {
+    /// The ChangeRecord of the change.
+    #[schemars(length(max = 253))]
+    pub change: String,
+    /// The payload digest of its release.
+    #[schemars(length(max = 64))]
+    pub payload: String,
+    /// When it was admitted.
+    pub admitted_at: Timestamp,
+}
+
+/// The release that a rollback goes back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackTarget {
+    /// The payload digest of the release.
+    #[schemars(length(max = 64))]
+    pub payload: String,
+    /// The ControllerRevision that holds its template.
+    #[schemars(length(max = 253))]
+    pub revision: String,
+    /// When it became known-good.
+    pub known_good_at: Timestamp,
+}
+
+/// A fresh answer to the question whether the service still suffers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FreshReading {
+    /// When the answer last changed.
+    pub since: Timestamp,
+    /// Whether it still suffers.
+    pub burning: bool,
+}
+
+/// An owner let the release run on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Continued {
+    /// Until then.
+    pub until: Timestamp,
+    /// The Decision that said so.
+    #[schemars(length(max = 253))]
+    pub decision: String,
+}
+
+/// What is about to be done, by whose word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// What is done.
+    pub action: TriggerAction,
+    /// What made it happen.
+    pub decided_by: DecidedBy,
+    /// The Decision object, where a person decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub decision: Option<String>,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// When the act was seen to be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_at: Option<Timestamp>,
+    /// What is done to each workload.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub workloads: Vec<WorkloadIntent>,
+}
+
+/// What is done to one workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadIntent {
+    /// The workload.
+    pub workload: WorkloadReference,
+    /// Its uid: a workload that was deleted and created anew is another one.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// The payload digest that it ran when the intent was written.
+    #[schemars(length(max = 64))]
+    pub from: String,
+    /// The ControllerRevision whose template is restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub revision: Option<String>,
+    /// The payload digest that it shall run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub to: Option<String>,
+    /// The replicas that it shall have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Payload digests that may not come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), inner(length(max = 64)))]
+    pub quarantine: Vec<String>,
+}
+
+/// What made something happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DecidedBy {
+    /// A person's Decision.
+    Person,
+    /// The service recovered.
+    Recovery,
+    /// The decision window ended.
+    Deadline,
+}
+
+/// How an incident ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Closing {
+    /// What had been done about it, the strictest.
+    pub action: TriggerAction,
+    /// Whether that was really carried out, and not only would have been.
+    pub carried_out: bool,
+    /// What made it end.
+    pub decided_by: DecidedBy,
+    /// When.
+    pub at: Timestamp,
+    /// In words.
+    #[schemars(length(max = 1024))]
+    pub summary: String,
+}
+
+/// A trigger that has fired for a release and does not fire for it again until it was clear.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Latch {
+    /// The trigger.
+    #[schemars(length(max = 63))]
+    pub trigger: String,
+    /// The payload digest of the release that it fired for.
+    #[schemars(length(max = 64))]
+    pub payload: String,
+    /// When it fired.
+    pub since: Timestamp,
+}

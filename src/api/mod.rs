@@ -1,0 +1,35 @@
+//! The wire types: what is stored in the API server, and nothing else.
+//!
+//! Every type here is data with a schema. Parsing into what the program works with happens in
+//! [`crate::declaration`]; no rule is judged here beyond what the schema itself can refuse.
+
+pub mod change_record;
+pub mod changes;
+pub mod decimal;
+pub mod decision;
+pub mod duration;
+pub mod incident;
+pub mod metrics_source;
+pub mod owners;
+pub mod pilot;
+pub mod slo;
+pub mod status;
+pub mod trigger;
+pub mod window;
+pub mod workload;
+
+use kube::CustomResourceExt;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+
+/// The API group of every kind and the prefix of every annotation and label.
+pub const GROUP: &str = "pilotguard.dev";
+
+/// All CustomResourceDefinitions, in the order in which a reader meets them.
+pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
+    vec![
+        pilot::Pilot::crd(),
+        change_record::ChangeRecord::crd(),
+        decision::Decision::crd(),
+        metrics_source::MetricsSource::crd(),
+    ]
+}

@@ -1,0 +1,250 @@
+//! What was seen: plain data, gathered by `observe`, judged by `decide`, fetched by nobody here.
+//!
+//! A figure that could not be read is [`Reading::Unknown`] with its reason. Nothing here turns a
+//! missing figure into a number.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::api::change_record::{ChangeClass, Outcome};
+use crate::api::decision::{DecisionPhase, DecisionType, Requester};
+use crate::api::workload::WorkloadReference;
+use crate::release::marks::Marks;
+
+/// Something that was asked for: a value, or why there is none.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reading<T> {
+    /// A value that may be relied on.
+    Fresh(T),
+    /// No value that may be relied on.
+    Unknown(Unknown),
+}
+
+impl<T> Reading<T> {
+    /// The value, if it is fresh.
+    pub fn fresh(self) -> Option<T> {
+        match self {
+            Self::Fresh(value) => Some(value),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// Applies `f` to a fresh value.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Reading<U> {
+        match self {
+            Self::Fresh(value) => Reading::Fresh(f(value)),
+            Self::Unknown(why) => Reading::Unknown(why),
+        }
+    }
+
+    /// Applies `f`, which may itself not know, to a fresh value.
+    pub fn and_then<U>(self, f: impl FnOnce(T) -> Reading<U>) -> Reading<U> {
+        match self {
+            Self::Fresh(value) => f(value),
+            Self::Unknown(why) => Reading::Unknown(why),
+        }
+    }
+}
+
+/// Why there is no value that may be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Unknown {
+    /// No series matches the selector.
+    NoSeries,
+    /// The newest sample is too old.
+    Stale,
+    /// The answer is NaN or infinite.
+    NotFinite,
+    /// The source says that its answer is incomplete.
+    Partial,
+    /// One value was expected and there are several.
+    Ambiguous,
+    /// More bad events than events.
+    Inconsistent,
+    /// The source did not answer in time, or not in its own language.
+    SourceUnavailable,
+    /// The source refused the query.
+    QueryRefused,
+    /// Too few events to conclude anything.
+    LowTraffic,
+    /// The pilot has only just started.
+    WarmingUp,
+}
+
+impl Unknown {
+    /// The name that appears in status, metrics and messages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSeries => "NoSeries",
+            Self::Stale => "Stale",
+            Self::NotFinite => "NotFinite",
+            Self::Partial => "Partial",
+            Self::Ambiguous => "Ambiguous",
+            Self::Inconsistent => "Inconsistent",
+            Self::SourceUnavailable => "SourceUnavailable",
+            Self::QueryRefused => "QueryRefused",
+            Self::LowTraffic => "LowTraffic",
+            Self::WarmingUp => "WarmingUp",
+        }
+    }
+
+    /// Whether this is the ordinary quiet of a small or young pilot and not a failure to measure.
+    pub const fn is_benign(self) -> bool {
+        matches!(self, Self::LowTraffic | Self::WarmingUp)
+    }
+}
+
+/// One question to the metrics source. `decide` names what it needs; `observe` asks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Question {
+    /// Bad and total events of an SLO over the `span` that ends at `until`.
+    Counts {
+        /// The SLO's name.
+        slo: String,
+        /// How far back from `until`.
+        span: SignedDuration,
+        /// The end of the span; samples are not asked to be fresh where it lies in the past.
+        until: Timestamp,
+        /// Asked a second time, before something destructive is decided.
+        confirm: bool,
+    },
+    /// The first sample of an SLO's total within its window.
+    FirstSample {
+        /// The SLO's name.
+        slo: String,
+    },
+    /// The one value of a PromQL expression at an instant.
+    Value {
+        /// The expression.
+        query: String,
+        /// When.
+        at: Timestamp,
+        /// Asked a second time, before something destructive is decided.
+        confirm: bool,
+    },
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// To [`Question::Counts`].
+    Counts(Reading<Counts>),
+    /// To [`Question::FirstSample`].
+    FirstSample(Reading<Timestamp>),
+    /// To [`Question::Value`].
+    Value(Reading<f64>),
+}
+
+/// Bad and total events over a span. Counts are never turned into a ratio before they are summed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Counts {
+    /// Bad events, finite and not negative.
+    pub bad: f64,
+    /// All events, finite, at least `bad`.
+    pub total: f64,
+}
+
+/// Everything that was seen of one Pilot at one time.
+#[derive(Clone, Debug, Default)]
+pub struct Observation {
+    /// The pilot's workload, if it exists.
+    pub workload: Option<Workload>,
+    /// Another Pilot, older than this one, that names the same workload.
+    pub claimed_by: Option<String>,
+    /// Release snapshots of the workload, newest first by `revision`.
+    pub snapshots: Vec<Snapshot>,
+    /// The pilot's changes, oldest first by their start.
+    pub changes: Vec<Change>,
+    /// The pilot's Decisions, oldest first by their creation.
+    pub decisions: Vec<PilotDecision>,
+    /// What the metrics source answered so far.
+    pub answers: BTreeMap<Question, Answer>,
+}
+
+/// A workload as it stands in the API server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Which one.
+    pub reference: WorkloadReference,
+    /// Its uid.
+    pub uid: String,
+    /// `metadata.generation`: moves with every change of the spec.
+    pub generation: i64,
+    /// The digest of its template as stored.
+    pub template: String,
+    /// The payload digest of its template.
+    pub payload: String,
+    /// `spec.replicas`.
+    pub replicas: i32,
+    /// The controller has seen the spec, and updated = available = desired.
+    pub is_complete: bool,
+    /// The rollout made no progress in time, for the current generation.
+    pub progress_deadline_exceeded: bool,
+    /// The reason behind `unsafe:` in the rollback annotation.
+    pub rollback_unsafe: Option<String>,
+    /// Our annotations on it.
+    pub marks: Marks,
+}
+
+/// A stored release of a workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The ControllerRevision's name.
+    pub name: String,
+    /// Its `revision`: rises with every release that is seen for the first time.
+    pub revision: i64,
+    /// The payload digest.
+    pub payload: String,
+    /// The digest of the template as stored.
+    pub template: String,
+    /// When it survived its bake.
+    pub known_good_at: Option<Timestamp>,
+    /// When it stopped running; absent while it runs, or where it never did.
+    pub last_running_at: Option<Timestamp>,
+    /// No automatic rollback may go back across it.
+    pub rollback_unsafe: Option<String>,
+}
+
+/// A change as its ChangeRecord tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The ChangeRecord's name.
+    pub name: String,
+    /// Its class.
+    pub class: ChangeClass,
+    /// The payload digest of its release.
+    pub payload: String,
+    /// When it was admitted.
+    pub started_at: Timestamp,
+    /// When it was completely available.
+    pub completed_at: Option<Timestamp>,
+    /// Its outcome so far.
+    pub outcome: Outcome,
+}
+
+/// A Decision that names the pilot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PilotDecision {
+    /// The Decision's name.
+    pub name: String,
+    /// What is decided.
+    pub type_: DecisionType,
+    /// The incident that it names.
+    pub incident: Option<String>,
+    /// The payload digest that it names.
+    pub payload: Option<String>,
+    /// When a Continue ends.
+    pub until: Option<Timestamp>,
+    /// Why.
+    pub reason: String,
+    /// Who, as stamped at admission.
+    pub by: Option<Requester>,
+    /// Written by the operator itself.
+    pub is_record: bool,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Whether it has been judged before.
+    pub phase: Option<DecisionPhase>,
+}

@@ -1,0 +1,88 @@
+//! Digests of a release, taken from raw JSON because typed structs drop fields that they do not know.
+//!
+//! The *template digest* covers a pod template exactly as it is stored. The *payload digest* covers what
+//! runs: the template's spec and its `checksum/*` annotations, and ignores other template metadata such as
+//! git hashes and dates. Both are SHA-256 over the RFC 8785 (JCS) form, in lower-case hexadecimal.
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+/// Annotations of a pod template with this prefix are part of the payload: charts put the digest of a
+/// ConfigMap there so that its change rolls the pods.
+const CHECKSUM_PREFIX: &str = "checksum/";
+
+/// The digest of a pod template as stored.
+pub fn template_digest(template: &Value) -> String {
+    digest(template)
+}
+
+/// The digest of what a pod template runs.
+pub fn payload_digest(template: &Value) -> String {
+    let checksums: Map<String, Value> = template
+        .pointer("/metadata/annotations")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| key.starts_with(CHECKSUM_PREFIX))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let spec = template.get("spec").unwrap_or(&Value::Null);
+    digest(&json!({ "spec": spec, "checksums": checksums }))
+}
+
+/// Whether every container image is named by digest, so that a restart runs the same bytes again.
+pub fn all_images_are_pinned(template: &Value) -> bool {
+    ["/spec/containers", "/spec/initContainers"]
+        .iter()
+        .filter_map(|path| template.pointer(path).and_then(Value::as_array))
+        .flatten()
+        .all(|container| {
+            container.get("image").and_then(Value::as_str).is_some_and(|image| image.contains("@sha256:"))
+        })
+}
+
+/// SHA-256 over the RFC 8785 form of any JSON value.
+pub fn digest(value: &Value) -> String {
+    // The canonical form of a value that came from JSON always exists; the plain form stands in so that
+    // this function stays total.
+    let canonical = serde_json_canonicalizer::to_vec(value).unwrap_or_else(|_| value.to_string().into_bytes());
+    Sha256::digest(canonical).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payload_ignores_template_metadata_but_not_checksums() {
+        let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "web:1"}]}});
+        let mut dated = template.clone();
+        dated["metadata"]["annotations"] = json!({"git-sha": "abc", "kubectl.kubernetes.io/restartedAt": "now"});
+        let mut configured = template.clone();
+        configured["metadata"]["annotations"] = json!({"checksum/config": "1"});
+        let mut unknown_field = template.clone();
+        unknown_field["spec"]["fieldOfTheFuture"] = json!(1);
+
+        assert_eq!(payload_digest(&template), payload_digest(&dated));
+        assert_ne!(template_digest(&template), template_digest(&dated));
+        assert_ne!(payload_digest(&template), payload_digest(&configured));
+        assert_ne!(payload_digest(&template), payload_digest(&unknown_field));
+    }
+
+    #[test]
+    fn digest_is_sha256_of_the_canonical_form() {
+        // printf '{"a":1,"b":"é"}' | sha256sum
+        assert_eq!(
+            digest(&json!({"b": "é", "a": 1})),
+            "09ad9fd2fb648cb2f62141215828ea00a62c299db05d20aa9ade2f527a301cc6"
+        );
+    }
+
+    #[test]
+    fn an_image_is_pinned_only_by_digest() {
+        let pinned = json!({"spec": {"containers": [{"image": "web@sha256:00"}], "initContainers": [{"image": "a@sha256:11"}]}});
+        let tagged = json!({"spec": {"containers": [{"image": "web@sha256:00"}], "initContainers": [{"image": "a:1"}]}});
+        assert!(all_images_are_pinned(&pinned));
+        assert!(!all_images_are_pinned(&tagged));
+    }
+}

@@ -1,0 +1,124 @@
+//! The annotations on a guarded workload that must be right at the instant of a write.
+//!
+//! The webhook reads them from the stored object in the same review, so no cache can be stale. They are
+//! written only at admission, at adoption and in the patch of an act; edits by others are put back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Who admitted the template that is stored, and how.
+pub const ADMITTED: &str = "pilotguard.dev/admitted";
+/// Payload digests that may not come back until a person readmits them.
+pub const QUARANTINED: &str = "pilotguard.dev/quarantined";
+/// The workload is scaled down by an incident.
+pub const CONTAINED: &str = "pilotguard.dev/contained";
+/// The replicas that the workload had before it was scaled down.
+pub const PARKED_REPLICAS: &str = "pilotguard.dev/parked-replicas";
+/// Written by people: `unsafe: <reason>` forbids an automatic rollback across this release.
+pub const ROLLBACK: &str = "pilotguard.dev/rollback";
+/// Written by people: changes with the same value are one change.
+pub const CHANGE: &str = "pilotguard.dev/change";
+
+/// The annotations that only pilotguard writes.
+pub const OURS: [&str; 4] = [ADMITTED, QUARANTINED, CONTAINED, PARKED_REPLICAS];
+
+/// How the stored template came to be admitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admitted {
+    /// The digest of the admitted template as stored; what is matched.
+    pub template: String,
+    /// Its payload digest.
+    pub payload: String,
+    /// The user who asked.
+    pub by: String,
+    /// The user's groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// When.
+    pub at: Timestamp,
+    /// The change that it belongs to: the name of its ChangeRecord.
+    pub change: String,
+    /// `Allow`, `Adopted`, `Rollback` or `Unauthorized`; with enforcement Observe what it would have been.
+    pub verdict: AdmittedVerdict,
+    /// What the guards found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
+
+/// How a template came to be admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AdmittedVerdict {
+    /// All guards allowed it.
+    Allow,
+    /// It would have been refused; enforcement is Observe.
+    Deny,
+    /// It ran before the Pilot existed.
+    Adopted,
+    /// The operator put it back.
+    Rollback,
+    /// It was seen running without having been admitted.
+    Unauthorized,
+}
+
+/// A workload that an incident scaled down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contained {
+    /// The incident.
+    pub incident: String,
+    /// The replicas that it may have at most while contained.
+    pub replicas: i32,
+}
+
+/// All our annotations on one workload, parsed. An annotation that does not parse counts as absent:
+/// for `admitted` that means the release is judged unauthorized, never that it is trusted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// How the stored template came to be admitted.
+    pub admitted: Option<Admitted>,
+    /// Payload digests that may not come back.
+    pub quarantined: BTreeSet<String>,
+    /// The workload is scaled down by an incident.
+    pub contained: Option<Contained>,
+    /// The replicas that it had before.
+    pub parked_replicas: Option<i32>,
+}
+
+impl Marks {
+    /// Reads the marks from a workload's annotations.
+    pub fn read(annotations: &BTreeMap<String, String>) -> Self {
+        let text = |key| annotations.get(key).map(String::as_str);
+        Self {
+            admitted: text(ADMITTED).and_then(|json| serde_json::from_str(json).ok()),
+            quarantined: text(QUARANTINED).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default(),
+            contained: text(CONTAINED).and_then(|json| serde_json::from_str(json).ok()),
+            parked_replicas: text(PARKED_REPLICAS).and_then(|number| number.parse().ok()),
+        }
+    }
+
+    /// The annotations that express these marks; a key of [`OURS`] that is missing here shall be absent.
+    pub fn write(&self) -> BTreeMap<&'static str, String> {
+        let json = |value: serde_json::Result<String>| value.unwrap_or_default();
+        let mut annotations = BTreeMap::new();
+        if let Some(admitted) = &self.admitted {
+            annotations.insert(ADMITTED, json(serde_json::to_string(admitted)));
+        }
+        if !self.quarantined.is_empty() {
+            annotations.insert(QUARANTINED, json(serde_json::to_string(&self.quarantined)));
+        }
+        if let Some(contained) = &self.contained {
+            annotations.insert(CONTAINED, json(serde_json::to_string(contained)));
+        }
+        if let Some(replicas) = self.parked_replicas {
+            annotations.insert(PARKED_REPLICAS, replicas.to_string());
+        }
+        annotations
+    }
+}
+
+/// The reason behind `unsafe:` in the rollback annotation, if a person wrote one.
+pub fn rollback_unsafe(annotations: &BTreeMap<String, String>) -> Option<String> {
+    let text = annotations.get(ROLLBACK)?.trim();
+    text.strip_prefix("unsafe").map(|rest| rest.trim_start_matches(':').trim().to_owned())
+}

@@ -1,0 +1,4 @@
+//! What a workload runs: digests that name a release and the marks that say how it got there.
+
+pub mod digest;
+pub mod marks;
