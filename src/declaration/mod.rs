@@ -1,0 +1,3 @@
+//! From the wire types to what the operator reasons with.
+
+pub mod violation;
