@@ -4,4 +4,8 @@
 //! and the time.
 
 pub mod api;
+pub mod calendar;
+pub mod cli;
 pub mod declaration;
+pub mod observation;
+pub mod release;

@@ -18,8 +18,8 @@ pub mod trigger;
 pub mod window;
 pub mod workload;
 
-use kube::CustomResourceExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
 
 /// The API group of every kind and the prefix of every annotation and label.
 pub const GROUP: &str = "pilotguard.dev";

@@ -164,7 +164,11 @@ impl Declaration {
             violations.extend(promql::check_expression(&dependency.query, &path));
         }
         if spec.owners.service_owner.is_none() {
-            violations.push(Violation::new("spec.owners.serviceOwner", "is missing", "name who answers for availability, incidents and change control"));
+            violations.push(Violation::new(
+                "spec.owners.serviceOwner",
+                "is missing",
+                "name who answers for availability, incidents and change control",
+            ));
         }
         let workload = spec.workloads.first();
         if workload.is_none() {
@@ -248,7 +252,11 @@ fn parse_slos(slos: &[Slo], violations: &mut Vec<Violation>) -> Vec<Objective> {
         }
         let window = slo.window.rolling.as_signed();
         if window < SignedDuration::from_secs(10) {
-            violations.push(Violation::new(&format!("{path}.window.rolling"), "is shorter than 10s", "use days: 3d to 28d suit most pilots"));
+            violations.push(Violation::new(
+                &format!("{path}.window.rolling"),
+                "is shorter than 10s",
+                "use days: 3d to 28d suit most pilots",
+            ));
         }
         let Some(ratio) = &slo.indicator.ratio else {
             violations.push(Violation::new(&format!("{path}.indicator"), "is empty", "declare ratio {bad, total}"));
@@ -351,7 +359,11 @@ fn check_slo_name(name: &str, slos: &[Slo], path: &str) -> Option<Violation> {
         return None;
     }
     let known = slos.iter().map(|slo| slo.name.as_str()).collect::<Vec<_>>().join(", ");
-    let hint = if known.is_empty() { "declare it under spec.slos".to_owned() } else { format!("the declared SLOs are: {known}") };
+    let hint = if known.is_empty() {
+        "declare it under spec.slos".to_owned()
+    } else {
+        format!("the declared SLOs are: {known}")
+    };
     Some(Violation::new(path, &format!("no SLO is named {name:?}"), &hint))
 }
 
@@ -371,7 +383,10 @@ fn check_burn_rate(burn: &crate::api::trigger::BurnRate, slos: &[Slo], path: &st
     if highest.is_finite() && burn.factor.value() >= highest {
         violations.push(Violation::new(
             &format!("{path}.factor"),
-            &format!("{} can never be exceeded: with every request failing the burn rate of {} is {highest:.1}", burn.factor, slo.name),
+            &format!(
+                "{} can never be exceeded: with every request failing the burn rate of {} is {highest:.1}",
+                burn.factor, slo.name
+            ),
             "lower the factor or raise the SLO's target",
         ));
     }

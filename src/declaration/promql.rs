@@ -20,9 +20,17 @@ pub fn check_selector(text: &str, path: &str) -> Option<Violation> {
 /// Any expression that can yield one value: a range vector or a text cannot.
 pub fn check_expression(text: &str, path: &str) -> Option<Violation> {
     match parser::parse(text) {
-        Err(problem) => Some(Violation::new(path, &format!("is not PromQL: {problem}"), "correct the expression; try it in Prometheus first")),
-        Ok(Expr::MatrixSelector(_)) => Some(Violation::new(path, "is a range, not a value", "wrap it in a function such as rate()")),
-        Ok(Expr::StringLiteral(_)) => Some(Violation::new(path, "is a text, not a value", "write an expression that yields one number")),
+        Err(problem) => Some(Violation::new(
+            path,
+            &format!("is not PromQL: {problem}"),
+            "correct the expression; try it in Prometheus first",
+        )),
+        Ok(Expr::MatrixSelector(_)) => {
+            Some(Violation::new(path, "is a range, not a value", "wrap it in a function such as rate()"))
+        }
+        Ok(Expr::StringLiteral(_)) => {
+            Some(Violation::new(path, "is a text, not a value", "write an expression that yields one number"))
+        }
         Ok(_) => None,
     }
 }

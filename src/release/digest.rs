@@ -36,9 +36,7 @@ pub fn all_images_are_pinned(template: &Value) -> bool {
         .iter()
         .filter_map(|path| template.pointer(path).and_then(Value::as_array))
         .flatten()
-        .all(|container| {
-            container.get("image").and_then(Value::as_str).is_some_and(|image| image.contains("@sha256:"))
-        })
+        .all(|container| container.get("image").and_then(Value::as_str).is_some_and(|image| image.contains("@sha256:")))
 }
 
 /// SHA-256 over the RFC 8785 form of any JSON value.
@@ -55,7 +53,8 @@ mod tests {
 
     #[test]
     fn payload_ignores_template_metadata_but_not_checksums() {
-        let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "web:1"}]}});
+        let template =
+            json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "web:1"}]}});
         let mut dated = template.clone();
         dated["metadata"]["annotations"] = json!({"git-sha": "abc", "kubectl.kubernetes.io/restartedAt": "now"});
         let mut configured = template.clone();
@@ -80,8 +79,10 @@ mod tests {
 
     #[test]
     fn an_image_is_pinned_only_by_digest() {
-        let pinned = json!({"spec": {"containers": [{"image": "web@sha256:00"}], "initContainers": [{"image": "a@sha256:11"}]}});
-        let tagged = json!({"spec": {"containers": [{"image": "web@sha256:00"}], "initContainers": [{"image": "a:1"}]}});
+        let pinned =
+            json!({"spec": {"containers": [{"image": "web@sha256:00"}], "initContainers": [{"image": "a@sha256:11"}]}});
+        let tagged =
+            json!({"spec": {"containers": [{"image": "web@sha256:00"}], "initContainers": [{"image": "a:1"}]}});
         assert!(all_images_are_pinned(&pinned));
         assert!(!all_images_are_pinned(&tagged));
     }
