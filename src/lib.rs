@@ -6,6 +6,7 @@
 pub mod api;
 pub mod calendar;
 pub mod cli;
+pub mod decide;
 pub mod declaration;
 pub mod observation;
 pub mod release;

@@ -1,0 +1,252 @@
+//! May this proposed change happen? Every guard is a plain function over the same case; all run, all
+//! findings are returned, the strictest wins.
+//!
+//! Metrics are never asked here: a judgement needs only what the last look has already decided.
+
+use jiff::Timestamp;
+
+use super::Case;
+use crate::api::decision::Requester;
+use crate::api::incident::{Incident, IncidentStage};
+use crate::api::pilot::Mode;
+use crate::api::trigger::TriggerAction;
+use crate::calendar::Reason;
+
+/// What someone wants to do to a guarded workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// What is asked.
+    pub operation: Operation,
+    /// Who asks.
+    pub requester: Requester,
+    /// Whether the release would move: another payload, a restart of unpinned images, or an un-pause.
+    pub moves_release: bool,
+    /// The payload digest that would run.
+    pub payload: String,
+    /// The replicas before, where there were any.
+    pub replicas_before: Option<i32>,
+    /// The replicas after.
+    pub replicas_after: Option<i32>,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Create the workload.
+    Create,
+    /// Update the workload.
+    Update,
+    /// Delete the workload.
+    Delete,
+    /// Set the replicas through the scale subresource.
+    Scale,
+}
+
+/// What may be done with a proposal, from mild to strict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// It may happen.
+    Allow,
+    /// It is refused.
+    Deny,
+}
+
+/// What became of a proposal, and why.
+#[must_use]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// What happens.
+    pub verdict: Verdict,
+    /// What would happen if everything were enforced.
+    pub enforced_verdict: Verdict,
+    /// What every guard found; empty where nothing is wrong.
+    pub findings: Vec<Finding>,
+}
+
+/// What one guard found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// Which guard.
+    pub guard: GuardName,
+    /// Whether it binds or is only observed.
+    pub mode: Mode,
+    /// What is wrong, in one clause, for people.
+    pub problem: String,
+    /// When it ends by itself.
+    pub until: Until,
+}
+
+/// When a finding ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// At this instant, by itself.
+    Instant(Timestamp),
+    /// Not by itself; someone has to do something, said in words.
+    Someone(String),
+}
+
+/// The guards, by the name that appears in metrics and records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GuardName {
+    /// The decision date has passed.
+    DecisionDate,
+    /// The release was rolled back and has not been readmitted.
+    Quarantine,
+    /// An incident holds changes.
+    Incident,
+    /// Outside the change windows.
+    Window,
+    /// More replicas than the pilot may have.
+    BlastRadius,
+    /// An incident scaled the workload down.
+    Containment,
+}
+
+impl GuardName {
+    /// The name that appears in metrics, reasons and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DecisionDate => "DecisionDatePassed",
+            Self::Quarantine => "ReleaseQuarantined",
+            Self::Incident => "IncidentOpen",
+            Self::Window => "OutsideWindow",
+            Self::BlastRadius => "BlastRadiusExceeded",
+            Self::Containment => "Contained",
+        }
+    }
+}
+
+type Guard = fn(&Case<'_>, &Proposal) -> Option<Finding>;
+
+/// The guards of a move to another release, in the order in which people read them.
+const RELEASE_GUARDS: [Guard; 4] = [quarantine, incident, decision_date, window];
+
+/// The guards of the number of replicas.
+const REPLICA_GUARDS: [Guard; 2] = [containment, blast_radius];
+
+/// Judges a proposal. Total: every proposal gets an answer.
+pub fn judge(case: &Case<'_>, proposal: &Proposal) -> Judgement {
+    let release_guards: &[Guard] =
+        if proposal.moves_release && !is_rollback_target(case, proposal) { &RELEASE_GUARDS } else { &[] };
+    let findings: Vec<Finding> =
+        release_guards.iter().chain(&REPLICA_GUARDS).filter_map(|guard| guard(case, proposal)).collect();
+    let strictest = |binding_only: bool| {
+        let refuses = findings.iter().any(|finding| !binding_only || finding.mode == Mode::Enforce);
+        if refuses { Verdict::Deny } else { Verdict::Allow }
+    };
+    Judgement { verdict: strictest(true), enforced_verdict: strictest(false), findings }
+}
+
+impl Judgement {
+    /// The first instant at which all time guards allow; `None` where a person has to do something first.
+    pub fn allowed_from(&self) -> Option<Timestamp> {
+        self.findings
+            .iter()
+            .map(|finding| match finding.until {
+                Until::Instant(instant) => Some(instant),
+                Until::Someone(_) => None,
+            })
+            .collect::<Option<Vec<_>>>()?
+            .into_iter()
+            .max()
+    }
+}
+
+/// Going back to the known-good release is always allowed, in any freeze. Deleting is never going back.
+fn is_rollback_target(case: &Case<'_>, proposal: &Proposal) -> bool {
+    proposal.operation != Operation::Delete
+        && case.ledger.rollback_target.as_ref().is_some_and(|target| target.payload == proposal.payload)
+}
+
+fn quarantine(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
+    if proposal.operation == Operation::Delete {
+        return None;
+    }
+    let marks = &case.seen.workload.as_ref()?.marks;
+    let is_quarantined = marks.quarantined.contains(&proposal.payload);
+    is_quarantined.then(|| Finding {
+        guard: GuardName::Quarantine,
+        mode: case.declaration.enforcement.actions,
+        problem: "this release was rolled back after an incident".to_owned(),
+        until: Until::Someone("an owner readmits it, or another release is applied".to_owned()),
+    })
+}
+
+fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
+    let incident = case.ledger.incident.as_ref().filter(|incident| holds_changes(incident))?;
+    let (problem, until) = match incident.stage {
+        IncidentStage::DecisionWindow => {
+            let problem = format!("incident {} is open; {:?} follows at {}", incident.id, incident.action, incident.deadline);
+            (problem, "the incident has closed, or an owner decides".to_owned())
+        }
+        IncidentStage::Standing => {
+            let problem = format!("incident {} holds changes", incident.id);
+            (problem, "it is clear, or an owner resumes".to_owned())
+        }
+        _ => (format!("incident {} is open", incident.id), "it has closed".to_owned()),
+    };
+    let mode = case.declaration.enforcement.actions;
+    Some(Finding { guard: GuardName::Incident, mode, problem, until: Until::Someone(until) })
+}
+
+/// Whether an incident holds changes: each does, unless all it declares is to tell people.
+pub fn holds_changes(incident: &Incident) -> bool {
+    incident.action != TriggerAction::Notify && incident.stage != IncidentStage::Closing
+}
+
+fn decision_date(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
+    let date = case.declaration.decision_date;
+    (case.now >= date).then(|| Finding {
+        guard: GuardName::DecisionDate,
+        mode: case.declaration.enforcement.changes,
+        problem: format!("the pilot's decision date {date} has passed"),
+        until: Until::Someone("the owners decide to scale, iterate or stop, and move intent.decisionDate".to_owned()),
+    })
+}
+
+fn window(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
+    let opening = case.declaration.calendar.opening_at(case.now);
+    if opening.open {
+        return None;
+    }
+    let until = match case.declaration.calendar.next_open(case.now) {
+        Some(instant) => Until::Instant(instant),
+        None => Until::Someone("the team declares a window that opens again".to_owned()),
+    };
+    let problem = match opening.reasons.as_slice() {
+        [] => "outside the change windows".to_owned(),
+        denies => format!("in a freeze: {}", denies.iter().map(describe).collect::<Vec<_>>().join(", ")),
+    };
+    Some(Finding { guard: GuardName::Window, mode: case.declaration.enforcement.changes, problem, until })
+}
+
+fn describe(reason: &Reason) -> String {
+    match &reason.reason {
+        Some(why) => format!("{} ({why})", reason.window),
+        None => reason.window.clone(),
+    }
+}
+
+fn blast_radius(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
+    let (most, after) = (case.declaration.max_replicas?, proposal.replicas_after?);
+    // Fewer than before is towards safety even where it is still too many.
+    let grows = proposal.replicas_before.is_none_or(|before| after > before);
+    (after > most && grows).then(|| Finding {
+        guard: GuardName::BlastRadius,
+        mode: case.declaration.enforcement.changes,
+        problem: format!("{after} replicas are more than blastRadius.maxReplicas allows ({most})"),
+        until: Until::Someone("the owners raise blastRadius.maxReplicas".to_owned()),
+    })
+}
+
+fn containment(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
+    let contained = case.seen.workload.as_ref()?.marks.contained.as_ref()?;
+    let after = proposal.replicas_after?;
+    let grows = proposal.replicas_before.is_none_or(|before| after > before);
+    (after > contained.replicas && grows).then(|| Finding {
+        guard: GuardName::Containment,
+        mode: case.declaration.enforcement.actions,
+        problem: format!("incident {} scaled this workload down to {}", contained.incident, contained.replicas),
+        until: Until::Someone("an owner resumes".to_owned()),
+    })
+}
