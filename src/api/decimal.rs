@@ -20,6 +20,25 @@ pub struct Decimal {
 }
 
 impl Decimal {
+    /// A figure for people, rounded to so many significant digits, so that noise causes no writes. `None`
+    /// where the value is not finite or too large to be written.
+    pub fn rounded(value: f64, significant_digits: i32) -> Option<Self> {
+        if !value.is_finite() || value.abs() >= 1e15 {
+            return None;
+        }
+        if value == 0.0 {
+            return "0".parse().ok();
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "the logarithm of a finite float is a small number")]
+        let magnitude = value.abs().log10().floor() as i32;
+        let decimals = (significant_digits - 1 - magnitude).clamp(0, 9);
+        let scale = 10_f64.powi(significant_digits - 1 - magnitude);
+        let rounded = (value * scale).round() / scale;
+        let text = format!("{rounded:.*}", usize::try_from(decimals).unwrap_or(0));
+        let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+        (if text == "-0" { "0" } else { text }).parse().ok()
+    }
+
     /// The number as a float, always finite.
     pub const fn value(&self) -> f64 {
         self.value
@@ -70,5 +89,36 @@ impl JsonSchema for Decimal {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": PATTERN, "maxLength": 26 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_rounded_to_significant_digits() {
+        for (value, digits, text) in [
+            (0.0, 2, "0"),
+            (13.44, 2, "13"),
+            (0.012_34, 2, "0.012"),
+            (9.96, 2, "10"),
+            (1234.0, 2, "1200"),
+            (0.1, 2, "0.1"),
+            (-3.71, 2, "-3.7"),
+            (1e-12, 2, "0"),
+        ] {
+            assert_eq!(Decimal::rounded(value, digits).map(|d| d.to_string()).as_deref(), Some(text), "{value}");
+        }
+        assert_eq!(Decimal::rounded(f64::NAN, 2), None);
+        assert_eq!(Decimal::rounded(f64::INFINITY, 2), None);
+    }
+
+    #[test]
+    fn text_is_kept_as_written() {
+        assert_eq!("99.50".parse::<Decimal>().map(|d| d.to_string()), Ok("99.50".to_owned()));
+        for refused in ["", "abc", "1e3", "+1", "1.", ".5", "NaN", "1 "] {
+            assert!(refused.parse::<Decimal>().is_err(), "{refused:?}");
+        }
     }
 }

@@ -14,18 +14,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const PATTERN: &str = "^([0-9]+(ms|s|m|h|d|w))+$";
 const MAX_LENGTH: usize = 32;
 const MAX_DAYS: i64 = 3650;
-const ALLOWED: &str =
-    "write numbers with units, such as \"30m\", \"1h30m\" or \"7d\" (ms, s, m, h, d, w)";
+const ALLOWED: &str = "write numbers with units, such as \"30m\", \"1h30m\" or \"7d\" (ms, s, m, h, d, w)";
 
 /// Milliseconds per unit, the longest first; the canonical text uses all but the week.
-const UNITS: [(&str, i64); 6] = [
-    ("w", 7 * 86_400_000),
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1000),
-    ("ms", 1),
-];
+const UNITS: [(&str, i64); 6] =
+    [("w", 7 * 86_400_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 /// An amount of elapsed time between nothing and ten years (3650 days), in whole milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +56,11 @@ impl Duration {
         Self::from_secs(days.saturating_mul(86_400))
     }
 
+    /// From an elapsed time that came from a declaration.
+    pub const fn from_signed(duration: SignedDuration) -> Self {
+        Self(duration)
+    }
+
     /// The same amount as a jiff duration.
     pub const fn as_signed(self) -> SignedDuration {
         self.0
@@ -71,8 +69,7 @@ impl Duration {
     /// Reads a duration; the error is a sentence that names the text and what may be written.
     pub fn parse(text: &str) -> Result<Self, String> {
         let malformed = || format!("{text:?} is not a duration: {ALLOWED}");
-        let too_long =
-            || format!("duration {text:?} is too long: at most ten years (\"{MAX_DAYS}d\")");
+        let too_long = || format!("duration {text:?} is too long: at most ten years (\"{MAX_DAYS}d\")");
         if text.is_empty() || text.len() > MAX_LENGTH {
             return Err(malformed());
         }
@@ -81,32 +78,19 @@ impl Duration {
         while !rest.is_empty() {
             let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
             let (number, tail) = rest.split_at(digits);
-            let letters = tail.len()
-                - tail
-                    .trim_start_matches(|c: char| c.is_ascii_lowercase())
-                    .len();
+            let letters = tail.len() - tail.trim_start_matches(|c: char| c.is_ascii_lowercase()).len();
             let (unit, tail) = tail.split_at(letters);
-            let (_, factor) = UNITS
-                .iter()
-                .find(|(name, _)| *name == unit)
-                .ok_or_else(malformed)?;
+            let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(malformed)?;
             if number.is_empty() {
                 return Err(malformed());
             }
             // Only digits are left, so the one way to fail is a number beyond all limits.
             let number: i64 = number.parse().map_err(|_| too_long())?;
-            total = number
-                .checked_mul(*factor)
-                .and_then(|part| total.checked_add(part))
-                .ok_or_else(too_long)?;
+            total = number.checked_mul(*factor).and_then(|part| total.checked_add(part)).ok_or_else(too_long)?;
             rest = tail;
         }
         let duration = Duration(SignedDuration::from_millis(total));
-        if duration > Self::MAX {
-            Err(too_long())
-        } else {
-            Ok(duration)
-        }
+        if duration > Self::MAX { Err(too_long()) } else { Ok(duration) }
     }
 }
 

@@ -225,6 +225,10 @@ pub struct Closing {
     pub carried_out: bool,
     /// What made it end.
     pub decided_by: DecidedBy,
+    /// The Decision that ended it, where a person did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub decision: Option<String>,
     /// When.
     pub at: Timestamp,
     /// In words.

@@ -20,8 +20,8 @@ pub struct Slo {
     pub window: SloWindow,
     /// How good and bad events are counted.
     pub indicator: Indicator,
-    /// Below so many events in a window nothing is concluded from it: the SLO is Unknown with the
-    /// reason LowTraffic. Default 50.
+    /// Below so many events in the window that is judged (of a burn rate: the long one) nothing is concluded
+    /// from it: Unknown, with the reason LowTraffic. Default 50.
     #[serde(default = "fifty")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub min_events: i64,

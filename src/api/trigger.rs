@@ -22,6 +22,10 @@ pub struct Trigger {
     /// The condition must be false for so long, on fresh data, before it counts as clear. Default 2m.
     #[serde(default = "two_minutes")]
     pub clear_after: Duration,
+    /// The window over which it is judged whether the service still suffers, where the trigger is not a
+    /// burnRate with a short window of its own. Default 5m.
+    #[serde(default = "five_minutes")]
+    pub short_window: Duration,
     /// How long the owners may decide before `action` happens by itself. `0s` acts at once. Default 5m.
     #[serde(default = "five_minutes")]
     pub decision_window: Duration,

@@ -3,10 +3,7 @@
 //! The types say what can be written; the rules that the API server can check by itself are CEL rules here. What the
 //! text means, and the checks that need a time-zone database, are in [`crate::calendar`].
 
-#![expect(
-    unreachable_pub,
-    reason = "KubeSchema repeats each type inside a function"
-)]
+#![expect(unreachable_pub, reason = "KubeSchema repeats each type inside a function")]
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -29,10 +26,7 @@ use super::duration::Duration;
 pub struct Window {
     /// Name of the window, shown in every refusal it takes part in; unique among the windows of the list. A lower-case
     /// DNS label, for example `weekday-mornings`.
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// `Allow`: changes are open while it is active, unless a Deny is. `Deny`: changes are frozen while it is active,
     /// whatever is allowed. Default: Allow.
@@ -89,10 +83,7 @@ pub struct Weekly {
     pub from: String,
     /// Wall-clock time at which it ends, itself no longer part of it: `HH:MM` up to `"24:00"`. A time that is not
     /// after `from` is on the next day: Fri from "22:00" to "06:00" ends on Saturday.
-    #[schemars(
-        length(max = 5),
-        regex(pattern = "^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")
-    )]
+    #[schemars(length(max = 5), regex(pattern = "^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"))]
     pub to: String,
 }
 
@@ -132,15 +123,9 @@ pub struct Cron {
 )]
 pub struct Once {
     /// When it begins: `YYYY-MM-DDTHH:MM:SS` without an offset, for example `"2026-12-20T00:00:00"`.
-    #[schemars(
-        length(max = 19),
-        regex(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}$")
-    )]
+    #[schemars(length(max = 19), regex(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}$"))]
     pub from: String,
     /// When it ends, itself no longer part of it, for example `"2027-01-02T00:00:00"`.
-    #[schemars(
-        length(max = 19),
-        regex(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}$")
-    )]
+    #[schemars(length(max = 19), regex(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}$"))]
     pub to: String,
 }

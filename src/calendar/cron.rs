@@ -29,34 +29,15 @@ pub(super) struct Cron {
 
 impl Cron {
     /// Reads a five-field schedule; the error is what croner says about it.
-    pub(super) fn parse(
-        schedule: &str,
-        duration: SignedDuration,
-        zone: TimeZone,
-    ) -> Result<Cron, String> {
-        let parser = CronParser::builder()
-            .seconds(Seconds::Disallowed)
-            .year(Year::Disallowed)
-            .build();
+    pub(super) fn parse(schedule: &str, duration: SignedDuration, zone: TimeZone) -> Result<Cron, String> {
+        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         let schedule = parser.parse(schedule).map_err(|error| error.to_string())?;
         let times = times_of_day(&schedule);
         // The pattern is the schedule with its nicknames (`@daily`) written out.
-        let hour = schedule
-            .pattern
-            .as_str()
-            .split_whitespace()
-            .nth(1)
-            .unwrap_or_default();
+        let hour = schedule.pattern.as_str().split_whitespace().nth(1).unwrap_or_default();
         let runs_twice_in_fold = hour.contains(['*', '/']);
         let runs = runs_of_day(&times, duration);
-        Ok(Cron {
-            zone,
-            schedule,
-            duration,
-            times,
-            runs,
-            runs_twice_in_fold,
-        })
+        Ok(Cron { zone, schedule, duration, times, runs, runs_twice_in_fold })
     }
 
     /// Whether the schedule never starts at all, such as one for the 30th of February.
@@ -65,21 +46,13 @@ impl Cron {
         let matches_in = |year: i16, month: i8| {
             let first = Date::constant(year, month, 1);
             self.month_matches(first)
-                && first
-                    .series(1.day())
-                    .take_while(|date| date.month() == month)
-                    .any(|date| self.matches(date))
+                && first.series(1.day()).take_while(|date| date.month() == month).any(|date| self.matches(date))
         };
-        self.times.is_empty()
-            || !(2000..2400).any(|year| (1..=12).any(|month| matches_in(year, month)))
+        self.times.is_empty() || !(2000..2400).any(|year| (1..=12).any(|month| matches_in(year, month)))
     }
 
     /// The spans from the one that decides at `from` on, in order, up to `until`.
-    pub(super) fn spans(
-        &self,
-        from: Timestamp,
-        until: Timestamp,
-    ) -> impl Iterator<Item = Span> + '_ {
+    pub(super) fn spans(&self, from: Timestamp, until: Timestamp) -> impl Iterator<Item = Span> + '_ {
         let last = self.zone.to_datetime(until).date().saturating_add(1.day());
         self.deciding_day(from)
             .series(1.day())
@@ -94,11 +67,7 @@ impl Cron {
         let days = self.duration.as_hours() / 24 + 2;
         let mut date = today.saturating_add(1.day());
         for _ in 0..=days {
-            if self
-                .spans_of(date)
-                .first()
-                .is_some_and(|span| span.start <= at)
-            {
+            if self.spans_of(date).first().is_some_and(|span| span.start <= at) {
                 return date;
             }
             let Ok(yesterday) = date.yesterday() else {
@@ -112,27 +81,19 @@ impl Cron {
     /// The spans that start on a day: at or after its first instant, and before the first of the next day.
     fn spans_of(&self, date: Date) -> Vec<Span> {
         let days = [date.yesterday().ok(), Some(date), date.tomorrow().ok()];
-        let matching: Vec<Date> = days
-            .into_iter()
-            .flatten()
-            .filter(|day| self.matches(*day))
-            .collect();
+        let matching: Vec<Date> = days.into_iter().flatten().filter(|day| self.matches(*day)).collect();
         if matching.is_empty() {
             return Vec::new();
         }
-        let Some(midnight) =
-            wall::undisturbed_midnight(&self.zone, date.to_datetime(Time::midnight()))
-        else {
+        let Some(midnight) = wall::undisturbed_midnight(&self.zone, date.to_datetime(Time::midnight())) else {
             return self.spans_of_disturbed(date, &matching);
         };
         if !matching.contains(&date) {
             return Vec::new();
         }
         let since_midnight = |time| midnight.checked_add(time).unwrap_or(Timestamp::MAX);
-        let spans = self.runs.iter().map(|(start, end)| Span {
-            start: since_midnight(*start),
-            end: since_midnight(*end),
-        });
+        let spans =
+            self.runs.iter().map(|(start, end)| Span { start: since_midnight(*start), end: since_midnight(*end) });
         spans.collect()
     }
 
@@ -141,16 +102,10 @@ impl Cron {
         let first = wall::start(&self.zone, date.to_datetime(Time::midnight()));
         let next = date.saturating_add(1.day());
         let end = wall::start(&self.zone, next.to_datetime(Time::midnight()));
-        let walls = matching
-            .iter()
-            .flat_map(|day| self.times.iter().map(|time| day.to_datetime(*time)));
+        let walls = matching.iter().flat_map(|day| self.times.iter().map(|time| day.to_datetime(*time)));
         let mut starts: Vec<Timestamp> = walls
             .flat_map(|wall| {
-                let second = if self.runs_twice_in_fold {
-                    wall::repeated(&self.zone, wall)
-                } else {
-                    None
-                };
+                let second = if self.runs_twice_in_fold { wall::repeated(&self.zone, wall) } else { None };
                 [Some(wall::start(&self.zone, wall)), second]
             })
             .flatten()
@@ -158,10 +113,9 @@ impl Cron {
             .collect();
         starts.sort_unstable();
         starts.dedup();
-        let spans = starts.into_iter().map(|start| Span {
-            start,
-            end: start.checked_add(self.duration).unwrap_or(Timestamp::MAX),
-        });
+        let spans = starts
+            .into_iter()
+            .map(|start| Span { start, end: start.checked_add(self.duration).unwrap_or(Timestamp::MAX) });
         spans.collect()
     }
 
@@ -170,11 +124,7 @@ impl Cron {
         let [month, day] = [date.month(), date.day()].map(|part| u32::from(part.unsigned_abs()));
         let weekday = croner::Weekday::from_days_from_sunday(weekday);
         self.month_matches(date)
-            && self
-                .schedule
-                .pattern
-                .day_match(i32::from(date.year()), month, day, weekday)
-                .unwrap_or(false)
+            && self.schedule.pattern.day_match(i32::from(date.year()), month, day, weekday).unwrap_or(false)
     }
 
     fn month_matches(&self, date: Date) -> bool {
@@ -187,11 +137,8 @@ fn times_of_day(schedule: &croner::Cron) -> Vec<Time> {
     let minutes = schedule.pattern.minutes.values();
     let hours = schedule.pattern.hours.values();
     let part = |value: u16| i8::try_from(value).unwrap_or_default();
-    let times = hours.iter().flat_map(|hour| {
-        minutes
-            .iter()
-            .map(|minute| Time::constant(part(*hour), part(*minute), 0, 0))
-    });
+    let times =
+        hours.iter().flat_map(|hour| minutes.iter().map(|minute| Time::constant(part(*hour), part(*minute), 0, 0)));
     times.collect()
 }
 

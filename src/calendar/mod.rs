@@ -90,26 +90,15 @@ pub struct Interval {
 impl Calendar {
     /// Checks and reads `windows`; `path` is where they stand, such as `spec.changes.windows`, and `zones` the
     /// time-zone database to look their zones up in. All violations are returned, not only the first.
-    pub fn parse(
-        windows: &[window::Window],
-        zones: &TimeZoneDatabase,
-        path: &str,
-    ) -> Result<Calendar, Vec<Violation>> {
+    pub fn parse(windows: &[window::Window], zones: &TimeZoneDatabase, path: &str) -> Result<Calendar, Vec<Violation>> {
         parse::calendar(windows, zones, path)
     }
 
     /// Whether changes are open at `now`, and which windows decide it.
     pub fn opening_at(&self, now: Timestamp) -> Opening {
         let just_after = later(now, SignedDuration::from_nanos(1));
-        let active = self
-            .stretches(now, just_after)
-            .next()
-            .map(|stretch| stretch.active)
-            .unwrap_or_default();
-        Opening {
-            open: self.is_open(&active),
-            reasons: self.reasons(&active),
-        }
+        let active = self.stretches(now, just_after).next().map(|stretch| stretch.active).unwrap_or_default();
+        Opening { open: self.is_open(&active), reasons: self.reasons(&active) }
     }
 
     /// The first instant at or after `from` at which changes are open; none if there is no such instant within
@@ -156,11 +145,8 @@ impl Calendar {
 
     /// The time zone in which all windows are written, if it is the same. One that is always active has none.
     pub fn common_zone(&self) -> Option<&TimeZone> {
-        let mut zones = self
-            .windows
-            .iter()
-            .filter(|window| !matches!(window.times, Times::Always))
-            .map(|window| &window.zone);
+        let mut zones =
+            self.windows.iter().filter(|window| !matches!(window.times, Times::Always)).map(|window| &window.zone);
         let first = zones.next()?;
         zones.all(|zone| zone == first).then_some(first)
     }
@@ -173,13 +159,7 @@ impl Calendar {
     }
 
     fn stretches(&self, from: Timestamp, until: Timestamp) -> impl Iterator<Item = Stretch> + '_ {
-        Timeline::new(
-            self.windows
-                .iter()
-                .map(|window| window.times.spans(from, until)),
-            from,
-            until,
-        )
+        Timeline::new(self.windows.iter().map(|window| window.times.spans(from, until)), from, until)
     }
 
     fn is_open(&self, active: &[usize]) -> bool {
@@ -189,29 +169,16 @@ impl Calendar {
 
     /// Of the active windows the Denies, else the Allows.
     fn deciding(&self, active: &[usize]) -> Vec<usize> {
-        let of_kind = |kind| -> Vec<usize> {
-            active
-                .iter()
-                .copied()
-                .filter(|index| self.windows[*index].kind == kind)
-                .collect()
-        };
+        let of_kind =
+            |kind| -> Vec<usize> { active.iter().copied().filter(|index| self.windows[*index].kind == kind).collect() };
         let denies = of_kind(WindowKind::Deny);
-        if denies.is_empty() {
-            of_kind(WindowKind::Allow)
-        } else {
-            denies
-        }
+        if denies.is_empty() { of_kind(WindowKind::Allow) } else { denies }
     }
 
     fn reasons(&self, active: &[usize]) -> Vec<Reason> {
         let reason = |index: usize| {
             let window = &self.windows[index];
-            Reason {
-                window: window.name.clone(),
-                kind: window.kind,
-                reason: window.reason.clone(),
-            }
+            Reason { window: window.name.clone(), kind: window.kind, reason: window.reason.clone() }
         };
         self.deciding(active).into_iter().map(reason).collect()
     }
@@ -222,10 +189,7 @@ impl Times {
     fn spans(&self, from: Timestamp, until: Timestamp) -> Box<dyn Iterator<Item = Span> + '_> {
         match self {
             Times::Always => {
-                let always = Span {
-                    start: Timestamp::MIN,
-                    end: Timestamp::MAX,
-                };
+                let always = Span { start: Timestamp::MIN, end: Timestamp::MAX };
                 Box::new(Merged::new([always].into_iter(), from, until))
             }
             Times::Once(span) => Box::new(Merged::new([*span].into_iter(), from, until)),

@@ -21,10 +21,7 @@ pub(super) fn calendar(
     let mut violations = Vec::new();
     let mut parsed = Vec::new();
     for (index, window) in windows.iter().enumerate() {
-        if windows[..index]
-            .iter()
-            .any(|earlier| earlier.name == window.name)
-        {
+        if windows[..index].iter().any(|earlier| earlier.name == window.name) {
             violations.push(Violation::new(
                 format!("{path}[{index}].name"),
                 format!("two windows are named {:?}", window.name),
@@ -37,31 +34,18 @@ pub(super) fn calendar(
             Err(found) => violations.extend(found),
         }
     }
-    if !windows
-        .iter()
-        .any(|window| window.kind == WindowKind::Allow)
-    {
+    if !windows.iter().any(|window| window.kind == WindowKind::Allow) {
         violations.push(Violation::new(
             path,
             "no window allows changes, so they would never be open",
             "declare at least one Allow, such as {name: always, kind: Allow, always: true}",
         ));
     }
-    if violations.is_empty() {
-        Ok(Calendar { windows: parsed })
-    } else {
-        Err(violations)
-    }
+    if violations.is_empty() { Ok(Calendar { windows: parsed }) } else { Err(violations) }
 }
 
-fn read(
-    window: &window::Window,
-    zones: &TimeZoneDatabase,
-    path: &str,
-) -> Result<Window, Vec<Violation>> {
-    let zone = zones
-        .get(&window.time_zone)
-        .map_err(|_| unknown_zone(&window.time_zone, zones, path));
+fn read(window: &window::Window, zones: &TimeZoneDatabase, path: &str) -> Result<Window, Vec<Violation>> {
+    let zone = zones.get(&window.time_zone).map_err(|_| unknown_zone(&window.time_zone, zones, path));
     // Times are read even where the zone is unknown, so that all mistakes are reported at once.
     let (zone, unknown_zone) = match zone {
         Ok(zone) => (zone, None),
@@ -69,39 +53,22 @@ fn read(
     };
     let times = times(window, &zone, path);
     match (times, unknown_zone) {
-        (Ok(times), None) => Ok(Window {
-            name: window.name.clone(),
-            kind: window.kind,
-            reason: window.reason.clone(),
-            zone,
-            times,
-        }),
-        (times, unknown_zone) => Err(unknown_zone
-            .into_iter()
-            .chain(times.err().unwrap_or_default())
-            .collect()),
+        (Ok(times), None) => {
+            Ok(Window { name: window.name.clone(), kind: window.kind, reason: window.reason.clone(), zone, times })
+        }
+        (times, unknown_zone) => Err(unknown_zone.into_iter().chain(times.err().unwrap_or_default()).collect()),
     }
 }
 
 fn unknown_zone(name: &str, zones: &TimeZoneDatabase, path: &str) -> Violation {
-    let city = |zone: &str| {
-        zone.rsplit('/')
-            .next()
-            .unwrap_or_default()
-            .replace(' ', "_")
-            .to_lowercase()
-    };
+    let city = |zone: &str| zone.rsplit('/').next().unwrap_or_default().replace(' ', "_").to_lowercase();
     let known: Vec<String> = zones.available().map(|zone| zone.to_string()).collect();
     let alike = known.iter().find(|zone| city(zone) == city(name));
     let hint = match alike {
         Some(zone) => format!("did you mean {zone}?"),
         None => "use a name from the IANA time-zone database, such as Europe/Berlin or UTC".into(),
     };
-    Violation::new(
-        format!("{path}.timeZone"),
-        format!("unknown time zone {name:?}"),
-        hint,
-    )
+    Violation::new(format!("{path}.timeZone"), format!("unknown time zone {name:?}"), hint)
 }
 
 fn times(window: &window::Window, zone: &TimeZone, path: &str) -> Result<Times, Vec<Violation>> {
@@ -123,11 +90,7 @@ fn times(window: &window::Window, zone: &TimeZone, path: &str) -> Result<Times, 
     }
 }
 
-fn read_weekly(
-    weekly: &window::Weekly,
-    zone: &TimeZone,
-    path: &str,
-) -> Result<Times, Vec<Violation>> {
+fn read_weekly(weekly: &window::Weekly, zone: &TimeZone, path: &str) -> Result<Times, Vec<Violation>> {
     let mut violations = Vec::new();
     let twice = |index: usize| weekly.days[..index].contains(&weekly.days[index]);
     if weekly.days.is_empty() {
@@ -151,11 +114,7 @@ fn read_weekly(
             "write HH:MM between 00:00 and 23:59, such as \"09:00\"",
         ));
     }
-    let to = if weekly.to == "24:00" {
-        Some(Time::midnight())
-    } else {
-        time_of_day(&weekly.to)
-    };
+    let to = if weekly.to == "24:00" { Some(Time::midnight()) } else { time_of_day(&weekly.to) };
     if to.is_none() {
         violations.push(Violation::new(
             format!("{path}.to"),
@@ -213,10 +172,9 @@ fn read_once(once: &window::Once, zone: &TimeZone, path: &str) -> Result<Times, 
         })
     };
     match (read("from", &once.from), read("to", &once.to)) {
-        (Ok(from), Ok(to)) if from < to => Ok(Times::Once(Span {
-            start: wall::start(zone, from),
-            end: wall::end(zone, to),
-        })),
+        (Ok(from), Ok(to)) if from < to => {
+            Ok(Times::Once(Span { start: wall::start(zone, from), end: wall::end(zone, to) }))
+        }
         (Ok(_), Ok(_)) => Err(vec![Violation::new(
             format!("{path}.to"),
             format!("{} is not after {}", once.to, once.from),
@@ -237,19 +195,12 @@ fn date_and_time(text: &str) -> Result<DateTime, String> {
     let parts = || {
         let (date, time) = text.split_once('T')?;
         let [year, month, day] = <[&str; 3]>::try_from(date.split('-').collect::<Vec<_>>()).ok()?;
-        let [hour, minute, second] =
-            <[&str; 3]>::try_from(time.split(':').collect::<Vec<_>>()).ok()?;
-        let year =
-            i16::from(number(&year.get(..2)?, 2)?) * 100 + i16::from(number(year.get(2..)?, 2)?);
-        let [month, day, hour, minute, second] =
-            [month, day, hour, minute, second].map(|part| number(part, 2));
-        Some(DateTime::new(
-            year, month?, day?, hour?, minute?, second?, 0,
-        ))
+        let [hour, minute, second] = <[&str; 3]>::try_from(time.split(':').collect::<Vec<_>>()).ok()?;
+        let year = i16::from(number(year.get(..2)?, 2)?) * 100 + i16::from(number(year.get(2..)?, 2)?);
+        let [month, day, hour, minute, second] = [month, day, hour, minute, second].map(|part| number(part, 2));
+        Some(DateTime::new(year, month?, day?, hour?, minute?, second?, 0))
     };
-    parts()
-        .ok_or_else(String::new)?
-        .map_err(|error| format!(": {error}"))
+    parts().ok_or_else(String::new)?.map_err(|error| format!(": {error}"))
 }
 
 fn number(text: &str, digits: usize) -> Option<i8> {

@@ -24,12 +24,7 @@ pub(super) struct Merged<I: Iterator<Item = Span>> {
 
 impl<I: Iterator<Item = Span>> Merged<I> {
     pub(super) fn new(spans: I, from: Timestamp, until: Timestamp) -> Self {
-        Merged {
-            spans: spans.peekable(),
-            from,
-            until,
-            finished: false,
-        }
+        Merged { spans: spans.peekable(), from, until, finished: false }
     }
 }
 

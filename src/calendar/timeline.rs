@@ -23,11 +23,7 @@ pub(super) struct Timeline<S: Iterator<Item = Span>> {
 impl<S: Iterator<Item = Span>> Timeline<S> {
     /// `windows` yields for each window its spans, in order and apart.
     pub(super) fn new(windows: impl Iterator<Item = S>, from: Timestamp, until: Timestamp) -> Self {
-        Timeline {
-            windows: windows.map(Iterator::peekable).collect(),
-            at: from,
-            until,
-        }
+        Timeline { windows: windows.map(Iterator::peekable).collect(), at: from, until }
     }
 }
 

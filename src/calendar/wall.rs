@@ -35,7 +35,8 @@ pub(super) fn repeated(zone: &TimeZone, wall: DateTime) -> Option<Timestamp> {
     }
 }
 
-/// The first instant of a day, if from there on the clocks run undisturbed for 24 hours.
+/// The first instant of a day, if from there on the clocks run undisturbed into the next day. A change at the very end
+/// disturbs too: it may repeat the last hour of the day.
 pub(super) fn undisturbed_midnight(zone: &TimeZone, midnight: DateTime) -> Option<Timestamp> {
     let found = zone.to_ambiguous_timestamp(midnight);
     if !matches!(found.offset(), AmbiguousOffset::Unambiguous { .. }) {
@@ -44,10 +45,7 @@ pub(super) fn undisturbed_midnight(zone: &TimeZone, midnight: DateTime) -> Optio
     let first = found.earlier().ok()?;
     let next_midnight = first.checked_add(SignedDuration::from_hours(24)).ok()?;
     let just_before = first.checked_sub(SignedDuration::from_nanos(1)).ok()?;
-    let undisturbed = zone
-        .following(just_before)
-        .next()
-        .is_none_or(|change| change.timestamp() >= next_midnight);
+    let undisturbed = zone.following(just_before).next().is_none_or(|change| change.timestamp() > next_midnight);
     undisturbed.then_some(first)
 }
 
@@ -57,20 +55,12 @@ fn first_after_gap(zone: &TimeZone, wall: DateTime) -> Timestamp {
     found
         .earlier()
         .ok()
-        .and_then(|before| {
-            zone.following(before)
-                .next()
-                .map(|change| change.timestamp())
-        })
+        .and_then(|before| zone.following(before).next().map(|change| change.timestamp()))
         .or_else(|| found.later().ok())
         .unwrap_or(nearest_limit(wall))
 }
 
 /// For dates that no instant can express: an end in the year 9999 means for ever.
 fn nearest_limit(wall: DateTime) -> Timestamp {
-    if wall.year() > 0 {
-        Timestamp::MAX
-    } else {
-        Timestamp::MIN
-    }
+    if wall.year() > 0 { Timestamp::MAX } else { Timestamp::MIN }
 }

@@ -23,18 +23,11 @@ impl Weekly {
         // A span lasts at most a day and the size of a clock change; two days reach back far enough for both.
         let today = self.zone.to_datetime(from).date();
         let first = today.saturating_sub(2.days());
-        first
-            .series(1.day())
-            .filter(|date| self.days.contains(&date.weekday()))
-            .map(|date| self.span_of(date))
+        first.series(1.day()).filter(|date| self.days.contains(&date.weekday())).map(|date| self.span_of(date))
     }
 
     fn span_of(&self, date: Date) -> Span {
-        let last_date = if self.ends_next_day {
-            date.saturating_add(1.day())
-        } else {
-            date
-        };
+        let last_date = if self.ends_next_day { date.saturating_add(1.day()) } else { date };
         Span {
             start: wall::start(&self.zone, date.to_datetime(self.from)),
             end: wall::end(&self.zone, last_date.to_datetime(self.to)),

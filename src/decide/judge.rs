@@ -176,7 +176,8 @@ fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
     let incident = case.ledger.incident.as_ref().filter(|incident| holds_changes(incident))?;
     let (problem, until) = match incident.stage {
         IncidentStage::DecisionWindow => {
-            let problem = format!("incident {} is open; {:?} follows at {}", incident.id, incident.action, incident.deadline);
+            let problem =
+                format!("incident {} is open; {:?} follows at {}", incident.id, incident.action, incident.deadline);
             (problem, "the incident has closed, or an owner decides".to_owned())
         }
         IncidentStage::Standing => {

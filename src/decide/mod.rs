@@ -5,7 +5,23 @@
 //! clock, client or logger, and return values that explain themselves. Admission, controller and command
 //! line call the same functions; none of them may repeat a rule.
 
+mod acts;
+mod bake;
+mod condition;
+mod decisions;
+mod incident;
+mod inquiry;
 pub mod judge;
+pub mod pilot;
+pub mod plan;
+mod records;
+mod slo;
+mod suspect;
+mod target;
+mod triggers;
+mod turn;
+
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -52,6 +68,36 @@ pub struct Ledger {
     pub rollback_target: Option<RollbackTarget>,
     /// How each SLO stood at the last look.
     pub slos: Vec<SloStatus>,
+    /// What this process remembers of its own last looks.
+    pub memory: Memory,
+}
+
+/// What one process remembers of its own last looks at a pilot. Never stored: without it timers start anew.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// When the pilot was last looked at.
+    pub last_look: Option<Timestamp>,
+    /// The first sample of each SLO's total.
+    pub first_samples: BTreeMap<String, Timestamp>,
+    /// For how long each trigger's condition has been so.
+    pub timers: BTreeMap<String, Timer>,
+    /// Since when the open incident's service has been well, on fresh data without a gap.
+    pub well_since: Option<Timestamp>,
+    /// Since when the open incident's triggers have been clear, on fresh data without a gap.
+    pub clear_since: Option<Timestamp>,
+    /// Since when the workload has been completely available after an act.
+    pub available_since: Option<Timestamp>,
+}
+
+/// For how long a trigger's condition has held or been clear, on fresh data without a gap.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Timer {
+    /// The release that it was judged for.
+    pub payload: String,
+    /// It has held since then.
+    pub holds_since: Option<Timestamp>,
+    /// It has been clear since then.
+    pub clear_since: Option<Timestamp>,
 }
 
 impl Ledger {
@@ -63,6 +109,7 @@ impl Ledger {
             release: status.release.clone(),
             rollback_target: status.rollback_target.clone(),
             slos: status.slos.clone(),
+            memory: Memory::default(),
         }
     }
 }

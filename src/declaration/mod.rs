@@ -101,6 +101,8 @@ pub struct Trigger {
     pub hold_for: SignedDuration,
     /// For how long it must be false to count as clear.
     pub clear_after: SignedDuration,
+    /// The window over which it is judged whether the service still suffers.
+    pub short_window: SignedDuration,
     /// How long the owners may decide.
     pub decision_window: SignedDuration,
     /// What happens at the deadline.
@@ -294,6 +296,12 @@ fn parse_triggers(spec: &PilotSpec, violations: &mut Vec<Violation>) -> Vec<Trig
                 when,
                 hold_for: trigger.hold_for.as_signed(),
                 clear_after: trigger.clear_after.as_signed(),
+                short_window: trigger
+                    .when
+                    .burn_rate
+                    .as_ref()
+                    .map_or(trigger.short_window, |burn| burn.short)
+                    .as_signed(),
                 decision_window: trigger.decision_window.as_signed(),
                 action: trigger.action,
                 otherwise: trigger.otherwise.into(),

@@ -19,16 +19,8 @@ pub struct Violation {
 
 impl Violation {
     /// A violation at `path`.
-    pub fn new(
-        path: impl Into<String>,
-        problem: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        Violation {
-            path: path.into(),
-            problem: problem.into(),
-            hint: hint.into(),
-        }
+    pub fn new(path: impl Into<String>, problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Violation { path: path.into(), problem: problem.into(), hint: hint.into() }
     }
 }
 

@@ -1,0 +1,184 @@
+//! Carrying an intent out: what is still to be done to the workload, and whether it helped.
+//!
+//! What has happened is told by the workload itself and never by the answer to a patch: an act is due until
+//! the workload is seen to be as intended, and is given up where someone else has moved it elsewhere.
+
+use jiff::Timestamp;
+
+use super::plan::{Effect, RestoreReplicas, RollBack, ScaleDown};
+use super::turn::Turn;
+use crate::api::incident::{DecidedBy, Incident, IncidentStage, WorkloadIntent};
+use crate::api::trigger::TriggerAction;
+use crate::declaration::{Condition, Trigger};
+use crate::observation::{Reading, Workload};
+use crate::release::marks::{Admitted, AdmittedVerdict};
+
+/// How far an act has come.
+enum Progress {
+    Done,
+    Due(Effect),
+    Overtaken(&'static str),
+}
+
+impl Turn<'_> {
+    pub(super) fn act(&mut self, incident: &mut Incident) {
+        let Some(workload_intent) = incident.intent.as_ref().and_then(|intent| intent.workloads.first()) else {
+            return self.stand(incident, "there is nothing to act on");
+        };
+        let progress = match self.workload() {
+            Some(workload) if workload.uid == workload_intent.uid => self.progress(incident, workload_intent, workload),
+            _ => Progress::Overtaken("the workload was deleted or replaced before it could be acted on"),
+        };
+        match progress {
+            Progress::Due(effect) => self.effects.push(effect),
+            Progress::Overtaken(why) => self.stand(incident, why),
+            Progress::Done => {
+                if let Some(intent) = &mut incident.intent {
+                    intent.done_at = Some(self.case.now);
+                }
+                incident.stage = IncidentStage::Verifying;
+                self.ledger.memory.available_since = None;
+            }
+        }
+    }
+
+    fn progress(&self, incident: &Incident, intent: &WorkloadIntent, workload: &Workload) -> Progress {
+        match (&intent.to, intent.replicas) {
+            (Some(to), _) if workload.payload == *to => Progress::Done,
+            (Some(_), _) if workload.payload != intent.from => {
+                Progress::Overtaken("another release was rolled out before this one could be rolled back")
+            }
+            (Some(to), _) => Progress::Due(Effect::RollBack(self.roll_back(incident, intent, to, workload))),
+            (None, Some(_))
+                if workload.marks.contained.as_ref().is_some_and(|contained| contained.incident == incident.id) =>
+            {
+                Progress::Done
+            }
+            (None, Some(replicas)) => Progress::Due(Effect::ScaleDown(ScaleDown {
+                incident: incident.id.clone(),
+                uid: workload.uid.clone(),
+                generation: workload.generation,
+                replicas,
+                parked: workload.marks.parked_replicas.unwrap_or(workload.replicas),
+            })),
+            (None, None) => Progress::Overtaken("there is nothing to act on"),
+        }
+    }
+
+    fn roll_back(&self, incident: &Incident, intent: &WorkloadIntent, to: &str, workload: &Workload) -> RollBack {
+        let snapshot = self.snapshot_of(to);
+        let mut quarantined = workload.marks.quarantined.clone();
+        quarantined.extend(intent.quarantine.iter().cloned());
+        quarantined.remove(to);
+        RollBack {
+            incident: incident.id.clone(),
+            uid: workload.uid.clone(),
+            generation: workload.generation,
+            snapshot: intent.revision.clone().unwrap_or_default(),
+            admitted: Admitted {
+                template: snapshot.map(|snapshot| snapshot.template.clone()).unwrap_or_default(),
+                payload: to.to_owned(),
+                by: "pilotguard".to_owned(),
+                groups: Vec::new(),
+                at: self.case.now,
+                change: self.change_name(to, self.case.now),
+                verdict: AdmittedVerdict::Rollback,
+                reasons: vec![format!("incident {}", incident.id)],
+            },
+            quarantined,
+        }
+    }
+
+    /// Did it help? A scale-down is verified by the count of replicas alone; a rollback by one short window of
+    /// enough events after the release was available. Long budgets remember the incident and are not asked.
+    pub(super) fn verify(&mut self, incident: &mut Incident) {
+        let Some(workload) = self.workload() else {
+            return self.stand(incident, "the workload does not exist any more");
+        };
+        if incident.intent.as_ref().is_some_and(|intent| intent.action == TriggerAction::ScaleDown) {
+            if workload.is_complete {
+                incident.stage = IncidentStage::Standing;
+            }
+            return;
+        }
+        if workload.progress_deadline_exceeded {
+            return self.rollback_failed(incident, "the release that was rolled back to does not become available");
+        }
+        if !workload.is_complete {
+            self.ledger.memory.available_since = None;
+            return;
+        }
+        let since = *self.ledger.memory.available_since.get_or_insert(self.case.now);
+        let Some(trigger) = self.trigger_of(incident) else {
+            let summary = "rolled back; the release is available".to_owned();
+            return self.close_as_acted(incident, summary);
+        };
+        let asks_at = since + self.case.source.query_offset + self.verification_span(trigger);
+        if self.case.now < asks_at {
+            return self.look_again_at(asks_at);
+        }
+        match self.still_suffers(trigger, since) {
+            Reading::Fresh(false) => {
+                self.close_as_acted(incident, "rolled back, and the service is well again".to_owned())
+            }
+            Reading::Fresh(true) => self.rollback_failed(incident, "rolled back, but the service still suffers"),
+            Reading::Unknown(why) => {
+                let why = format!("rolled back, but whether it helped is unknown ({})", why.as_str());
+                self.rollback_failed(incident, &why);
+            }
+        }
+    }
+
+    fn verification_span(&self, trigger: &Trigger) -> jiff::SignedDuration {
+        match trigger.when {
+            // Both remember what was before the rollback; there is nothing to wait for.
+            Condition::ConsecutiveFailedChanges { .. } | Condition::Workload(_) => jiff::SignedDuration::ZERO,
+            _ => trigger.short_window,
+        }
+    }
+
+    fn still_suffers(&self, trigger: &Trigger, since: Timestamp) -> Reading<bool> {
+        match &trigger.when {
+            Condition::ErrorBudget { slo, .. } | Condition::BurnRate { slo, .. } => {
+                let length = trigger.short_window.min(self.case.now.duration_since(since));
+                let events = self.case.declaration.slo(slo).map_or(1.0, |slo| slo.min_events);
+                self.short_burn(slo, length, self.case.now, events).map(|burn| burn >= 1.0)
+            }
+            Condition::PromQl { .. } => self.suffers(trigger),
+            Condition::ConsecutiveFailedChanges { .. } | Condition::Workload(_) => Reading::Fresh(false),
+        }
+    }
+
+    /// The rollback did not help, or nobody knows: people are called and changes stay held. Scaling down follows
+    /// only where it was declared.
+    fn rollback_failed(&mut self, incident: &mut Incident, why: &str) {
+        let scales_down =
+            self.trigger_of(incident).is_some_and(|trigger| trigger.otherwise == TriggerAction::ScaleDown);
+        self.stand(incident, why);
+        if scales_down {
+            self.start(incident, TriggerAction::ScaleDown, DecidedBy::Deadline, None);
+        }
+    }
+
+    fn close_as_acted(&mut self, incident: &mut Incident, summary: String) {
+        let intent = incident.intent.as_ref();
+        let decided_by = intent.map_or(DecidedBy::Deadline, |intent| intent.decided_by);
+        let decision = intent.and_then(|intent| intent.decision.clone());
+        self.close(incident, decided_by, decision.as_deref(), summary);
+    }
+
+    /// Restores the parked replicas; due until the workload is seen not to be contained.
+    pub(super) fn resume(&mut self, incident: &mut Incident) {
+        match self.workload() {
+            Some(workload) if workload.marks.contained.is_some() => {
+                let replicas = workload.marks.parked_replicas.unwrap_or(workload.replicas);
+                self.effects.push(Effect::RestoreReplicas(RestoreReplicas {
+                    uid: workload.uid.clone(),
+                    generation: workload.generation,
+                    replicas,
+                }));
+            }
+            _ => incident.stage = IncidentStage::Closing,
+        }
+    }
+}

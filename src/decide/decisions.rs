@@ -1,0 +1,183 @@
+//! Which Decisions count, and which of those that do is followed.
+//!
+//! Towards safety (Rollback, ScaleDown, HoldChanges) anyone decides whom RBAC lets create a Decision.
+//! Loosening (Continue, Resume, Readmit) needs a person who holds a role of the pilot; service accounts are
+//! not people. Where several count at once, the strictest wins.
+
+use super::plan::Effect;
+use super::turn::Turn;
+use crate::api::decision::{DecisionPhase, DecisionType, Requester};
+use crate::api::incident::{Incident, IncidentStage};
+use crate::api::owners::{Identities, Owners};
+use crate::declaration::LONGEST_EXCEPTION;
+use crate::observation::PilotDecision;
+
+/// Service accounts' user names begin so.
+const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
+
+impl<'a> Turn<'a> {
+    /// Judges every Decision that has not been judged, and returns the strictest one that moves the incident.
+    pub(super) fn weigh_decisions(&mut self) -> Option<&'a PilotDecision> {
+        let mut word: Option<&PilotDecision> = None;
+        for decision in &self.case.seen.decisions {
+            if decision.is_record || decision.phase.is_some() {
+                continue;
+            }
+            let (phase, message) = match self.weigh(decision) {
+                Ok(message) => (DecisionPhase::Accepted, message),
+                Err(message) => (DecisionPhase::Refused, message),
+            };
+            let counts = phase == DecisionPhase::Accepted;
+            self.effects.push(Effect::JudgeDecision { name: decision.name.clone(), phase, message });
+            if !counts || self.was_followed(decision) {
+                continue;
+            }
+            if decision.type_ == DecisionType::Readmit {
+                self.readmit(decision);
+            } else if word.is_none_or(|word| strictness(decision.type_) > strictness(word.type_)) {
+                word = Some(decision);
+            }
+        }
+        word
+    }
+
+    fn weigh(&self, decision: &PilotDecision) -> Result<String, String> {
+        if self.was_followed(decision) {
+            return Ok("followed".to_owned());
+        }
+        let incident = self.ledger.incident.as_ref();
+        if let Some(named) = &decision.incident
+            && incident.is_none_or(|incident| incident.id != *named)
+        {
+            return Err(match incident {
+                Some(open) => format!("incident {named} is not open; the open one is {}", open.id),
+                None => format!("incident {named} is not open"),
+            });
+        }
+        let loosens = matches!(decision.type_, DecisionType::Continue | DecisionType::Resume | DecisionType::Readmit);
+        if loosens {
+            may_loosen(&self.case.declaration.owners, decision.by.as_ref())?;
+        }
+        match decision.type_ {
+            DecisionType::Continue => self.weigh_continue(decision, incident),
+            DecisionType::Resume => weigh_resume(incident),
+            DecisionType::Readmit => self.weigh_readmit(decision, incident),
+            DecisionType::HoldChanges => weigh_act(incident).map(|()| "changes are held".to_owned()),
+            DecisionType::ScaleDown => {
+                weigh_act(incident)?;
+                self.workload()
+                    .map(|_| "scaling down".to_owned())
+                    .ok_or_else(|| "the workload does not exist".to_owned())
+            }
+            DecisionType::Rollback => {
+                weigh_act(incident)?;
+                match &self.ledger.rollback_target {
+                    Some(target) => Ok(format!("rolling back to {}", target.revision)),
+                    None => {
+                        Err("there is no known-good release to go back to; ScaleDown or HoldChanges remain".to_owned())
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the ledger already carries this Decision: a restarted operator must not refuse what it followed.
+    fn was_followed(&self, decision: &PilotDecision) -> bool {
+        let Some(incident) = &self.ledger.incident else { return false };
+        let named = [
+            incident.intent.as_ref().and_then(|intent| intent.decision.as_ref()),
+            incident.continued.as_ref().map(|continued| &continued.decision),
+            incident.closing.as_ref().and_then(|closing| closing.decision.as_ref()),
+        ];
+        named.into_iter().flatten().any(|name| *name == decision.name)
+    }
+
+    fn weigh_continue(&self, decision: &PilotDecision, incident: Option<&Incident>) -> Result<String, String> {
+        let Some(until) = decision.until else {
+            return Err("Continue needs an end: set until".to_owned());
+        };
+        if until > decision.created_at + LONGEST_EXCEPTION {
+            return Err("until lies more than 4h after the Decision was created".to_owned());
+        }
+        if until <= self.case.now {
+            return Err("until has passed".to_owned());
+        }
+        match incident.map(|incident| incident.stage) {
+            Some(IncidentStage::DecisionWindow | IncidentStage::Continued) => {
+                Ok(format!("the release runs on until {until}; changes stay held"))
+            }
+            Some(_) => Err("the incident's decision window is over".to_owned()),
+            None => Err("no incident is open".to_owned()),
+        }
+    }
+
+    fn weigh_readmit(&self, decision: &PilotDecision, incident: Option<&Incident>) -> Result<String, String> {
+        if incident.is_some() {
+            return Err("an incident is open; readmit once it has closed".to_owned());
+        }
+        let payload = decision.payload.as_deref().unwrap_or_default();
+        match self.workload() {
+            Some(workload) if workload.marks.quarantined.contains(payload) => {
+                Ok("the release may be applied again".to_owned())
+            }
+            Some(_) => Err("that release is not quarantined; copy its digest from the refusal".to_owned()),
+            None => Err("the workload does not exist".to_owned()),
+        }
+    }
+
+    fn readmit(&mut self, decision: &PilotDecision) {
+        if let (Some(workload), Some(payload)) = (self.workload(), &decision.payload) {
+            self.effects.push(Effect::LiftQuarantine { uid: workload.uid.clone(), payload: payload.clone() });
+        }
+    }
+}
+
+const fn strictness(type_: DecisionType) -> u8 {
+    match type_ {
+        DecisionType::ScaleDown => 5,
+        DecisionType::Rollback => 4,
+        DecisionType::HoldChanges => 3,
+        DecisionType::Resume => 2,
+        DecisionType::Continue => 1,
+        DecisionType::Readmit => 0,
+    }
+}
+
+fn weigh_act(incident: Option<&Incident>) -> Result<(), String> {
+    match incident.map(|incident| incident.stage) {
+        None | Some(IncidentStage::DecisionWindow | IncidentStage::Continued | IncidentStage::Standing) => Ok(()),
+        Some(_) => Err("the incident is already being acted on".to_owned()),
+    }
+}
+
+fn weigh_resume(incident: Option<&Incident>) -> Result<String, String> {
+    match incident.map(|incident| incident.stage) {
+        Some(IncidentStage::Standing) => Ok("the incident ends".to_owned()),
+        Some(IncidentStage::DecisionWindow) => {
+            Err("the decision window is open; Continue lets the release run on".to_owned())
+        }
+        Some(_) => Err("the incident is still being acted on; resume once it stands".to_owned()),
+        None => Err("no incident is open".to_owned()),
+    }
+}
+
+/// Whether someone is a person who holds a loosening role, directly or as a delegate.
+fn may_loosen(owners: &Owners, by: Option<&Requester>) -> Result<(), String> {
+    let Some(by) = by else {
+        return Err("who decided is not stamped on it; create it again".to_owned());
+    };
+    if by.user.starts_with(SERVICE_ACCOUNT_PREFIX) {
+        return Err(format!("{} is a service account; loosening needs a person", by.user));
+    }
+    let is_one_of = |identities: &Identities| {
+        identities.users.contains(&by.user) || identities.groups.iter().any(|group| by.groups.contains(group))
+    };
+    let holds_a_role = owners.who_may_loosen().any(|(_, owner)| {
+        is_one_of(&owner.identities) || owner.delegate.as_ref().is_some_and(|delegate| is_one_of(&delegate.identities))
+    });
+    if holds_a_role {
+        return Ok(());
+    }
+    let named: Vec<String> = owners.who_may_loosen().map(|(role, owner)| format!("{} ({role})", owner.name)).collect();
+    Err(format!("{} holds no role that may loosen; ask {}", by.user, named.join(", ")))
+}

@@ -1,0 +1,481 @@
+//! The life of an incident: tripped, decided, acted on, verified, closed.
+//!
+//! The whole machine is [`Turn::advance_incident`]; what each stage may lead to stands in its own function.
+//! Everything it does in the world is written into the incident first, and every effect is due until it is
+//! seen to be done, so that a crash at any point loses and repeats nothing.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::condition::{Form, State};
+use super::triggers::Firing;
+use super::turn::Turn;
+use crate::api::decimal::Decimal;
+use crate::api::decision::DecisionType;
+use crate::api::incident::{
+    Closing, Continued, DecidedBy, FreshReading, Incident, IncidentStage, Intent, RollbackTarget, Suspect,
+    WorkloadIntent,
+};
+use crate::api::pilot::Mode;
+use crate::api::trigger::TriggerAction;
+use crate::declaration::{Condition, Trigger};
+use crate::observation::{PilotDecision, Reading};
+use crate::release::digest;
+
+/// The trigger name of an incident that a person opened.
+pub const OPENED_BY_PERSON: &str = "person";
+
+/// Evidence beyond this is not kept.
+const MOST_EVIDENCE: usize = 16;
+
+/// What would happen at the deadline, and why.
+struct Choice {
+    action: TriggerAction,
+    because: String,
+    suspect: Option<Suspect>,
+    target: Option<RollbackTarget>,
+}
+
+impl<'a> Turn<'a> {
+    /// Opens, joins and moves on the pilot's incident.
+    pub(super) fn advance_incident(&mut self, firing: &[Firing<'a>], word: Option<&'a PilotDecision>) {
+        for firing in firing {
+            match self.ledger.incident.take() {
+                None => self.ledger.incident = Some(self.open(firing)),
+                Some(incident) => self.ledger.incident = Some(self.join(incident, firing)),
+            }
+        }
+        if self.ledger.incident.is_none()
+            && let Some(word) = word
+        {
+            self.ledger.incident = self.open_by_word(word);
+        }
+        let Some(mut incident) = self.ledger.incident.take() else {
+            self.ledger.memory.well_since = None;
+            self.ledger.memory.clear_since = None;
+            return;
+        };
+        self.note_wellness(&mut incident);
+        match incident.stage {
+            IncidentStage::DecisionWindow => self.in_decision_window(&mut incident, word),
+            IncidentStage::Continued => self.while_continued(&mut incident, word),
+            IncidentStage::Standing => self.while_standing(&mut incident, word),
+            IncidentStage::Acting | IncidentStage::Verifying | IncidentStage::Resuming | IncidentStage::Closing => {}
+        }
+        // One look may carry an incident through several stages, each written down with the next.
+        if incident.stage == IncidentStage::Acting {
+            self.act(&mut incident);
+        }
+        if incident.stage == IncidentStage::Verifying {
+            self.verify(&mut incident);
+        }
+        if incident.stage == IncidentStage::Resuming {
+            self.resume(&mut incident);
+        }
+        let is_over = incident.stage == IncidentStage::Closing && self.record_incident(&incident);
+        self.ledger.incident = (!is_over).then_some(incident);
+    }
+
+    fn open(&mut self, firing: &Firing<'a>) -> Incident {
+        let trigger = firing.trigger;
+        let now = self.case.now;
+        self.latch(trigger);
+        let choice = self.choose(trigger);
+        let suffers = self.suffers(trigger);
+        Incident {
+            id: self.incident_id(&trigger.name),
+            trigger: trigger.name.clone(),
+            opened_at: now,
+            stage: IncidentStage::DecisionWindow,
+            deadline: now + trigger.decision_window,
+            declared: trigger.action,
+            action: choice.action,
+            scale_down_to: trigger.scale_down_to,
+            because: choice.because,
+            evidence: vec![firing.evidence.clone()],
+            suspect: choice.suspect,
+            target: choice.target,
+            burn_at_trip: self.burn_of(trigger).and_then(|burn| Decimal::rounded(burn, 4)),
+            // The condition was fresh and held; only a fresh answer to the contrary says that it is over.
+            last_fresh: Some(FreshReading { since: now, burning: suffers.fresh().unwrap_or(true) }),
+            continued: None,
+            intent: None,
+            paged: None,
+            closing: None,
+        }
+    }
+
+    fn open_by_word(&mut self, word: &PilotDecision) -> Option<Incident> {
+        let action = action_of(word.type_)?;
+        let now = self.case.now;
+        Some(Incident {
+            id: self.incident_id(OPENED_BY_PERSON),
+            trigger: OPENED_BY_PERSON.to_owned(),
+            opened_at: now,
+            stage: IncidentStage::DecisionWindow,
+            deadline: now,
+            declared: action,
+            action,
+            scale_down_to: 0,
+            because: word.reason.clone(),
+            evidence: Vec::new(),
+            suspect: None,
+            target: self.ledger.rollback_target.clone(),
+            burn_at_trip: None,
+            last_fresh: None,
+            continued: None,
+            intent: None,
+            paged: None,
+            closing: None,
+        })
+    }
+
+    /// A trigger that fires while an incident is open joins it: it may shorten the deadline or raise the
+    /// action, and never opens a second one. Nothing joins between an act and the end of its verification.
+    fn join(&mut self, mut incident: Incident, firing: &Firing<'a>) -> Incident {
+        let open_to_joining = matches!(
+            incident.stage,
+            IncidentStage::DecisionWindow | IncidentStage::Continued | IncidentStage::Standing
+        );
+        if !open_to_joining {
+            return incident;
+        }
+        let trigger = firing.trigger;
+        self.latch(trigger);
+        if incident.evidence.len() < MOST_EVIDENCE {
+            incident.evidence.push(firing.evidence.clone());
+        }
+        let deadline = self.case.now + trigger.decision_window;
+        if incident.stage == IncidentStage::DecisionWindow {
+            incident.deadline = incident.deadline.min(deadline);
+        }
+        incident.declared = incident.declared.max(trigger.action);
+        let choice = self.choose(trigger);
+        if choice.action > incident.action {
+            if incident.stage == IncidentStage::Standing {
+                incident.stage = IncidentStage::DecisionWindow;
+                incident.deadline = deadline;
+            }
+            incident.action = choice.action;
+            incident.because = choice.because;
+            incident.suspect = choice.suspect.or(incident.suspect);
+            incident.target = choice.target.or(incident.target);
+            incident.scale_down_to = trigger.scale_down_to;
+        }
+        incident
+    }
+
+    /// What a trigger does now: its action, or `otherwise` where a rollback has no suspect or no target.
+    fn choose(&self, trigger: &Trigger) -> Choice {
+        let plain = |action, because: String| Choice { action, because, suspect: None, target: None };
+        if trigger.action != TriggerAction::Rollback {
+            return plain(trigger.action, format!("{:?} is declared by trigger {}", trigger.action, trigger.name));
+        }
+        let instead =
+            |why: String| plain(trigger.otherwise, format!("{:?} instead of Rollback: {why}", trigger.otherwise));
+        let Some(target) = self.ledger.rollback_target.clone() else {
+            return instead("there is no known-good release to go back to".to_owned());
+        };
+        if let Some(reason) = self.unsafe_to_cross(&target) {
+            return instead(format!("going back is declared unsafe ({reason})"));
+        }
+        match self.find_suspect(trigger, &target) {
+            Ok(suspect) => Choice {
+                action: TriggerAction::Rollback,
+                because: format!("change {} is blamed", suspect.change),
+                suspect: Some(suspect),
+                target: Some(target),
+            },
+            Err(why) => instead(why),
+        }
+    }
+
+    fn in_decision_window(&mut self, incident: &mut Incident, word: Option<&PilotDecision>) {
+        if let Some(word) = word {
+            return self.follow(incident, word);
+        }
+        let now = self.case.now;
+        if let Some(recovered_at) = self.recovers_at(incident) {
+            if now >= recovered_at {
+                let summary = "the service recovered within the decision window".to_owned();
+                return self.close(incident, DecidedBy::Recovery, None, summary);
+            }
+            self.look_again_at(recovered_at);
+        }
+        if now < incident.deadline {
+            let half = incident.opened_at + half_of(incident.deadline.duration_since(incident.opened_at));
+            self.look_again_at(half);
+            self.look_again_at(incident.deadline);
+            return;
+        }
+        match (self.incident_suffers(incident), incident.last_fresh.as_ref()) {
+            (Some(true), _) => self.start(incident, incident.action, DecidedBy::Deadline, None),
+            // Well on fresh data, only not for long enough yet: the next look decides.
+            (Some(false), _) => {}
+            (None, Some(FreshReading { burning: true, .. })) => {
+                self.start(incident, incident.action, DecidedBy::Deadline, None);
+            }
+            (None, _) => self.stand(incident, "the decision window ended without fresh data, and the last was well"),
+        }
+    }
+
+    fn while_continued(&mut self, incident: &mut Incident, word: Option<&PilotDecision>) {
+        if let Some(word) = word {
+            return self.follow(incident, word);
+        }
+        let Some(continued) = incident.continued.clone() else {
+            return self.reopen_window(incident);
+        };
+        self.look_again_at(continued.until);
+        let doubled =
+            match (incident.burn_at_trip.as_ref(), self.trigger_of(incident).and_then(|trigger| self.burn_of(trigger)))
+            {
+                (Some(then), Some(now)) => then.value() > 0.0 && now >= 2.0 * then.value(),
+                _ => false,
+            };
+        if doubled {
+            self.reopen_window(incident);
+        } else if self.case.now >= continued.until {
+            if self.incident_suffers(incident) == Some(false) {
+                let summary = "the service was well when the owner's Continue ended".to_owned();
+                self.close(incident, DecidedBy::Recovery, None, summary);
+            } else {
+                self.reopen_window(incident);
+            }
+        }
+    }
+
+    fn while_standing(&mut self, incident: &mut Incident, word: Option<&PilotDecision>) {
+        let is_contained = self.workload().is_some_and(|workload| workload.marks.contained.is_some());
+        if let Some(word) = word {
+            if word.type_ != DecisionType::Resume {
+                return self.follow(incident, word);
+            }
+            self.close(incident, DecidedBy::Person, Some(&word.name), format!("resumed: {}", word.reason));
+            if is_contained {
+                incident.stage = IncidentStage::Resuming;
+            }
+            return;
+        }
+        if is_contained {
+            return;
+        }
+        let Some(since) = self.ledger.memory.clear_since else { return };
+        let clear_at = since + self.clear_after(incident);
+        if self.case.now >= clear_at {
+            self.close(incident, DecidedBy::Recovery, None, "its triggers are clear".to_owned());
+        } else {
+            self.look_again_at(clear_at);
+        }
+    }
+
+    fn follow(&mut self, incident: &mut Incident, word: &PilotDecision) {
+        if word.type_ == DecisionType::Continue
+            && let Some(until) = word.until
+        {
+            incident.stage = IncidentStage::Continued;
+            incident.continued = Some(Continued { until, decision: word.name.clone() });
+            self.look_again_at(until);
+        } else if let Some(action) = action_of(word.type_) {
+            if incident.target.is_none() {
+                incident.target.clone_from(&self.ledger.rollback_target);
+            }
+            self.start(incident, action, DecidedBy::Person, Some(word.name.clone()));
+        }
+    }
+
+    /// Begins to do something about it; with `enforcement.actions: Observe` writes down what would have been.
+    pub(super) fn start(
+        &mut self,
+        incident: &mut Incident,
+        action: TriggerAction,
+        decided_by: DecidedBy,
+        decision: Option<String>,
+    ) {
+        incident.action = action;
+        incident.intent =
+            Some(Intent { action, decided_by, decision, at: self.case.now, done_at: None, workloads: Vec::new() });
+        if self.case.declaration.enforcement.actions == Mode::Observe {
+            let summary = format!("would have done {action:?}: {}", incident.because);
+            let decision = incident.intent.as_ref().and_then(|intent| intent.decision.clone());
+            return self.close(incident, decided_by, decision.as_deref(), summary);
+        }
+        match action {
+            TriggerAction::Notify | TriggerAction::HoldChanges => {
+                if let Some(intent) = &mut incident.intent {
+                    intent.done_at = Some(self.case.now);
+                }
+                incident.stage = IncidentStage::Standing;
+            }
+            TriggerAction::Rollback => match self.rollback_intent(incident) {
+                Ok(workload) => self.intend(incident, workload),
+                Err(why) => self.stand(incident, &why),
+            },
+            TriggerAction::ScaleDown => match self.scale_down_intent(incident) {
+                Ok(workload) => self.intend(incident, workload),
+                Err(why) => self.stand(incident, &why),
+            },
+        }
+    }
+
+    fn intend(&mut self, incident: &mut Incident, workload: WorkloadIntent) {
+        if let Some(intent) = &mut incident.intent {
+            intent.workloads = vec![workload];
+        }
+        incident.stage = IncidentStage::Acting;
+    }
+
+    fn rollback_intent(&self, incident: &Incident) -> Result<WorkloadIntent, String> {
+        let workload = self.workload().ok_or("the workload does not exist any more")?;
+        let target = incident.target.as_ref().ok_or("there is no known-good release to go back to")?;
+        if !self.case.seen.snapshots.iter().any(|snapshot| snapshot.name == target.revision) {
+            return Err("the snapshot of the release to go back to is gone".to_owned());
+        }
+        Ok(WorkloadIntent {
+            workload: workload.reference.clone(),
+            uid: workload.uid.clone(),
+            from: workload.payload.clone(),
+            revision: Some(target.revision.clone()),
+            to: Some(target.payload.clone()),
+            replicas: None,
+            quarantine: self.releases_to_quarantine(target).into_iter().take(10).collect(),
+        })
+    }
+
+    fn scale_down_intent(&self, incident: &Incident) -> Result<WorkloadIntent, String> {
+        let workload = self.workload().ok_or("the workload does not exist any more")?;
+        Ok(WorkloadIntent {
+            workload: workload.reference.clone(),
+            uid: workload.uid.clone(),
+            from: workload.payload.clone(),
+            revision: None,
+            to: None,
+            replicas: Some(incident.scale_down_to.min(workload.replicas)),
+            quarantine: Vec::new(),
+        })
+    }
+
+    /// Nothing more happens by itself; people are called.
+    pub(super) fn stand(&mut self, incident: &mut Incident, why: &str) {
+        incident.stage = IncidentStage::Standing;
+        incident.paged = Some(why.to_owned());
+        self.ledger.memory.clear_since = None;
+    }
+
+    pub(super) fn close(
+        &mut self,
+        incident: &mut Incident,
+        decided_by: DecidedBy,
+        decision: Option<&str>,
+        summary: String,
+    ) {
+        let (action, carried_out) = match (&incident.intent, &incident.paged) {
+            (Some(intent), _) => (intent.action, intent.done_at.is_some()),
+            // Held because nobody knew what else to do.
+            (None, Some(_)) => (TriggerAction::HoldChanges, true),
+            (None, None) => (TriggerAction::Notify, true),
+        };
+        incident.closing = Some(Closing {
+            action,
+            carried_out,
+            decided_by,
+            decision: decision.map(str::to_owned),
+            at: self.case.now,
+            summary,
+        });
+        incident.stage = IncidentStage::Closing;
+    }
+
+    fn reopen_window(&mut self, incident: &mut Incident) {
+        let window = self.trigger_of(incident).map_or(SignedDuration::ZERO, |trigger| trigger.decision_window);
+        incident.stage = IncidentStage::DecisionWindow;
+        incident.continued = None;
+        incident.deadline = self.case.now + window;
+        self.ledger.memory.well_since = None;
+        self.look_again_at(incident.deadline);
+    }
+
+    /// When, if the service stays well, the decision window is cancelled: after `clearAfter`, at most half the
+    /// window.
+    fn recovers_at(&self, incident: &Incident) -> Option<Timestamp> {
+        let trigger = self.trigger_of(incident)?;
+        let since = self.ledger.memory.well_since?;
+        Some(since + trigger.clear_after.min(half_of(trigger.decision_window)))
+    }
+
+    /// Notes since when the service has been well and the triggers clear, on fresh data without a gap.
+    fn note_wellness(&mut self, incident: &mut Incident) {
+        let now = self.case.now;
+        let suffers = self.incident_suffers(incident);
+        let memory = &mut self.ledger.memory;
+        memory.well_since = (suffers == Some(false)).then(|| memory.well_since.unwrap_or(now));
+        if let Some(burning) = suffers
+            && incident.last_fresh.as_ref().is_none_or(|last| last.burning != burning)
+        {
+            incident.last_fresh = Some(FreshReading { since: now, burning });
+        }
+        let is_clear = incident.stage == IncidentStage::Standing && self.triggers_are_clear(incident);
+        let memory = &mut self.ledger.memory;
+        memory.clear_since = is_clear.then(|| memory.clear_since.unwrap_or(now));
+    }
+
+    /// Whether the service suffers from any of what the incident's triggers watch; `None` where that is unknown.
+    fn incident_suffers(&self, incident: &Incident) -> Option<bool> {
+        let mut answer = Some(false);
+        for trigger in self.triggers_of(incident) {
+            match self.suffers(trigger) {
+                Reading::Fresh(true) => return Some(true),
+                Reading::Fresh(false) => {}
+                Reading::Unknown(_) => answer = None,
+            }
+        }
+        answer.filter(|_| self.triggers_of(incident).next().is_some())
+    }
+
+    fn triggers_are_clear(&self, incident: &Incident) -> bool {
+        let mut triggers = self.triggers_of(incident).peekable();
+        triggers.peek().is_some()
+            && triggers.all(|trigger| self.condition(trigger, Form::at(self.case.now)) == State::Clear)
+    }
+
+    fn triggers_of(&self, incident: &Incident) -> impl Iterator<Item = &'a Trigger> + use<'a> {
+        let names: Vec<String> = incident.evidence.iter().map(|evidence| evidence.trigger.clone()).collect();
+        self.case.declaration.triggers.iter().filter(move |trigger| names.contains(&trigger.name))
+    }
+
+    pub(super) fn trigger_of(&self, incident: &Incident) -> Option<&'a Trigger> {
+        self.case.declaration.trigger(&incident.trigger)
+    }
+
+    fn clear_after(&self, incident: &Incident) -> SignedDuration {
+        self.triggers_of(incident).map(|trigger| trigger.clear_after).max().unwrap_or(SignedDuration::ZERO)
+    }
+
+    fn burn_of(&self, trigger: &Trigger) -> Option<f64> {
+        match &trigger.when {
+            Condition::ErrorBudget { slo, .. } | Condition::BurnRate { slo, .. } => {
+                self.short_burn(slo, trigger.short_window, self.case.now, 1.0).fresh()
+            }
+            _ => None,
+        }
+    }
+
+    fn incident_id(&self, trigger: &str) -> String {
+        let seed = serde_json::json!([self.case.declaration.pilot.uid, trigger, self.case.now.to_string()]);
+        let mut hash = digest::digest(&seed);
+        hash.truncate(8);
+        format!("{trigger}-{hash}")
+    }
+}
+
+const fn action_of(type_: DecisionType) -> Option<TriggerAction> {
+    match type_ {
+        DecisionType::Rollback => Some(TriggerAction::Rollback),
+        DecisionType::ScaleDown => Some(TriggerAction::ScaleDown),
+        DecisionType::HoldChanges => Some(TriggerAction::HoldChanges),
+        DecisionType::Continue | DecisionType::Resume | DecisionType::Readmit => None,
+    }
+}
+
+fn half_of(duration: SignedDuration) -> SignedDuration {
+    duration / 2
+}

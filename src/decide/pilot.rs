@@ -1,0 +1,35 @@
+//! What becomes of this pilot now? The steps of one look, in the order in which they depend on each other.
+
+use super::Case;
+use super::plan::Plan;
+use super::turn::Turn;
+
+/// Decides a pilot. Total: every case gets a plan. The plan counts only once it asks nothing more.
+pub fn decide(case: &Case<'_>) -> Plan {
+    let mut turn = Turn::new(*case);
+    if case.seen.claimed_by.is_some() {
+        // The workload is another pilot's: nothing here is ours to judge, to stamp or to act on.
+        return turn.finish();
+    }
+    turn.remember_first_samples();
+    turn.report_slos();
+    turn.choose_target();
+    turn.advance_release();
+    let firing = turn.read_triggers();
+    let word = turn.weigh_decisions();
+    turn.advance_incident(&firing, word);
+    turn.keep_records();
+    turn.watch_the_calendar();
+    turn.finish()
+}
+
+impl Turn<'_> {
+    /// Conditions speak of windows, so the pilot is looked at again at the next edge.
+    fn watch_the_calendar(&mut self) {
+        let (calendar, now) = (&self.case.declaration.calendar, self.case.now);
+        let edge = if calendar.opening_at(now).open { calendar.next_close(now) } else { calendar.next_open(now) };
+        if let Some(edge) = edge {
+            self.look_again_at(edge);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What is to be done: the value that `decide` returns. Nothing is left to choose when it is carried out.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Ledger;
+use crate::api::change_record::{ChangeClass, Outcome};
+use crate::api::decision::{DecisionPhase, DecisionSpec, Requester};
+use crate::observation::Question;
+use crate::release::marks::Admitted;
+
+/// What is to be done about a pilot, and what has to be known first.
+#[must_use]
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Questions that have to be answered before this plan may be used. Where it is not empty the case is
+    /// decided again with the answers.
+    pub ask: BTreeSet<Question>,
+    /// What is decided now; its durable part is stored before any effect is carried out.
+    pub ledger: Ledger,
+    /// What is to be done in the world. Each is due until it is seen to be done.
+    pub effects: Vec<Effect>,
+    /// How long to wait before the next look where nothing is seen to change.
+    pub look_again: SignedDuration,
+}
+
+impl Plan {
+    /// Whether it does something that users feel. Such a plan must rest on a live reading of the workload and
+    /// of the Decisions, not on a cache.
+    pub fn is_destructive(&self) -> bool {
+        self.effects.iter().any(|effect| matches!(effect, Effect::RollBack(_) | Effect::ScaleDown(_)))
+    }
+}
+
+/// One thing to be done, armed with what must still be true when it is done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Stamp the template that runs as admitted: adopted, or seen without having been admitted.
+    Stamp(Stamp),
+    /// Store the release that runs.
+    TakeSnapshot {
+        /// Its payload digest.
+        payload: String,
+    },
+    /// Note on a snapshot that its release survived its bake.
+    MarkKnownGood {
+        /// The snapshot.
+        snapshot: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Note on a snapshot when its release stopped running, or that it runs again.
+    MarkRunning {
+        /// The snapshot.
+        snapshot: String,
+        /// When it stopped; `None` where it runs.
+        stopped_at: Option<Timestamp>,
+    },
+    /// Delete snapshots that nothing can need any more.
+    Prune {
+        /// The snapshots.
+        snapshots: Vec<String>,
+    },
+    /// Write a ChangeRecord.
+    OpenChange(OpenChange),
+    /// Complete a ChangeRecord.
+    UpdateChange(UpdateChange),
+    /// Go back to a stored release.
+    RollBack(RollBack),
+    /// Scale down, and park the replicas.
+    ScaleDown(ScaleDown),
+    /// Restore the parked replicas.
+    RestoreReplicas(RestoreReplicas),
+    /// Let a quarantined release be tried again.
+    LiftQuarantine {
+        /// The workload's uid.
+        uid: String,
+        /// The payload digest.
+        payload: String,
+    },
+    /// Say on a Decision whether it counts.
+    JudgeDecision {
+        /// The Decision.
+        name: String,
+        /// Whether it counts.
+        phase: DecisionPhase,
+        /// Why.
+        message: String,
+    },
+    /// Write the Decision that records an incident.
+    RecordDecision {
+        /// Its name, the same at every attempt.
+        name: String,
+        /// What it says.
+        spec: Box<DecisionSpec>,
+    },
+}
+
+/// Stamp a template as admitted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stamp {
+    /// The workload's uid.
+    pub uid: String,
+    /// The generation that was seen; the stamp is refused where it has moved.
+    pub generation: i64,
+    /// The mark.
+    pub admitted: Admitted,
+}
+
+/// A ChangeRecord to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenChange {
+    /// Its name, the same at every attempt.
+    pub name: String,
+    /// Its class.
+    pub class: ChangeClass,
+    /// The release digest.
+    pub release: String,
+    /// The payload digest.
+    pub payload: String,
+    /// Who asked.
+    pub requested_by: Requester,
+    /// When it was admitted.
+    pub started_at: Timestamp,
+    /// What the guards found.
+    pub findings: Vec<String>,
+}
+
+/// What a ChangeRecord is to say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpdateChange {
+    /// The ChangeRecord.
+    pub name: String,
+    /// The release that it ended as, where a grouped change moved it on: release and payload digest.
+    pub release: Option<(String, String)>,
+    /// When it was completely available.
+    pub completed_at: Option<Timestamp>,
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// Why it failed.
+    pub cause: Option<String>,
+}
+
+/// Go back to a stored release, in one patch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RollBack {
+    /// The incident.
+    pub incident: String,
+    /// The workload's uid.
+    pub uid: String,
+    /// The generation that was seen.
+    pub generation: i64,
+    /// The snapshot whose template is restored.
+    pub snapshot: String,
+    /// The mark of the restored template; its `template` is the snapshot's.
+    pub admitted: Admitted,
+    /// Payload digests that may not come back, those of before included.
+    pub quarantined: BTreeSet<String>,
+}
+
+/// Scale down, in one patch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaleDown {
+    /// The incident.
+    pub incident: String,
+    /// The workload's uid.
+    pub uid: String,
+    /// The generation that was seen.
+    pub generation: i64,
+    /// The replicas that it shall have.
+    pub replicas: i32,
+    /// The replicas to park.
+    pub parked: i32,
+}
+
+/// Restore the parked replicas, in one patch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RestoreReplicas {
+    /// The workload's uid.
+    pub uid: String,
+    /// The generation that was seen.
+    pub generation: i64,
+    /// The replicas that it shall have.
+    pub replicas: i32,
+}

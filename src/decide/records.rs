@@ -1,0 +1,227 @@
+//! What has to be written down: marks, snapshots, ChangeRecords and the Decision that ends an incident.
+//!
+//! Each effect here is due as long as what was seen does not show it, so a lost write is made again and one
+//! that arrived is not.
+
+use jiff::Timestamp;
+
+use super::bake::admitted_template;
+use super::plan::{Effect, OpenChange, Stamp, UpdateChange};
+use super::turn::Turn;
+use crate::api::change_record::{ChangeClass, Outcome};
+use crate::api::decision::{DecisionSpec, DecisionType, IncidentRecord, Requester};
+use crate::api::incident::{Closing, Incident, IncidentStage};
+use crate::api::status::ReleaseState;
+use crate::api::trigger::TriggerAction;
+use crate::observation::{Change, Workload};
+use crate::release::change::change_name;
+use crate::release::marks::{Admitted, AdmittedVerdict};
+
+/// Snapshots beyond this are deleted, oldest first; never the target or what runs.
+const SNAPSHOTS_KEPT: usize = 10;
+
+/// Who is named where the operator itself acted.
+pub const OPERATOR: &str = "pilotguard";
+
+impl Turn<'_> {
+    /// Everything that has to be written down about the release that runs.
+    pub(super) fn keep_records(&mut self) {
+        let Some(workload) = self.workload() else { return };
+        match admitted_template(workload) {
+            Some(admitted) => {
+                self.keep_snapshots(workload, admitted);
+                self.keep_changes(admitted);
+            }
+            None => self.stamp(workload),
+        }
+    }
+
+    pub(super) fn change_name(&self, payload: &str, at: Timestamp) -> String {
+        change_name(&self.case.declaration.pilot.name, payload, at)
+    }
+
+    /// A template that carries no stamp of its own was there before the pilot, or came in past the guards.
+    fn stamp(&mut self, workload: &Workload) {
+        let is_acting = self.ledger.incident.as_ref().is_some_and(|incident| incident.stage == IncidentStage::Acting);
+        if is_acting {
+            return;
+        }
+        let is_known =
+            self.snapshot_of(&workload.payload).is_some_and(|snapshot| snapshot.template == workload.template);
+        let is_first = workload.marks.admitted.is_none() && self.case.seen.snapshots.is_empty();
+        let is_adopted = workload.marks.admitted.is_none() && (is_first || is_known);
+        if is_adopted && !workload.is_complete {
+            return;
+        }
+        let now = self.case.now;
+        let (verdict, change, by) = if is_adopted {
+            (AdmittedVerdict::Adopted, String::new(), OPERATOR)
+        } else {
+            (AdmittedVerdict::Unauthorized, self.change_name(&workload.payload, now), "unknown")
+        };
+        self.effects.push(Effect::Stamp(Stamp {
+            uid: workload.uid.clone(),
+            generation: workload.generation,
+            admitted: Admitted {
+                template: workload.template.clone(),
+                payload: workload.payload.clone(),
+                by: by.to_owned(),
+                groups: Vec::new(),
+                at: now,
+                change,
+                verdict,
+                reasons: Vec::new(),
+            },
+        }));
+    }
+
+    fn keep_snapshots(&mut self, workload: &Workload, admitted: &Admitted) {
+        if self.snapshot_of(&admitted.payload).is_none() {
+            self.effects.push(Effect::TakeSnapshot { payload: admitted.payload.clone() });
+        }
+        let snapshots = &self.case.seen.snapshots;
+        for snapshot in snapshots {
+            let runs = snapshot.payload == workload.payload;
+            if runs == snapshot.last_running_at.is_some() {
+                let stopped_at = (!runs).then_some(self.case.now);
+                self.effects.push(Effect::MarkRunning { snapshot: snapshot.name.clone(), stopped_at });
+            }
+        }
+        let mut by_age: Vec<_> = snapshots.iter().collect();
+        by_age.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.revision));
+        let target = self.ledger.rollback_target.as_ref().map(|target| &target.revision);
+        let surplus: Vec<String> = by_age
+            .into_iter()
+            .skip(SNAPSHOTS_KEPT)
+            .filter(|snapshot| Some(&snapshot.name) != target && snapshot.payload != workload.payload)
+            .map(|snapshot| snapshot.name.clone())
+            .collect();
+        if !surplus.is_empty() {
+            self.effects.push(Effect::Prune { snapshots: surplus });
+        }
+    }
+
+    fn keep_changes(&mut self, admitted: &Admitted) {
+        let changes = &self.case.seen.changes;
+        if !admitted.change.is_empty() {
+            match changes.iter().find(|change| change.name == admitted.change) {
+                None => self.open_change(admitted),
+                Some(change) => self.advance_change(change, admitted),
+            }
+        }
+        let blamed = self.ledger.incident.as_ref().and_then(|incident| incident.suspect.clone());
+        for change in changes {
+            let is_over = change.outcome == Outcome::Pending && change.name != admitted.change;
+            if is_over && blamed.as_ref().is_none_or(|suspect| suspect.change != change.name) {
+                let backed_out = change.completed_at.is_none()
+                    && self.snapshot_of(&admitted.payload).is_some_and(|snapshot| snapshot.known_good_at.is_some());
+                let outcome = if backed_out { Outcome::Aborted } else { Outcome::Superseded };
+                self.effects.push(Effect::UpdateChange(UpdateChange {
+                    name: change.name.clone(),
+                    release: None,
+                    completed_at: change.completed_at,
+                    outcome,
+                    cause: None,
+                }));
+            }
+        }
+    }
+
+    fn open_change(&mut self, admitted: &Admitted) {
+        let class = match admitted.verdict {
+            AdmittedVerdict::Rollback => ChangeClass::Rollback,
+            AdmittedVerdict::Unauthorized => ChangeClass::Unauthorized,
+            AdmittedVerdict::Allow | AdmittedVerdict::Deny | AdmittedVerdict::Adopted => ChangeClass::Normal,
+        };
+        self.effects.push(Effect::OpenChange(OpenChange {
+            name: admitted.change.clone(),
+            class,
+            release: admitted.template.clone(),
+            payload: admitted.payload.clone(),
+            requested_by: Requester { user: admitted.by.clone(), groups: admitted.groups.clone() },
+            started_at: admitted.at,
+            findings: admitted.reasons.clone(),
+        }));
+    }
+
+    fn advance_change(&mut self, change: &Change, admitted: &Admitted) {
+        let state = self.ledger.release.as_ref().map(|release| release.state);
+        let is_available = matches!(state, Some(ReleaseState::Baking | ReleaseState::KnownGood));
+        let completed_at = change.completed_at.or_else(|| is_available.then_some(self.case.now));
+        let outcome = match (change.outcome, state) {
+            (Outcome::Pending, Some(ReleaseState::KnownGood)) => Outcome::Succeeded,
+            (outcome, _) => outcome,
+        };
+        let release =
+            (change.payload != admitted.payload).then(|| (admitted.template.clone(), admitted.payload.clone()));
+        if completed_at != change.completed_at || outcome != change.outcome || release.is_some() {
+            self.effects.push(Effect::UpdateChange(UpdateChange {
+                name: change.name.clone(),
+                release,
+                completed_at,
+                outcome,
+                cause: None,
+            }));
+        }
+    }
+
+    /// Writes the record of an incident that is over; true once all of it is seen to be written.
+    pub(super) fn record_incident(&mut self, incident: &Incident) -> bool {
+        let Some(closing) = &incident.closing else { return false };
+        let name = format!("{}-{}", self.case.declaration.pilot.name, incident.id);
+        let is_recorded = self.case.seen.decisions.iter().any(|decision| decision.name == name);
+        if !is_recorded {
+            let spec = Box::new(self.decision_spec(incident, closing));
+            self.effects.push(Effect::RecordDecision { name, spec });
+        }
+        self.blame_suspect(incident, closing) && is_recorded
+    }
+
+    /// Marks the change that was rolled back or scaled down for as failed; true once that is seen.
+    fn blame_suspect(&mut self, incident: &Incident, closing: &Closing) -> bool {
+        let was_acted_on = closing.carried_out && closing.action >= TriggerAction::Rollback;
+        let Some(suspect) = incident.suspect.as_ref().filter(|_| was_acted_on) else { return true };
+        let Some(change) = self.case.seen.changes.iter().find(|change| change.name == suspect.change) else {
+            return true;
+        };
+        if change.outcome == Outcome::Failed {
+            return true;
+        }
+        self.effects.push(Effect::UpdateChange(UpdateChange {
+            name: change.name.clone(),
+            release: None,
+            completed_at: change.completed_at,
+            outcome: Outcome::Failed,
+            cause: Some(format!("incident {}: {}", incident.id, closing.summary)),
+        }));
+        false
+    }
+
+    fn decision_spec(&self, incident: &Incident, closing: &Closing) -> DecisionSpec {
+        let type_ = match closing.action {
+            TriggerAction::Notify => DecisionType::Continue,
+            TriggerAction::HoldChanges => DecisionType::HoldChanges,
+            TriggerAction::Rollback => DecisionType::Rollback,
+            TriggerAction::ScaleDown => DecisionType::ScaleDown,
+        };
+        DecisionSpec {
+            pilot: self.case.declaration.pilot.name.clone(),
+            type_,
+            incident: Some(incident.id.clone()),
+            payload: None,
+            until: (type_ == DecisionType::Continue).then_some(closing.at),
+            reason: format!("{}; {}", closing.summary, incident.because),
+            by: Some(Requester { user: OPERATOR.to_owned(), groups: Vec::new() }),
+            record: Some(IncidentRecord {
+                trigger: incident.trigger.clone(),
+                opened_at: incident.opened_at,
+                closed_at: closing.at,
+                decided_by: closing.decided_by,
+                carried_out: closing.carried_out,
+                evidence: incident.evidence.clone(),
+                suspect: incident.suspect.clone(),
+                target: incident.target.clone(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Arithmetic of service level objectives, on counts and never on ratios of ratios.
+//!
+//! - error ratio = bad / total; burn rate = error ratio / (1 − target) (SRE workbook, chapter 5).
+//! - remaining budget = 1 − bad / ((1 − target) · total over the whole window). A window that is not yet full
+//!   is judged from the later of pilot start and first sample, and its total is projected to the full window.
+//! - Confidence: the lower Wilson bound at z = 2.326 (98 %, one-sided 99 %) of the error ratio, so that one
+//!   error among few requests is no evidence.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::turn::Turn;
+use crate::api::decimal::Decimal;
+use crate::api::status::{BurnStatus, SloStatus, SloVerdict};
+use crate::declaration::{Condition, Objective};
+use crate::observation::{Counts, Reading, Unknown};
+
+/// The quantile of the standard normal distribution behind the confidence bound.
+const Z: f64 = 2.326;
+
+/// The share of bad events, as measured and as is certain.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct ErrorRatio {
+    pub(super) counts: Counts,
+    /// bad / total.
+    pub(super) measured: f64,
+    /// The lower bound of the confidence interval.
+    pub(super) at_least: f64,
+}
+
+impl ErrorRatio {
+    /// The ratio of counts with at least one event.
+    fn of(counts: Counts) -> Reading<Self> {
+        if counts.total < 1.0 {
+            return Reading::Unknown(Unknown::LowTraffic);
+        }
+        let measured = (counts.bad / counts.total).clamp(0.0, 1.0);
+        Reading::Fresh(Self { counts, measured, at_least: wilson_lower_bound(measured, counts.total) })
+    }
+}
+
+/// The error budget over an objective's whole window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Budget {
+    pub(super) ratio: ErrorRatio,
+    /// The share of the budget that remains; below 0 it is overspent.
+    pub(super) remaining: f64,
+    /// At most so much remains, with confidence.
+    pub(super) remaining_at_most: f64,
+}
+
+/// Wilson score interval, lower bound, for `ratio` among `total` events.
+pub(super) fn wilson_lower_bound(ratio: f64, total: f64) -> f64 {
+    let square = Z * Z;
+    let centre = ratio + square / (2.0 * total);
+    let spread = Z * (ratio * (1.0 - ratio) / total + square / (4.0 * total * total)).sqrt();
+    ((centre - spread) / (1.0 + square / total)).max(0.0)
+}
+
+/// A window of an objective, as it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) length: SignedDuration,
+    pub(super) until: Timestamp,
+    pub(super) confirm: bool,
+}
+
+impl Turn<'_> {
+    /// The error ratio over a span, however few its events.
+    pub(super) fn error_ratio(&self, slo: &Objective, span: Span) -> Reading<ErrorRatio> {
+        self.inquiry.counts(&slo.name, span.length, span.until, span.confirm).and_then(ErrorRatio::of)
+    }
+
+    /// The error ratio over the part of a span in which the pilot was judged; Unknown in warm-up or with too
+    /// few events.
+    pub(super) fn judged_ratio(&self, slo: &Objective, span: Span) -> Reading<ErrorRatio> {
+        if self.case.now < self.case.declaration.start + slo.warmup {
+            return Reading::Unknown(Unknown::WarmingUp);
+        }
+        self.judged_length(slo, span)
+            .and_then(|length| self.error_ratio(slo, Span { length, ..span }).and_then(|ratio| enough(ratio, slo)))
+    }
+
+    /// The error budget. With `since` it is judged as if it had been full at that instant.
+    pub(super) fn budget(&self, slo: &Objective, span: Span, since: Option<Timestamp>) -> Reading<Budget> {
+        let whole = Span { length: slo.window, ..span };
+        self.judged_length(slo, whole).and_then(|length| {
+            self.judged_ratio(slo, whole).and_then(|ratio| {
+                let total = ratio.counts.total * (slo.window.as_secs_f64() / length.as_secs_f64()).max(1.0);
+                let allowed = slo.allowed * total;
+                let spent = match since {
+                    None => Reading::Fresh(ratio),
+                    Some(instant) => self.error_ratio(slo, Span { length: since_then(span, instant, slo), ..span }),
+                };
+                spent.map(|ratio| Budget {
+                    ratio,
+                    remaining: 1.0 - ratio.counts.bad / allowed,
+                    remaining_at_most: 1.0 - ratio.at_least * ratio.counts.total / allowed,
+                })
+            })
+        })
+    }
+
+    /// How much of a span lies behind the later of pilot start and first sample.
+    fn judged_length(&self, slo: &Objective, span: Span) -> Reading<SignedDuration> {
+        let first = match self.ledger.memory.first_samples.get(&slo.name) {
+            Some(first) => Reading::Fresh(*first),
+            None => self.inquiry.first_sample(&slo.name),
+        };
+        first.and_then(|first| {
+            let from = first.max(self.case.declaration.start);
+            let length = span.until.duration_since(from).min(span.length);
+            if length < SignedDuration::from_secs(1) {
+                Reading::Unknown(Unknown::LowTraffic)
+            } else {
+                Reading::Fresh(length)
+            }
+        })
+    }
+
+    /// Remembers first samples, so that they are asked for once.
+    pub(super) fn remember_first_samples(&mut self) {
+        for slo in &self.case.declaration.slos {
+            if !self.ledger.memory.first_samples.contains_key(&slo.name)
+                && let Reading::Fresh(first) = self.inquiry.first_sample(&slo.name)
+            {
+                self.ledger.memory.first_samples.insert(slo.name.clone(), first);
+            }
+        }
+    }
+
+    /// How every SLO stands now, for the status.
+    pub(super) fn report_slos(&mut self) {
+        let slos = &self.case.declaration.slos;
+        self.ledger.slos = slos.iter().map(|slo| self.slo_status(slo)).collect();
+    }
+
+    /// Whether some SLO cannot be measured, for another reason than quiet or youth.
+    pub(super) fn some_slo_is_unmeasured(&self) -> bool {
+        self.case.declaration.slos.iter().any(|slo| match self.budget(slo, self.whole_window(slo), None) {
+            Reading::Fresh(_) => false,
+            Reading::Unknown(why) => !why.is_benign(),
+        })
+    }
+
+    fn whole_window(&self, slo: &Objective) -> Span {
+        Span { length: slo.window, until: self.case.now, confirm: false }
+    }
+
+    fn slo_status(&self, slo: &Objective) -> SloStatus {
+        let budget = self.budget(slo, self.whole_window(slo), None);
+        let (verdict, reason) = match &budget {
+            // Missed, and certainly so.
+            Reading::Fresh(budget) if budget.ratio.at_least > slo.allowed && budget.remaining_at_most < 0.0 => {
+                (SloVerdict::Breach, None)
+            }
+            Reading::Fresh(_) => (SloVerdict::Ok, None),
+            Reading::Unknown(why) => (SloVerdict::Unknown, Some(why.as_str().to_owned())),
+        };
+        let before = self.case.ledger.slos.iter().find(|status| status.name == slo.name);
+        let since = before
+            .filter(|before| before.verdict == verdict && before.reason == reason)
+            .map_or(self.case.now, |before| before.since);
+        let budget = budget.fresh();
+        SloStatus {
+            name: slo.name.clone(),
+            verdict,
+            reason,
+            since,
+            error_ratio: budget.and_then(|budget| Decimal::rounded(budget.ratio.measured, 2)),
+            budget_remaining: budget.and_then(|budget| Decimal::rounded((budget.remaining * 100.0).round(), 15)),
+            burn: self.burn_status(slo),
+        }
+    }
+
+    fn burn_status(&self, slo: &Objective) -> Vec<BurnStatus> {
+        let mut windows: Vec<SignedDuration> = Vec::new();
+        for trigger in &self.case.declaration.triggers {
+            if let Condition::BurnRate { slo: name, long, short, .. } = &trigger.when
+                && *name == slo.name
+            {
+                windows.extend([*long, *short]);
+            }
+        }
+        windows.sort_unstable();
+        windows.dedup();
+        let rate = |length| {
+            let span = Span { length, until: self.case.now, confirm: false };
+            let ratio = self.error_ratio(slo, span).fresh()?;
+            Decimal::rounded(ratio.measured / slo.allowed, 2)
+        };
+        windows.into_iter().map(|length| BurnStatus { window: text(length), rate: rate(length) }).collect()
+    }
+}
+
+/// The span from an instant on, at least a second and at most the objective's window.
+fn since_then(span: Span, instant: Timestamp, slo: &Objective) -> SignedDuration {
+    span.until.duration_since(instant).clamp(SignedDuration::from_secs(1), slo.window)
+}
+
+fn enough(ratio: ErrorRatio, slo: &Objective) -> Reading<ErrorRatio> {
+    if ratio.counts.total < slo.min_events { Reading::Unknown(Unknown::LowTraffic) } else { Reading::Fresh(ratio) }
+}
+
+/// A duration as people write it in a declaration.
+pub(super) fn text(duration: SignedDuration) -> String {
+    crate::api::duration::Duration::from_signed(duration).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wilson_lower_bound;
+
+    /// Figures of an independent calculation.
+    #[test]
+    fn wilson_bounds_degrade_smoothly() {
+        for (bad, total, percent) in
+            [(1.0, 20.0, 0.69), (2.0, 20.0, 2.26), (1.0, 60.0, 0.23), (3.0, 60.0, 1.43), (6.0, 200.0, 1.2)]
+        {
+            let bound = wilson_lower_bound(bad / total, total) * 100.0;
+            assert!((bound - percent).abs() < 0.05, "{bad}/{total}: {bound}");
+        }
+        assert!(wilson_lower_bound(0.0, 10.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,136 @@
+//! Which change, if any, may be blamed. A rollback needs a suspect: without one it would punish a release
+//! for an outage that it did not cause.
+
+use jiff::Timestamp;
+
+use super::condition::{Form, State, consecutive_failures};
+use super::slo::Span;
+use super::turn::Turn;
+use crate::api::change_record::Outcome;
+use crate::api::incident::{RollbackTarget, Suspect};
+use crate::api::status::ReleaseState;
+use crate::declaration::{Condition, Objective, Trigger};
+use crate::observation::Reading;
+use crate::release::marks::{Admitted, AdmittedVerdict};
+
+impl Turn<'_> {
+    /// The newest rolled-out change that is still in bake and for which everything speaks; else why not.
+    pub(super) fn find_suspect(&self, trigger: &Trigger, target: &RollbackTarget) -> Result<Suspect, String> {
+        let admitted = self.change_in_bake(trigger)?;
+        if admitted.payload == target.payload {
+            return Err("what runs is the release that a rollback would go back to".to_owned());
+        }
+        self.dependencies_are_well()?;
+        self.began_with(trigger, admitted)?;
+        if let Condition::ErrorBudget { slo, .. } | Condition::BurnRate { slo, .. } = &trigger.when
+            && let Some(slo) = self.case.declaration.slo(slo)
+        {
+            self.is_worse_since(slo, admitted.at)?;
+        }
+        Ok(Suspect { change: admitted.change.clone(), payload: admitted.payload.clone(), admitted_at: admitted.at })
+    }
+
+    fn change_in_bake(&self, trigger: &Trigger) -> Result<&Admitted, String> {
+        let admitted =
+            self.workload().and_then(|workload| workload.marks.admitted.as_ref()).ok_or("no admitted change runs")?;
+        match admitted.verdict {
+            AdmittedVerdict::Adopted => return Err("no change was made since the pilot was adopted".to_owned()),
+            AdmittedVerdict::Rollback => return Err("what runs was itself rolled back to".to_owned()),
+            AdmittedVerdict::Allow | AdmittedVerdict::Deny | AdmittedVerdict::Unauthorized => {}
+        }
+        if let Condition::ConsecutiveFailedChanges { .. } = trigger.when {
+            let failed = self
+                .case
+                .seen
+                .changes
+                .iter()
+                .any(|change| change.name == admitted.change && change.outcome == Outcome::Failed);
+            return if failed {
+                Ok(admitted)
+            } else {
+                Err("the newest failed change does not run any more".to_owned())
+            };
+        }
+        let is_baked = self
+            .ledger
+            .release
+            .as_ref()
+            .is_some_and(|release| release.payload == admitted.payload && release.state == ReleaseState::KnownGood);
+        if is_baked { Err("no change is in bake".to_owned()) } else { Ok(admitted) }
+    }
+
+    fn dependencies_are_well(&self) -> Result<(), String> {
+        for dependency in &self.case.declaration.dependencies {
+            match self.inquiry.value(&dependency.query, self.case.now, false) {
+                #[expect(clippy::float_cmp, reason = "healthy is declared to be exactly 0")]
+                Reading::Fresh(value) if value == 0.0 => {}
+                Reading::Fresh(_) => return Err(format!("the dependency {} is in breach", dependency.name)),
+                Reading::Unknown(why) => {
+                    return Err(format!(
+                        "whether the dependency {} is well is unknown ({})",
+                        dependency.name,
+                        why.as_str()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The condition was false just before the rollout, or the short-window burn has at least doubled since.
+    fn began_with(&self, trigger: &Trigger, admitted: &Admitted) -> Result<(), String> {
+        let before = admitted.at - self.case.source.evaluation_interval;
+        match &trigger.when {
+            // A rollout's own deadline cannot have passed before the rollout.
+            Condition::Workload(_) => return Ok(()),
+            Condition::ConsecutiveFailedChanges { count } => {
+                let earlier: Vec<_> =
+                    self.case.seen.changes.iter().filter(|change| change.name != admitted.change).cloned().collect();
+                let was_clear = consecutive_failures(&earlier) < *count;
+                return if was_clear { Ok(()) } else { Err("the condition held before the last change".to_owned()) };
+            }
+            _ => {}
+        }
+        match self.condition(trigger, Form::at(before)) {
+            State::Clear => Ok(()),
+            State::Unknown => Err("whether the condition held before the last change is unknown".to_owned()),
+            State::Holds(_) if self.burn_has_doubled(trigger, before) => Ok(()),
+            State::Holds(_) => Err("the condition held before the last change and is no worse since".to_owned()),
+        }
+    }
+
+    fn burn_has_doubled(&self, trigger: &Trigger, before: Timestamp) -> bool {
+        let (Condition::ErrorBudget { slo, .. } | Condition::BurnRate { slo, .. }) = &trigger.when else {
+            return false;
+        };
+        let burn = |until| self.short_burn(slo, trigger.short_window, until, 1.0).fresh();
+        match (burn(before), burn(self.case.now)) {
+            (Some(before), Some(now)) => now > 0.0 && now >= 2.0 * before,
+            _ => false,
+        }
+    }
+
+    /// The error ratio since the rollout is certainly above what the objective allows and, where there was
+    /// traffic, above twice the ratio of an equal span before.
+    fn is_worse_since(&self, slo: &Objective, rollout: Timestamp) -> Result<(), String> {
+        let length = self.case.now.duration_since(rollout);
+        if length.as_secs() < 1 {
+            return Err("the last change has only just begun".to_owned());
+        }
+        let ratio = |until| self.error_ratio(slo, Span { length, until, confirm: false });
+        let Reading::Fresh(since) = ratio(self.case.now) else {
+            return Err("the error ratio since the last change is unknown".to_owned());
+        };
+        if since.at_least <= slo.allowed {
+            return Err("the errors since the last change are within the objective".to_owned());
+        }
+        match ratio(rollout) {
+            Reading::Fresh(before)
+                if before.counts.total >= slo.min_events && since.at_least <= 2.0 * before.measured =>
+            {
+                Err("the errors since the last change are less than twice those of before".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}

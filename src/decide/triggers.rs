@@ -1,0 +1,128 @@
+//! Which triggers fire now: edges, latches and timers.
+//!
+//! A trigger fires on the edge: once its condition has held for its `for`, on fresh data without a gap, and
+//! was asked a second time where users would feel the act. It is then latched for the release until it has been
+//! clear for `clearAfter`. For a new release a latched SLO trigger is judged as if all had been well until that
+//! release; other latched triggers wait until they are clear.
+
+use jiff::Timestamp;
+
+use super::Timer;
+use super::condition::{Form, State};
+use super::turn::Turn;
+use crate::api::incident::{Evidence, Latch};
+use crate::api::trigger::TriggerAction;
+use crate::declaration::{Condition, Trigger};
+
+/// A trigger that fires now.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Firing<'a> {
+    pub(super) trigger: &'a Trigger,
+    pub(super) evidence: Evidence,
+}
+
+impl<'a> Turn<'a> {
+    /// Reads all triggers, moves their timers and latches on, and returns those that would fire.
+    pub(super) fn read_triggers(&mut self) -> Vec<Firing<'a>> {
+        let declared = self.case.declaration;
+        self.ledger.latches.retain(|latch| declared.trigger(&latch.trigger).is_some());
+        let mut firing = Vec::new();
+        for trigger in &declared.triggers {
+            if let Some(evidence) = self.read_trigger(trigger) {
+                firing.push(Firing { trigger, evidence });
+            }
+        }
+        firing
+    }
+
+    /// Latches a trigger that fired.
+    pub(super) fn latch(&mut self, trigger: &Trigger) {
+        self.ledger.latches.retain(|latch| latch.trigger != trigger.name);
+        self.ledger.latches.push(Latch {
+            trigger: trigger.name.clone(),
+            payload: self.payload().to_owned(),
+            since: self.case.now,
+        });
+    }
+
+    fn read_trigger(&mut self, trigger: &Trigger) -> Option<Evidence> {
+        let now = self.case.now;
+        self.release_latch_when_clear(trigger);
+        let since = match self.form_of(trigger) {
+            Watch::Silent => return None,
+            Watch::Plain => None,
+            Watch::Since(instant) => Some(instant),
+        };
+        let form = Form { at: now, since, confirm: false };
+        let state = self.condition(trigger, form);
+        let held_since = self.note_hold(trigger, matches!(state, State::Holds(_)));
+        let State::Holds(text) = state else { return None };
+        let fires_at = held_since? + trigger.hold_for;
+        if now < fires_at {
+            self.look_again_at(fires_at);
+            return None;
+        }
+        if is_destructive(trigger)
+            && !matches!(self.condition(trigger, Form { confirm: true, ..form }), State::Holds(_))
+        {
+            return None;
+        }
+        Some(Evidence { trigger: trigger.name.clone(), at: now, text })
+    }
+
+    /// How a trigger is to be read for the release that runs.
+    fn form_of(&self, trigger: &Trigger) -> Watch {
+        let Some(latch) = self.ledger.latches.iter().find(|latch| latch.trigger == trigger.name) else {
+            return Watch::Plain;
+        };
+        let has_own_release_form = matches!(trigger.when, Condition::ErrorBudget { .. } | Condition::BurnRate { .. });
+        match self.workload().and_then(|workload| workload.marks.admitted.as_ref()) {
+            Some(admitted) if admitted.payload != latch.payload && has_own_release_form => Watch::Since(admitted.at),
+            _ => Watch::Silent,
+        }
+    }
+
+    fn release_latch_when_clear(&mut self, trigger: &Trigger) {
+        let is_latched = self.ledger.latches.iter().any(|latch| latch.trigger == trigger.name);
+        if !is_latched {
+            return;
+        }
+        let is_clear = self.condition(trigger, Form::at(self.case.now)) == State::Clear;
+        let now = self.case.now;
+        let timer = self.timer(trigger);
+        timer.clear_since = is_clear.then(|| timer.clear_since.unwrap_or(now));
+        if timer.clear_since.is_some_and(|since| now >= since + trigger.clear_after) {
+            timer.clear_since = None;
+            self.ledger.latches.retain(|latch| latch.trigger != trigger.name);
+        }
+    }
+
+    /// Moves the timer of `for` on and says since when the condition has held.
+    fn note_hold(&mut self, trigger: &Trigger, holds: bool) -> Option<Timestamp> {
+        let (now, payload) = (self.case.now, self.payload().to_owned());
+        let timer = self.timer(trigger);
+        if timer.payload != payload {
+            timer.payload = payload;
+            timer.holds_since = None;
+        }
+        timer.holds_since = holds.then(|| timer.holds_since.unwrap_or(now));
+        timer.holds_since
+    }
+
+    fn timer(&mut self, trigger: &Trigger) -> &mut Timer {
+        self.ledger.memory.timers.entry(trigger.name.clone()).or_default()
+    }
+}
+
+enum Watch {
+    /// As declared.
+    Plain,
+    /// In its own-release form.
+    Since(Timestamp),
+    /// Not at all: it has fired and not been clear since.
+    Silent,
+}
+
+fn is_destructive(trigger: &Trigger) -> bool {
+    trigger.action >= TriggerAction::Rollback || trigger.otherwise >= TriggerAction::Rollback
+}

@@ -1,0 +1,68 @@
+//! One look at one pilot while it is being decided: the case, and what has been concluded so far.
+//!
+//! Each step of [`super::pilot::decide`] reads the case and adds to the turn; none of them does anything in
+//! the world.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::inquiry::Inquiry;
+use super::plan::{Effect, Plan};
+use super::{Case, Ledger};
+use crate::observation::{Snapshot, Workload};
+
+/// A pilot that measures nothing is looked at so often even where no watch reports anything.
+const RESYNC: SignedDuration = SignedDuration::from_mins(5);
+
+pub(super) struct Turn<'a> {
+    pub(super) case: Case<'a>,
+    pub(super) inquiry: Inquiry<'a>,
+    pub(super) ledger: Ledger,
+    pub(super) effects: Vec<Effect>,
+    look_again: Option<Timestamp>,
+}
+
+impl<'a> Turn<'a> {
+    pub(super) fn new(case: Case<'a>) -> Self {
+        Self {
+            case,
+            inquiry: Inquiry::new(&case.seen.answers),
+            ledger: case.ledger.clone(),
+            effects: Vec::new(),
+            look_again: None,
+        }
+    }
+
+    pub(super) fn workload(&self) -> Option<&'a Workload> {
+        self.case.seen.workload.as_ref()
+    }
+
+    /// The payload digest that the pilot runs; empty where nothing runs.
+    pub(super) fn payload(&self) -> &'a str {
+        self.workload().map_or("", |workload| &workload.payload)
+    }
+
+    pub(super) fn snapshot_of(&self, payload: &str) -> Option<&'a Snapshot> {
+        self.case.seen.snapshots.iter().find(|snapshot| snapshot.payload == payload)
+    }
+
+    /// Makes sure that the pilot is looked at again at this instant, if it lies ahead.
+    pub(super) fn look_again_at(&mut self, instant: Timestamp) {
+        if instant > self.case.now {
+            self.look_again = Some(self.look_again.map_or(instant, |earlier| earlier.min(instant)));
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Plan {
+        let declared = self.case.declaration;
+        let asks_metrics = !(declared.slos.is_empty() && declared.triggers.is_empty());
+        let interval = if asks_metrics { self.case.source.evaluation_interval } else { RESYNC };
+        self.ledger.memory.last_look = Some(self.case.now);
+        let wait = self.look_again.map_or(interval, |instant| instant.duration_since(self.case.now).min(interval));
+        Plan {
+            ask: self.inquiry.into_missing(),
+            ledger: self.ledger,
+            effects: self.effects,
+            look_again: wait.max(SignedDuration::from_millis(10)),
+        }
+    }
+}
