@@ -19,7 +19,7 @@ use crate::rig::{Rig, RigError, RigOptions};
 use crate::wait::{self, TimedOut};
 
 /// How long `up` waits for an owner that may have to build the tools first.
-const UP: Duration = Duration::from_secs(45 * 60);
+const UP: Duration = Duration::from_mins(45);
 
 /// How long an owner may take to end its rig.
 const DOWN: Duration = Duration::from_secs(30);

@@ -17,7 +17,7 @@ use crate::pki::{self, Authority, Certificate, PkiError};
 use crate::wait::{TimedOut, within};
 
 /// How long one `kubectl` may take.
-const KUBECTL: Duration = Duration::from_secs(60);
+const KUBECTL: Duration = Duration::from_mins(1);
 
 /// Why a person could not be made or could not act.
 #[derive(Debug, thiserror::Error)]

@@ -86,7 +86,7 @@ impl Authority {
         let mut params = CertificateParams::new(hosts).map_err(certificate)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.distinguished_name.push(DnType::CommonName, name);
-        self.issue(params, directory, name)
+        self.issue(&params, directory, name)
     }
 
     /// A client certificate that Kubernetes reads as this user in these groups (two at most), written to
@@ -103,10 +103,10 @@ impl Authority {
         for (spelling, group) in spellings.into_iter().zip(groups) {
             params.distinguished_name.push(spelling, *group);
         }
-        self.issue(params, directory, "client")
+        self.issue(&params, directory, "client")
     }
 
-    fn issue(&self, params: CertificateParams, directory: &Path, stem: &str) -> Result<Certificate, PkiError> {
+    fn issue(&self, params: &CertificateParams, directory: &Path, stem: &str) -> Result<Certificate, PkiError> {
         let failed = |source| PkiError::Certificate { subject: stem.to_owned(), source };
         let key = KeyPair::generate().map_err(failed)?;
         let signed = params.signed_by(&key, &self.issuer).map_err(failed)?;

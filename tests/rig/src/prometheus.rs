@@ -1,8 +1,9 @@
 //! The rig's Prometheus: scrapes what it is told to, can be taken away and brought back with its data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,7 +12,7 @@ use crate::process::{Daemon, ProcessError};
 use crate::tree;
 use crate::wait::{self, TimedOut};
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 
 /// Why Prometheus did not do as told.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,9 @@ pub(crate) struct Prometheus {
     url: String,
     configuration: PathBuf,
     interval: Duration,
+    /// Every job there has been: Prometheus marks the series of a target that left as ended, but not those of a job
+    /// that left with its targets.
+    jobs: Mutex<BTreeSet<String>>,
     http: reqwest::Client,
 }
 
@@ -97,6 +101,7 @@ impl Prometheus {
             url: format!("http://127.0.0.1:{}", settings.port),
             configuration,
             interval: settings.interval,
+            jobs: Mutex::default(),
             http,
         };
         prometheus.write(&[])?;
@@ -140,7 +145,10 @@ impl Prometheus {
     }
 
     fn write(&self, targets: &[Target]) -> Result<(), PrometheusError> {
-        let mut jobs: BTreeMap<&str, Vec<serde_json::Value>> = BTreeMap::new();
+        let mut known = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(targets.iter().map(|target| target.job.clone()));
+        let mut jobs: BTreeMap<&str, Vec<serde_json::Value>> =
+            known.iter().map(|job| (job.as_str(), Vec::new())).collect();
         for target in targets {
             let group = json!({"targets": [target.address], "labels": target.labels});
             jobs.entry(&target.job).or_default().push(group);

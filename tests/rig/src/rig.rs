@@ -197,7 +197,8 @@ impl Rig {
     }
 
     /// Makes processes that listen on these ports of [`Rig::host_address`] the only endpoints of a selector-less
-    /// Service, for every port of it: one port for each replica.
+    /// Service, for every port of it: one port for each replica. A connection that the API server has already stays in
+    /// use until its process ends.
     pub async fn expose(&self, namespace: &str, service: &str, ports: &[u16]) -> Result<(), RigError> {
         let (client, host) = (self.client()?, self.host_address()?);
         within("EndpointSlice", REQUEST, expose::expose(&client, namespace, service, host, ports)).await??;
@@ -222,7 +223,7 @@ impl Rig {
         Ok(self.prometheus()?.url())
     }
 
-    /// Replaces all that Prometheus scrapes.
+    /// Replaces all that Prometheus scrapes. The series of a target that left end after about two scrape intervals.
     pub async fn scrape(&self, targets: &[Target]) -> Result<(), RigError> {
         Ok(within("reload of Prometheus", REQUEST, self.prometheus()?.scrape(targets)).await??)
     }

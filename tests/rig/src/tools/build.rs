@@ -140,8 +140,9 @@ fn key(part: &Part, go: &str) -> Result<String, BuildError> {
     for text in part.flags.iter().chain([&go]) {
         digest.update(text.as_bytes());
     }
-    let digest = digest.finalize();
-    Ok(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    let mut head = [0; 8];
+    head.copy_from_slice(&digest.finalize()[..8]);
+    Ok(format!("{:016x}", u64::from_be_bytes(head)))
 }
 
 /// Holds the cache's lock; the system lets go of it when the holder ends in whatever way.

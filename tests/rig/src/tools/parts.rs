@@ -52,14 +52,14 @@ pub(super) const PARTS: &[Part] = &[
         // A server that does not know its own version is refused by clients that demand a minimum.
         flags: &["-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
              -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"],
-        usual: Duration::from_secs(300),
+        usual: Duration::from_mins(5),
     },
     Part {
         name: "kwok",
         programs: &[Program { tool: Tool::Kwok, package: "sigs.k8s.io/kwok/cmd/kwok" }],
         shipped: Some(Shipped { module: "sigs.k8s.io/kwok", folder: "kustomize/stage", name: "stage" }),
         flags: STRIPPED,
-        usual: Duration::from_secs(60),
+        usual: Duration::from_mins(1),
     },
     Part {
         name: "prometheus",
@@ -84,7 +84,7 @@ pub(super) const PARTS: &[Part] = &[
         programs: &[Program { tool: Tool::Helm, package: "helm.sh/helm/v4/cmd/helm" }],
         shipped: None,
         flags: STRIPPED,
-        usual: Duration::from_secs(60),
+        usual: Duration::from_mins(1),
     },
 ];
 

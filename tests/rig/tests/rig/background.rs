@@ -20,7 +20,7 @@ pub(crate) async fn a_killed_owner_leaves_no_process(_: &Rig) -> anyhow::Result<
     owner.arg("serve").arg("--dir").arg(&directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let mut owner = owner.spawn()?;
     let note = directory.join("address.json");
-    let serving = wait::until("running rig", Duration::from_secs(60), || async {
+    let serving = wait::until("running rig", Duration::from_mins(1), || async {
         if note.is_file() { Ok(()) } else { Err("no address yet") }
     })
     .await;

@@ -1,6 +1,6 @@
-//! A process on the host that answers every HTTP request with one text, as a scrape target or behind a Service.
+//! A process on the host that answers every HTTP request with one text, for Prometheus to scrape.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -13,8 +13,8 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) async fn start(host: IpAddr, text: &'static str) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((host, 0)).await?;
+    pub(crate) async fn start(text: &'static str) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",

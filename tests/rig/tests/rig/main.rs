@@ -3,6 +3,7 @@
 
 mod background;
 mod endpoint;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -60,7 +61,7 @@ fn trials(shared: Option<&Arc<Shared>>) -> Vec<Trial> {
         rig::targets_can_be_replaced,
         rig::prometheus_comes_back_with_its_data,
         rig::the_api_server_comes_back_with_its_data,
-        rig::a_service_reaches_processes_on_the_host,
+        webhook::a_webhook_behind_a_service_reaches_replicas_on_the_host,
         rig::a_third_group_is_refused,
         rig::a_failed_start_keeps_its_logs_and_an_ended_rig_leaves_nothing,
         background::a_killed_owner_leaves_no_process,
@@ -167,7 +168,7 @@ async fn the_audit_log_tells_writes_from_attempts(rig: &Rig) -> anyhow::Result<(
 }
 
 async fn targets_can_be_replaced(rig: &Rig) -> anyhow::Result<()> {
-    let endpoint = Endpoint::start("127.0.0.1".parse()?, "answer 42\n").await?;
+    let endpoint = Endpoint::start("answer 42\n").await?;
     let target = |job: &str, release: &str| Target {
         job: job.to_owned(),
         address: endpoint.address.to_string(),
@@ -183,7 +184,7 @@ async fn targets_can_be_replaced(rig: &Rig) -> anyhow::Result<()> {
 
 async fn prometheus_comes_back_with_its_data(_: &Rig) -> anyhow::Result<()> {
     let rig = Rig::start(RigOptions { nodes: 0, ..RigOptions::default() }).await?;
-    let endpoint = Endpoint::start("127.0.0.1".parse()?, "answer 42\n").await?;
+    let endpoint = Endpoint::start("answer 42\n").await?;
     rig.scrape(&[Target { job: "x".to_owned(), address: endpoint.address.to_string(), labels: BTreeMap::new() }])
         .await?;
     series(&rig, "answer", 1).await?;
@@ -203,25 +204,6 @@ async fn the_api_server_comes_back_with_its_data(_: &Rig) -> anyhow::Result<()> 
     ensure!(identity(rig.admin()).await.is_err(), "the API server answers although it was taken away");
     rig.start_apiserver().await?;
     write_config_map(rig.admin().client()?, &namespace, "after", false).await?;
-    Ok(())
-}
-
-async fn a_service_reaches_processes_on_the_host(rig: &Rig) -> anyhow::Result<()> {
-    let namespace = rig.namespace("expose").await?;
-    let service = r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hook"},
-        "spec": {"ports": [{"name": "https", "port": 443, "targetPort": 9443}]}}"#;
-    let made = rig.admin().kubectl_with(&["apply", "--namespace", &namespace, "-f", "-"], service).await?;
-    ensure!(made.succeeded(), "{}", made.stderr);
-    let path = format!("/api/v1/namespaces/{namespace}/services/http:hook:443/proxy/metrics");
-    for text in ["first replica\n", "second replica\n"] {
-        let endpoint = Endpoint::start(rig.host_address()?, text).await?;
-        rig.expose(&namespace, "hook", &[endpoint.address.port()]).await?;
-        wait::until(text, SOON, || async {
-            let output = rig.admin().kubectl(&["get", "--raw", &path]).await.map_err(|error| error.to_string())?;
-            if output.stdout == text { Ok(()) } else { Err(format!("{output:?}")) }
-        })
-        .await?;
-    }
     Ok(())
 }
 
