@@ -1,6 +1,7 @@
 //! The `rig` command: builds the rig's tools, and keeps a cluster in the background for people.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use pilotguard_rig::Tools;
@@ -34,7 +35,17 @@ struct Place {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rig: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Build => {
             tokio::task::spawn_blocking(Tools::ready).await??;
