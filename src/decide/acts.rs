@@ -3,7 +3,7 @@
 //! What has happened is told by the workload itself and never by the answer to a patch: an act is due until
 //! the workload is seen to be as intended, and is given up where someone else has moved it elsewhere.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::plan::{Effect, RestoreReplicas, RollBack, ScaleDown};
 use super::turn::Turn;
@@ -16,7 +16,7 @@ use crate::release::marks::{Admitted, AdmittedVerdict};
 /// How far an act has come.
 enum Progress {
     Done,
-    Due(Effect),
+    Due(Box<Effect>),
     Overtaken(&'static str),
 }
 
@@ -30,7 +30,7 @@ impl Turn<'_> {
             _ => Progress::Overtaken("the workload was deleted or replaced before it could be acted on"),
         };
         match progress {
-            Progress::Due(effect) => self.effects.push(effect),
+            Progress::Due(effect) => self.effects.push(*effect),
             Progress::Overtaken(why) => self.stand(incident, why),
             Progress::Done => {
                 if let Some(intent) = &mut incident.intent {
@@ -48,19 +48,19 @@ impl Turn<'_> {
             (Some(_), _) if workload.payload != intent.from => {
                 Progress::Overtaken("another release was rolled out before this one could be rolled back")
             }
-            (Some(to), _) => Progress::Due(Effect::RollBack(self.roll_back(incident, intent, to, workload))),
+            (Some(to), _) => Progress::Due(Box::new(Effect::RollBack(self.roll_back(incident, intent, to, workload)))),
             (None, Some(_))
                 if workload.marks.contained.as_ref().is_some_and(|contained| contained.incident == incident.id) =>
             {
                 Progress::Done
             }
-            (None, Some(replicas)) => Progress::Due(Effect::ScaleDown(ScaleDown {
+            (None, Some(replicas)) => Progress::Due(Box::new(Effect::ScaleDown(ScaleDown {
                 incident: incident.id.clone(),
                 uid: workload.uid.clone(),
                 generation: workload.generation,
                 replicas,
                 parked: workload.marks.parked_replicas.unwrap_or(workload.replicas),
-            })),
+            }))),
             (None, None) => Progress::Overtaken("there is nothing to act on"),
         }
     }
@@ -113,27 +113,19 @@ impl Turn<'_> {
             let summary = "rolled back; the release is available".to_owned();
             return self.close_as_acted(incident, summary);
         };
-        let asks_at = since + self.case.source.query_offset + self.verification_span(trigger);
+        let asks_at = since + self.case.source.query_offset + verification_span(trigger);
         if self.case.now < asks_at {
             return self.look_again_at(asks_at);
         }
         match self.still_suffers(trigger, since) {
             Reading::Fresh(false) => {
-                self.close_as_acted(incident, "rolled back, and the service is well again".to_owned())
+                self.close_as_acted(incident, "rolled back, and the service is well again".to_owned());
             }
             Reading::Fresh(true) => self.rollback_failed(incident, "rolled back, but the service still suffers"),
             Reading::Unknown(why) => {
                 let why = format!("rolled back, but whether it helped is unknown ({})", why.as_str());
                 self.rollback_failed(incident, &why);
             }
-        }
-    }
-
-    fn verification_span(&self, trigger: &Trigger) -> jiff::SignedDuration {
-        match trigger.when {
-            // Both remember what was before the rollback; there is nothing to wait for.
-            Condition::ConsecutiveFailedChanges { .. } | Condition::Workload(_) => jiff::SignedDuration::ZERO,
-            _ => trigger.short_window,
         }
     }
 
@@ -180,5 +172,13 @@ impl Turn<'_> {
             }
             _ => incident.stage = IncidentStage::Closing,
         }
+    }
+}
+
+fn verification_span(trigger: &Trigger) -> SignedDuration {
+    match trigger.when {
+        // Both remember what was before the rollback; there is nothing to wait for.
+        Condition::ConsecutiveFailedChanges { .. } | Condition::Workload(_) => SignedDuration::ZERO,
+        _ => trigger.short_window,
     }
 }

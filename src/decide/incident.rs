@@ -307,21 +307,14 @@ impl<'a> Turn<'a> {
                 incident.stage = IncidentStage::Standing;
             }
             TriggerAction::Rollback => match self.rollback_intent(incident) {
-                Ok(workload) => self.intend(incident, workload),
+                Ok(workload) => intend(incident, workload),
                 Err(why) => self.stand(incident, &why),
             },
             TriggerAction::ScaleDown => match self.scale_down_intent(incident) {
-                Ok(workload) => self.intend(incident, workload),
+                Ok(workload) => intend(incident, workload),
                 Err(why) => self.stand(incident, &why),
             },
         }
-    }
-
-    fn intend(&mut self, incident: &mut Incident, workload: WorkloadIntent) {
-        if let Some(intent) = &mut incident.intent {
-            intent.workloads = vec![workload];
-        }
-        incident.stage = IncidentStage::Acting;
     }
 
     fn rollback_intent(&self, incident: &Incident) -> Result<WorkloadIntent, String> {
@@ -474,6 +467,13 @@ const fn action_of(type_: DecisionType) -> Option<TriggerAction> {
         DecisionType::HoldChanges => Some(TriggerAction::HoldChanges),
         DecisionType::Continue | DecisionType::Resume | DecisionType::Readmit => None,
     }
+}
+
+fn intend(incident: &mut Incident, workload: WorkloadIntent) {
+    if let Some(intent) = &mut incident.intent {
+        intent.workloads = vec![workload];
+    }
+    incident.stage = IncidentStage::Acting;
 }
 
 fn half_of(duration: SignedDuration) -> SignedDuration {

@@ -62,8 +62,7 @@ impl Turn<'_> {
     fn dependencies_are_well(&self) -> Result<(), String> {
         for dependency in &self.case.declaration.dependencies {
             match self.inquiry.value(&dependency.query, self.case.now, false) {
-                #[expect(clippy::float_cmp, reason = "healthy is declared to be exactly 0")]
-                Reading::Fresh(value) if value == 0.0 => {}
+                Reading::Fresh(0.0) => {}
                 Reading::Fresh(_) => return Err(format!("the dependency {} is in breach", dependency.name)),
                 Reading::Unknown(why) => {
                     return Err(format!(

@@ -247,21 +247,21 @@ fn parse_slos(slos: &[Slo], violations: &mut Vec<Violation>) -> Vec<Objective> {
         let target = slo.target.value();
         if !(target > 0.0 && target < 100.0) {
             violations.push(Violation::new(
-                &format!("{path}.target"),
-                &format!("{target} is no target"),
+                format!("{path}.target"),
+                format!("{target} is no target"),
                 "write a percentage above 0 and below 100; at 100 there is no error budget to spend",
             ));
         }
         let window = slo.window.rolling.as_signed();
         if window < SignedDuration::from_secs(10) {
             violations.push(Violation::new(
-                &format!("{path}.window.rolling"),
+                format!("{path}.window.rolling"),
                 "is shorter than 10s",
                 "use days: 3d to 28d suit most pilots",
             ));
         }
         let Some(ratio) = &slo.indicator.ratio else {
-            violations.push(Violation::new(&format!("{path}.indicator"), "is empty", "declare ratio {bad, total}"));
+            violations.push(Violation::new(format!("{path}.indicator"), "is empty", "declare ratio {bad, total}"));
             continue;
         };
         violations.extend(promql::check_selector(&ratio.bad, &format!("{path}.indicator.ratio.bad")));
@@ -353,7 +353,7 @@ fn parse_condition(trigger: &TriggerSpec, slos: &[Slo], path: &str) -> Result<Co
         Some(_) => Err(violations),
         None => {
             violations.push(Violation::new(
-                &format!("{path}.when"),
+                format!("{path}.when"),
                 "has not exactly one condition",
                 "choose one of errorBudget, burnRate, promql, consecutiveFailedChanges or workload",
             ));
@@ -372,16 +372,16 @@ fn check_slo_name(name: &str, slos: &[Slo], path: &str) -> Option<Violation> {
     } else {
         format!("the declared SLOs are: {known}")
     };
-    Some(Violation::new(path, &format!("no SLO is named {name:?}"), &hint))
+    Some(Violation::new(path, format!("no SLO is named {name:?}"), &hint))
 }
 
 fn check_burn_rate(burn: &crate::api::trigger::BurnRate, slos: &[Slo], path: &str) -> Vec<Violation> {
     let mut violations = Vec::new();
     if burn.short > burn.long {
-        violations.push(Violation::new(&format!("{path}.short"), "is longer than long", "use about a twelfth of long"));
+        violations.push(Violation::new(format!("{path}.short"), "is longer than long", "use about a twelfth of long"));
     }
     if burn.short.as_signed() <= SignedDuration::ZERO {
-        violations.push(Violation::new(&format!("{path}.short"), "is not above 0", "use about a twelfth of long"));
+        violations.push(Violation::new(format!("{path}.short"), "is not above 0", "use about a twelfth of long"));
     }
     let Some(slo) = slos.iter().find(|slo| slo.name == burn.slo) else {
         return violations;
@@ -390,8 +390,8 @@ fn check_burn_rate(burn: &crate::api::trigger::BurnRate, slos: &[Slo], path: &st
     let highest = 1.0 / (1.0 - slo.target.value() / 100.0);
     if highest.is_finite() && burn.factor.value() >= highest {
         violations.push(Violation::new(
-            &format!("{path}.factor"),
-            &format!(
+            format!("{path}.factor"),
+            format!(
                 "{} can never be exceeded: with every request failing the burn rate of {} is {highest:.1}",
                 burn.factor, slo.name
             ),

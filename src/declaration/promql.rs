@@ -11,7 +11,7 @@ use super::violation::Violation;
 pub fn check_selector(text: &str, path: &str) -> Option<Violation> {
     let hint = "write a plain counter selector such as http_requests_total{code=~\"5..\"}; pilotguard adds the range and the sum itself";
     match parser::parse(text) {
-        Err(problem) => Some(Violation::new(path, &format!("is not PromQL: {problem}"), hint)),
+        Err(problem) => Some(Violation::new(path, format!("is not PromQL: {problem}"), hint)),
         Ok(Expr::VectorSelector(selector)) if selector.offset.is_none() && selector.at.is_none() => None,
         Ok(_) => Some(Violation::new(path, "is not a plain vector selector", hint)),
     }
@@ -22,7 +22,7 @@ pub fn check_expression(text: &str, path: &str) -> Option<Violation> {
     match parser::parse(text) {
         Err(problem) => Some(Violation::new(
             path,
-            &format!("is not PromQL: {problem}"),
+            format!("is not PromQL: {problem}"),
             "correct the expression; try it in Prometheus first",
         )),
         Ok(Expr::MatrixSelector(_)) => {

@@ -4,6 +4,8 @@
 //! runs: the template's spec and its `checksum/*` annotations, and ignores other template metadata such as
 //! git hashes and dates. Both are SHA-256 over the RFC 8785 (JCS) form, in lower-case hexadecimal.
 
+use std::fmt;
+
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -44,7 +46,15 @@ pub fn digest(value: &Value) -> String {
     // The canonical form of a value that came from JSON always exists; the plain form stands in so that
     // this function stays total.
     let canonical = serde_json_canonicalizer::to_vec(value).unwrap_or_else(|_| value.to_string().into_bytes());
-    Sha256::digest(canonical).iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", HexOf(&Sha256::digest(canonical)))
+}
+
+struct HexOf<'a>(&'a [u8]);
+
+impl fmt::LowerHex for HexOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 #[cfg(test)]

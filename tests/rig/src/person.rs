@@ -1,0 +1,216 @@
+//! People and service accounts: who talks to the cluster, with credentials of their own and no rights by default.
+//!
+//! No [`Person`] is ever in `system:masters`, so whatever one may do was granted by an RBAC binding.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::pki::{self, Authority, Certificate, PkiError};
+use crate::wait::{TimedOut, within};
+
+/// How long one `kubectl` may take.
+const KUBECTL: Duration = Duration::from_mins(1);
+
+/// Why a person could not be made or could not act.
+#[derive(Debug, thiserror::Error)]
+pub enum PersonError {
+    /// The credentials could not be made or stored.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The credentials could not be read back.
+    #[error("unusable credentials of {name}: {source}")]
+    Credentials {
+        /// The person.
+        name: String,
+        /// What the client says.
+        source: Box<kube::Error>,
+    },
+    /// The kubeconfig could not be read back.
+    #[error("unusable kubeconfig of {name}: {source}")]
+    Kubeconfig {
+        /// The person.
+        name: String,
+        /// What the client says.
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// A folder for the credentials could not be made, or `kubectl` could not be run.
+    #[error("cannot act as a person: {0}")]
+    System(#[from] std::io::Error),
+    /// `kubectl` did not end in time.
+    #[error(transparent)]
+    TimedOut(#[from] TimedOut),
+}
+
+/// Who acts: by client certificate, or by token.
+enum Credentials<'a> {
+    Certificate(&'a Certificate),
+    Token(&'a str),
+}
+
+/// Where to find the cluster and the command line.
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster {
+    pub(crate) server: String,
+    pub(crate) authority: PathBuf,
+    pub(crate) kubectl: PathBuf,
+}
+
+/// A user of the cluster.
+#[derive(Debug, Clone)]
+pub struct Person {
+    /// The name that RBAC, admission and audit see.
+    pub name: String,
+    /// A kubeconfig that acts as this person.
+    pub kubeconfig: PathBuf,
+    config: Config,
+    kubectl: PathBuf,
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The exit code; -1 when a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Whether the command ended with code 0.
+    pub fn succeeded(&self) -> bool {
+        self.code == 0
+    }
+}
+
+impl Person {
+    async fn create(
+        cluster: &Cluster,
+        name: &str,
+        directory: &Path,
+        credentials: &Credentials<'_>,
+    ) -> Result<Self, PersonError> {
+        let content = kubeconfig(cluster, name, credentials);
+        let kubeconfig = directory.join("kubeconfig");
+        pki::write(&kubeconfig, &format!("{content:#}\n"))?;
+        let unreadable = |source| PersonError::Kubeconfig { name: name.to_owned(), source: Box::new(source) };
+        let read = Kubeconfig::read_from(&kubeconfig).map_err(unreadable)?;
+        let mut config =
+            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.map_err(unreadable)?;
+        config.connect_timeout = Some(Duration::from_secs(5));
+        config.default_retry = false;
+        Ok(Self { name: name.to_owned(), kubeconfig, config, kubectl: cluster.kubectl.clone() })
+    }
+
+    /// A client that acts as this person: no retries, 5 s to connect. It belongs to the current Tokio runtime.
+    pub fn client(&self) -> Result<Client, PersonError> {
+        Client::try_from(self.config.clone())
+            .map_err(|source| PersonError::Credentials { name: self.name.clone(), source: Box::new(source) })
+    }
+
+    /// Runs `kubectl` as this person. An exit code other than 0 is no error here but part of the output.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<Output, PersonError> {
+        self.kubectl_with(arguments, "").await
+    }
+
+    /// Runs `kubectl` as this person with `input` on its standard input, for `apply -f -`.
+    pub async fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<Output, PersonError> {
+        let mut command = Command::new(&self.kubectl);
+        command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
+        command.env("KUBECACHEDIR", self.kubeconfig.with_file_name("cache"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let what = format!("end of kubectl {}", arguments.join(" "));
+        let output = within(&what, KUBECTL, async {
+            let mut child = command.spawn()?;
+            if let Some(mut stdin) = child.stdin.take() {
+                // A kubectl that does not read its input ends on its own terms.
+                let _ = stdin.write_all(input.as_bytes()).await;
+            }
+            child.wait_with_output().await
+        })
+        .await??;
+        Ok(Output {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+}
+
+/// Makes people: by certificates of the rig's authority, or from tokens of the API server.
+pub(crate) struct People {
+    authority: Authority,
+    cluster: Cluster,
+    folder: PathBuf,
+    count: AtomicU32,
+}
+
+impl People {
+    /// Keeps everyone's credentials below `folder`.
+    pub(crate) fn new(authority: Authority, cluster: Cluster, folder: PathBuf) -> Self {
+        Self { authority, cluster, folder, count: AtomicU32::new(0) }
+    }
+
+    /// The certificate of the authority that signed everyone, and the API server.
+    pub(crate) fn authority(&self) -> &Path {
+        self.authority.file()
+    }
+
+    /// A user whom the API server knows by certificate.
+    pub(crate) async fn by_certificate(&self, name: &str, groups: &[&str]) -> Result<Person, PersonError> {
+        let folder = self.own_folder(name)?;
+        let certificate = self.authority.client(&folder, name, groups)?;
+        Person::create(&self.cluster, name, &folder, &Credentials::Certificate(&certificate)).await
+    }
+
+    /// A user whom the API server knows by a token of its own.
+    pub(crate) async fn by_token(&self, name: &str, token: &str) -> Result<Person, PersonError> {
+        let folder = self.own_folder(name)?;
+        Person::create(&self.cluster, name, &folder, &Credentials::Token(token)).await
+    }
+
+    /// Numbered, for two people may have one name.
+    fn own_folder(&self, name: &str) -> std::io::Result<PathBuf> {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let plain = name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
+        let folder = self.folder.join(format!("{number}-{plain}"));
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+}
+
+impl std::fmt::Debug for People {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("People").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+/// JSON, which is YAML too.
+fn kubeconfig(cluster: &Cluster, name: &str, credentials: &Credentials<'_>) -> Value {
+    let user = match credentials {
+        Credentials::Certificate(files) => {
+            json!({"client-certificate": files.certificate, "client-key": files.key})
+        }
+        Credentials::Token(token) => json!({"token": token}),
+    };
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{
+            "name": "rig",
+            "cluster": {"server": cluster.server, "certificate-authority": cluster.authority},
+        }],
+        "users": [{"name": name, "user": user}],
+        "contexts": [{"name": "rig", "context": {"cluster": "rig", "user": name}}],
+        "current-context": "rig",
+    })
+}
