@@ -170,6 +170,8 @@ pub struct Workload {
     pub reference: WorkloadReference,
     /// Its uid.
     pub uid: String,
+    /// Its resourceVersion: moves with every write. Never compared, only handed back as a precondition.
+    pub resource_version: String,
     /// `metadata.generation`: moves with every change of the spec.
     pub generation: i64,
     /// The digest of its template as stored.

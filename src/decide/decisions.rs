@@ -4,7 +4,7 @@
 //! Loosening (Continue, Resume, Readmit) needs a person who holds a role of the pilot; service accounts are
 //! not people. Where several count at once, the strictest wins.
 
-use super::plan::Effect;
+use super::plan::{Effect, LiftQuarantine};
 use super::turn::Turn;
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
 use crate::api::incident::{Incident, IncidentStage};
@@ -127,7 +127,13 @@ impl<'a> Turn<'a> {
 
     fn readmit(&mut self, decision: &PilotDecision) {
         if let (Some(workload), Some(payload)) = (self.workload(), &decision.payload) {
-            self.effects.push(Effect::LiftQuarantine { uid: workload.uid.clone(), payload: payload.clone() });
+            let mut quarantined = workload.marks.quarantined.clone();
+            quarantined.remove(payload);
+            self.effects.push(Effect::LiftQuarantine(LiftQuarantine {
+                uid: workload.uid.clone(),
+                resource_version: workload.resource_version.clone(),
+                quarantined,
+            }));
         }
     }
 }

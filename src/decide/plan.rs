@@ -73,12 +73,7 @@ pub enum Effect {
     /// Restore the parked replicas.
     RestoreReplicas(RestoreReplicas),
     /// Let a quarantined release be tried again.
-    LiftQuarantine {
-        /// The workload's uid.
-        uid: String,
-        /// The payload digest.
-        payload: String,
-    },
+    LiftQuarantine(LiftQuarantine),
     /// Say on a Decision whether it counts.
     JudgeDecision {
         /// The Decision.
@@ -102,8 +97,8 @@ pub enum Effect {
 pub struct Stamp {
     /// The workload's uid.
     pub uid: String,
-    /// The generation that was seen; the stamp is refused where it has moved.
-    pub generation: i64,
+    /// The resourceVersion that was seen; the stamp is refused where it has moved.
+    pub resource_version: String,
     /// The mark.
     pub admitted: Admitted,
 }
@@ -183,4 +178,15 @@ pub struct RestoreReplicas {
     pub generation: i64,
     /// The replicas that it shall have.
     pub replicas: i32,
+}
+
+/// Let a quarantined release be tried again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiftQuarantine {
+    /// The workload's uid.
+    pub uid: String,
+    /// The resourceVersion that was seen.
+    pub resource_version: String,
+    /// The payload digests that stay quarantined.
+    pub quarantined: BTreeSet<String>,
 }

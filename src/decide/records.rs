@@ -61,7 +61,7 @@ impl Turn<'_> {
         };
         self.effects.push(Effect::Stamp(Stamp {
             uid: workload.uid.clone(),
-            generation: workload.generation,
+            resource_version: workload.resource_version.clone(),
             admitted: Admitted {
                 template: workload.template.clone(),
                 payload: workload.payload.clone(),
