@@ -3,10 +3,14 @@
 //! What happens to a pilot is a function of its declaration, what was seen, what was decided before,
 //! and the time.
 
+pub mod act;
 pub mod api;
 pub mod calendar;
 pub mod cli;
 pub mod decide;
 pub mod declaration;
 pub mod observation;
+pub mod observe;
+pub mod record;
 pub mod release;
+pub mod report;

@@ -6,6 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::plan::{Effect, RestoreReplicas, RollBack, ScaleDown};
+use super::records::OPERATOR;
 use super::turn::Turn;
 use crate::api::incident::{DecidedBy, Incident, IncidentStage, WorkloadIntent};
 use crate::api::trigger::TriggerAction;
@@ -78,7 +79,7 @@ impl Turn<'_> {
             admitted: Admitted {
                 template: snapshot.map(|snapshot| snapshot.template.clone()).unwrap_or_default(),
                 payload: to.to_owned(),
-                by: "pilotguard".to_owned(),
+                by: OPERATOR.to_owned(),
                 groups: Vec::new(),
                 at: self.case.now,
                 change: self.change_name(to, self.case.now),

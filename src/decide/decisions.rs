@@ -4,7 +4,7 @@
 //! Loosening (Continue, Resume, Readmit) needs a person who holds a role of the pilot; service accounts are
 //! not people. Where several count at once, the strictest wins.
 
-use super::plan::{Effect, LiftQuarantine};
+use super::plan::{Effect, Readmit};
 use super::turn::Turn;
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
 use crate::api::incident::{Incident, IncidentStage};
@@ -28,13 +28,13 @@ impl<'a> Turn<'a> {
                 Err(message) => (DecisionPhase::Refused, message),
             };
             let counts = phase == DecisionPhase::Accepted;
-            self.effects.push(Effect::JudgeDecision { name: decision.name.clone(), phase, message });
-            if !counts || self.was_followed(decision) {
+            if counts && decision.type_ == DecisionType::Readmit {
+                self.readmit(decision);
                 continue;
             }
-            if decision.type_ == DecisionType::Readmit {
-                self.readmit(decision);
-            } else if word.is_none_or(|word| strictness(decision.type_) > strictness(word.type_)) {
+            let is_news = counts && !self.was_followed(decision);
+            self.effects.push(Effect::JudgeDecision { name: decision.name.clone(), phase, message });
+            if is_news && word.is_none_or(|word| strictness(decision.type_) > strictness(word.type_)) {
                 word = Some(decision);
             }
         }
@@ -129,7 +129,8 @@ impl<'a> Turn<'a> {
         if let (Some(workload), Some(payload)) = (self.workload(), &decision.payload) {
             let mut quarantined = workload.marks.quarantined.clone();
             quarantined.remove(payload);
-            self.effects.push(Effect::LiftQuarantine(LiftQuarantine {
+            self.effects.push(Effect::Readmit(Readmit {
+                decision: decision.name.clone(),
                 uid: workload.uid.clone(),
                 resource_version: workload.resource_version.clone(),
                 quarantined,

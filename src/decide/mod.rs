@@ -14,7 +14,7 @@ mod inquiry;
 pub mod judge;
 pub mod pilot;
 pub mod plan;
-mod records;
+pub mod records;
 mod slo;
 mod suspect;
 mod target;

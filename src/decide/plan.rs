@@ -72,8 +72,8 @@ pub enum Effect {
     ScaleDown(ScaleDown),
     /// Restore the parked replicas.
     RestoreReplicas(RestoreReplicas),
-    /// Let a quarantined release be tried again.
-    LiftQuarantine(LiftQuarantine),
+    /// Let a quarantined release be tried again, then say so on the Decision.
+    Readmit(Readmit),
     /// Say on a Decision whether it counts.
     JudgeDecision {
         /// The Decision.
@@ -182,7 +182,9 @@ pub struct RestoreReplicas {
 
 /// Let a quarantined release be tried again.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LiftQuarantine {
+pub struct Readmit {
+    /// The Decision.
+    pub decision: String,
     /// The workload's uid.
     pub uid: String,
     /// The resourceVersion that was seen.

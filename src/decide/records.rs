@@ -21,7 +21,7 @@ use crate::release::marks::{Admitted, AdmittedVerdict};
 const SNAPSHOTS_KEPT: usize = 10;
 
 /// Who is named where the operator itself acted.
-pub const OPERATOR: &str = "pilotguard";
+pub const OPERATOR: &str = "system:pilotguard";
 
 impl Turn<'_> {
     /// Everything that has to be written down about the release that runs.

@@ -1,0 +1,142 @@
+//! The only code that changes a workload. Each patch tests what must still be true; a patch that no longer
+//! fits is refused by the API server, and the pilot is looked at again.
+
+pub mod writer;
+
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation};
+use serde_json::{Value, json};
+
+use crate::decide::plan::{Readmit, RestoreReplicas, RollBack, ScaleDown, Stamp};
+use crate::release::marks::{ADMITTED, CONTAINED, Contained, PARKED_REPLICAS, QUARANTINED};
+
+/// Where kubectl keeps what was applied last: it decides what the next client-side apply removes.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// A release as a snapshot stores it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredRelease {
+    /// The pod template.
+    pub template: Value,
+    /// What kubectl applied last, if it was kubectl.
+    pub last_applied: Option<String>,
+}
+
+/// Puts a stored release back, un-paused, with its marks: one patch, tested on uid and generation.
+pub fn roll_back(workload: &Value, effect: &RollBack, release: &StoredRelease) -> Patch {
+    let mut patch = guarded_by_generation(&effect.uid, effect.generation);
+    patch.push(replace(&["spec", "template"], release.template.clone()));
+    if workload.pointer("/spec/paused") == Some(&Value::Bool(true)) {
+        patch.push(replace(&["spec", "paused"], json!(false)));
+    }
+    let mut marks = Annotations::of(workload);
+    marks.set(ADMITTED, to_json(&effect.admitted));
+    marks.set(QUARANTINED, to_json(&effect.quarantined));
+    if let (Some(last_applied), true) = (&release.last_applied, marks.has(LAST_APPLIED)) {
+        marks.set(LAST_APPLIED, last_applied.clone());
+    }
+    patch.extend(marks.operations);
+    Patch(patch)
+}
+
+/// Scales down and parks the replicas.
+pub fn scale_down(workload: &Value, effect: &ScaleDown) -> Patch {
+    let mut patch = guarded_by_generation(&effect.uid, effect.generation);
+    patch.push(add(&["spec", "replicas"], json!(effect.replicas)));
+    let mut marks = Annotations::of(workload);
+    let contained = Contained { incident: effect.incident.clone(), replicas: effect.replicas };
+    marks.set(CONTAINED, to_json(&contained));
+    marks.set(PARKED_REPLICAS, effect.parked.to_string());
+    patch.extend(marks.operations);
+    Patch(patch)
+}
+
+/// Restores the parked replicas.
+pub fn restore_replicas(workload: &Value, effect: &RestoreReplicas) -> Patch {
+    let mut patch = guarded_by_generation(&effect.uid, effect.generation);
+    patch.push(add(&["spec", "replicas"], json!(effect.replicas)));
+    let mut marks = Annotations::of(workload);
+    marks.remove(CONTAINED);
+    marks.remove(PARKED_REPLICAS);
+    patch.extend(marks.operations);
+    Patch(patch)
+}
+
+/// Stamps the template that is stored.
+pub fn stamp(workload: &Value, effect: &Stamp) -> Patch {
+    let mut patch = guarded_by_version(&effect.uid, &effect.resource_version);
+    let mut marks = Annotations::of(workload);
+    marks.set(ADMITTED, to_json(&effect.admitted));
+    patch.extend(marks.operations);
+    Patch(patch)
+}
+
+/// Lets a quarantined release be tried again.
+pub fn readmit(workload: &Value, effect: &Readmit) -> Patch {
+    let mut patch = guarded_by_version(&effect.uid, &effect.resource_version);
+    let mut marks = Annotations::of(workload);
+    if effect.quarantined.is_empty() {
+        marks.remove(QUARANTINED);
+    } else {
+        marks.set(QUARANTINED, to_json(&effect.quarantined));
+    }
+    patch.extend(marks.operations);
+    Patch(patch)
+}
+
+/// The annotations of a workload, and the operations that change them.
+struct Annotations<'a> {
+    present: Option<&'a serde_json::Map<String, Value>>,
+    operations: Vec<PatchOperation>,
+}
+
+impl<'a> Annotations<'a> {
+    fn of(workload: &'a Value) -> Self {
+        let present = workload.pointer("/metadata/annotations").and_then(Value::as_object);
+        let mut operations = Vec::new();
+        if present.is_none() {
+            operations.push(add(&["metadata", "annotations"], json!({})));
+        }
+        Self { present, operations }
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.present.is_some_and(|annotations| annotations.contains_key(key))
+    }
+
+    fn set(&mut self, key: &str, value: String) {
+        self.operations.push(add(&["metadata", "annotations", key], Value::String(value)));
+    }
+
+    fn remove(&mut self, key: &str) {
+        if self.has(key) {
+            let path = PointerBuf::from_tokens(["metadata", "annotations", key]);
+            self.operations.push(PatchOperation::Remove(RemoveOperation { path }));
+        }
+    }
+}
+
+fn guarded_by_generation(uid: &str, generation: i64) -> Vec<PatchOperation> {
+    vec![test(&["metadata", "uid"], json!(uid)), test(&["metadata", "generation"], json!(generation))]
+}
+
+fn guarded_by_version(uid: &str, resource_version: &str) -> Vec<PatchOperation> {
+    vec![test(&["metadata", "uid"], json!(uid)), test(&["metadata", "resourceVersion"], json!(resource_version))]
+}
+
+fn test(path: &[&str], value: Value) -> PatchOperation {
+    PatchOperation::Test(TestOperation { path: PointerBuf::from_tokens(path.iter().copied()), value })
+}
+
+fn add(path: &[&str], value: Value) -> PatchOperation {
+    PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path.iter().copied()), value })
+}
+
+fn replace(path: &[&str], value: Value) -> PatchOperation {
+    PatchOperation::Replace(ReplaceOperation { path: PointerBuf::from_tokens(path.iter().copied()), value })
+}
+
+fn to_json(value: &impl serde::Serialize) -> String {
+    // Marks are structs of text; their JSON always exists.
+    serde_json::to_string(value).unwrap_or_default()
+}

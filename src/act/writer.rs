@@ -1,0 +1,194 @@
+//! How anything is written to the API server: once, with a deadline, under our own name as field manager.
+//!
+//! A write is never repeated here. Whether it arrived is seen at the next look, and decided anew there.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use json_patch::Patch as JsonPatch;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// The field manager of everything that pilotguard writes.
+pub const FIELD_MANAGER: &str = "pilotguard";
+
+/// A write that takes longer is given up.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why a write did not happen, or may not have.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The API server refused.
+    #[error("writing {kind} {name} was refused")]
+    Refused {
+        /// The kind.
+        kind: String,
+        /// The name.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time; the write may or may not have arrived.
+    #[error("writing {kind} {name} took longer than 5s")]
+    Deadline {
+        /// The kind.
+        kind: String,
+        /// The name.
+        name: String,
+    },
+}
+
+impl WriteError {
+    /// The status code with which the API server refused.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Refused { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            Self::Deadline { .. } => None,
+        }
+    }
+
+    /// The API server's message, where it sent one.
+    pub fn message(&self) -> Option<&str> {
+        match self {
+            Self::Refused { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(&status.message),
+                _ => None,
+            },
+            Self::Deadline { .. } => None,
+        }
+    }
+
+    /// Whether the object exists already, or what the patch tested is true no more: the next look tells.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self.code(), Some(409 | 422))
+    }
+}
+
+/// Writes to one API server.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+}
+
+impl Writer {
+    /// A writer on a client that does not retry.
+    pub const fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The client, for reading.
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Creates an object; one of that name that exists already is left alone. Returns whether it was created.
+    pub async fn create<K: Namespaced>(&self, namespace: &str, object: &K) -> Result<bool, WriteError> {
+        let name = object.meta().name.clone().unwrap_or_default();
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let api = self.api::<K>(namespace);
+        match within::<K, _>(&name, api.create(&params, object)).await {
+            Err(error) if error.code() == Some(409) => Ok(false),
+            result => result.map(|_| true),
+        }
+    }
+
+    /// Reads an object as it is now.
+    pub async fn read<K: Namespaced>(&self, namespace: &str, name: &str) -> Result<K, WriteError> {
+        let api = self.api::<K>(namespace);
+        within::<K, _>(name, api.get(name)).await
+    }
+
+    /// Patches an object with operations that are tested first.
+    pub async fn patch<K: Namespaced>(&self, namespace: &str, name: &str, patch: JsonPatch) -> Result<K, WriteError> {
+        let api = self.api::<K>(namespace);
+        within::<K, _>(name, api.patch(name, &params(), &Patch::Json::<()>(patch))).await
+    }
+
+    /// Asks whether a patch would be accepted, without writing.
+    pub async fn try_patch<K: Namespaced>(
+        &self,
+        namespace: &str,
+        name: &str,
+        patch: JsonPatch,
+    ) -> Result<K, WriteError> {
+        let api = self.api::<K>(namespace);
+        let params = PatchParams { dry_run: true, ..params() };
+        within::<K, _>(name, api.patch(name, &params, &Patch::Json::<()>(patch))).await
+    }
+
+    /// Merges fields into an object.
+    pub async fn merge<K: Namespaced>(&self, namespace: &str, name: &str, fields: &Value) -> Result<(), WriteError> {
+        let api = self.api::<K>(namespace);
+        within::<K, _>(name, api.patch(name, &params(), &Patch::Merge(fields))).await.map(drop)
+    }
+
+    /// Merges fields into an object's status.
+    pub async fn merge_status<K: Namespaced>(
+        &self,
+        namespace: &str,
+        name: &str,
+        fields: &Value,
+    ) -> Result<(), WriteError> {
+        let api = self.api::<K>(namespace);
+        within::<K, _>(name, api.patch_status(name, &params(), &Patch::Merge(fields))).await.map(drop)
+    }
+
+    /// Replaces an object's status, if its resourceVersion is still the one that it carries.
+    pub async fn replace_status<K: Namespaced>(&self, namespace: &str, object: &K) -> Result<K, WriteError> {
+        let name = object.meta().name.clone().unwrap_or_default();
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let api = self.api::<K>(namespace);
+        within::<K, _>(&name, api.replace_status(&name, &params, object)).await
+    }
+
+    /// Deletes an object; one that is gone already is no error.
+    pub async fn delete<K: Namespaced>(&self, namespace: &str, name: &str) -> Result<(), WriteError> {
+        let api = self.api::<K>(namespace);
+        match within::<K, _>(name, api.delete(name, &DeleteParams::default())).await {
+            Err(error) if error.code() == Some(404) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    fn api<K: Namespaced>(&self, namespace: &str) -> Api<K> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+/// A kind that lives in a namespace and that we can read and write.
+pub trait Namespaced:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned
+{
+}
+
+impl<K> Namespaced for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned
+{
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+async fn within<K: Namespaced, T>(
+    name: &str,
+    write: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, WriteError> {
+    let kind = || K::kind(&()).into_owned();
+    match tokio::time::timeout(DEADLINE, write).await {
+        Ok(result) => result.map_err(|source| WriteError::Refused {
+            kind: kind(),
+            name: name.to_owned(),
+            source: Box::new(source),
+        }),
+        Err(_) => Err(WriteError::Deadline { kind: kind(), name: name.to_owned() }),
+    }
+}

@@ -1,0 +1,221 @@
+//! What the cluster says about a pilot: from watches, or live where an act is about to rest on it.
+//!
+//! Objects are reduced to plain data at the border; nothing here judges them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::index::{Entry, Index, Owner};
+use crate::api::change_record::{ChangeRecord, ChangeRecordStatus};
+use crate::api::decision::Decision;
+use crate::decide::records::OPERATOR;
+use crate::declaration::Declaration;
+use crate::observation::{Change, Observation, PilotDecision, Snapshot, Workload};
+use crate::record::snapshots;
+use crate::release::deployment;
+
+/// A live reading that takes longer is given up; the look is made again.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// A Deployment as raw JSON: typed structs drop fields that they do not know.
+#[derive(kube::Resource, Clone, Debug, Serialize, Deserialize)]
+#[resource(inherit = "k8s_openapi::api::apps::v1::Deployment")]
+pub struct RawDeployment {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// Its spec as sent.
+    pub spec: Value,
+    /// Its status as sent.
+    #[serde(default)]
+    pub status: Value,
+}
+
+/// What watches have seen, by kind.
+#[derive(Debug, Default)]
+pub struct Cluster {
+    /// Deployments, by their own name.
+    pub workloads: Index<Arc<Workload>>,
+    /// Release snapshots, by workload.
+    pub snapshots: Index<OwnedSnapshot>,
+    /// ChangeRecords, by pilot.
+    pub changes: Index<Change>,
+    /// Decisions, by pilot.
+    pub decisions: Index<PilotDecision>,
+}
+
+/// A snapshot and the workload that it was taken of: one of a namesake that was deleted is none of ours.
+#[derive(Clone, Debug)]
+pub struct OwnedSnapshot {
+    /// The uid of the workload.
+    pub workload_uid: String,
+    /// The snapshot.
+    pub snapshot: Snapshot,
+}
+
+/// Why a live reading failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The API server refused or did not answer.
+    #[error("reading {what} failed")]
+    Read {
+        /// What was read.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: kube::Error,
+    },
+    /// The API server did not answer in time.
+    #[error("reading {0} took longer than 5s")]
+    Deadline(&'static str),
+}
+
+impl Cluster {
+    /// What the watches say about a pilot.
+    pub fn observe(&self, declaration: &Declaration) -> Observation {
+        let namespace = &declaration.pilot.namespace;
+        let workload = Owner { namespace: namespace.clone(), name: declaration.workload.name.clone() };
+        let pilot = Owner { namespace: namespace.clone(), name: declaration.pilot.name.clone() };
+        gather(
+            self.workloads.of(&workload).pop().map(Arc::unwrap_or_clone),
+            self.snapshots.of(&workload),
+            self.changes.of(&pilot),
+            self.decisions.of(&pilot),
+        )
+    }
+
+    /// Waits until every watch has seen its first complete list.
+    pub async fn ready(&self) {
+        self.workloads.ready().await;
+        self.snapshots.ready().await;
+        self.changes.ready().await;
+        self.decisions.ready().await;
+    }
+}
+
+/// What the API server says about a pilot now.
+pub async fn observe_live(client: &Client, declaration: &Declaration) -> Result<Observation, ObserveError> {
+    let namespace = &declaration.pilot.namespace;
+    let name = &declaration.workload.name;
+    let of_pilot = ListParams::default().fields(&format!("spec.pilot={}", declaration.pilot.name));
+    let of_workload = ListParams::default().labels(&snapshots::selector(name));
+    let (workload, revisions, changes, decisions) = tokio::try_join!(
+        within("the workload", read_deployment(client, namespace, name)),
+        within("the snapshots", list::<ControllerRevision>(client, namespace, &of_workload)),
+        within("the change records", list::<ChangeRecord>(client, namespace, &of_pilot)),
+        within("the decisions", list::<Decision>(client, namespace, &of_pilot)),
+    )?;
+    Ok(gather(
+        workload.as_ref().and_then(deployment::read),
+        revisions.into_iter().filter_map(reduce_snapshot).map(|entry| entry.kept).collect(),
+        changes.into_iter().map(|record| reduce_change(record).kept).collect(),
+        decisions.into_iter().map(|decision| reduce_decision(decision).kept).collect(),
+    ))
+}
+
+/// A Deployment as the API server has it now, as raw JSON.
+pub async fn read_deployment(client: &Client, namespace: &str, name: &str) -> Result<Option<Value>, kube::Error> {
+    let api: Api<RawDeployment> = Api::namespaced(client.clone(), namespace);
+    Ok(api.get_opt(name).await?.map(|deployment| raw(&deployment)))
+}
+
+fn gather(
+    workload: Option<Workload>,
+    snapshots: Vec<OwnedSnapshot>,
+    mut changes: Vec<Change>,
+    mut decisions: Vec<PilotDecision>,
+) -> Observation {
+    let uid = workload.as_ref().map_or("", |workload| &workload.uid);
+    let mut snapshots: Vec<Snapshot> =
+        snapshots.into_iter().filter(|owned| owned.workload_uid == uid).map(|owned| owned.snapshot).collect();
+    snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.revision));
+    changes.sort_by_key(|change| change.started_at);
+    decisions.sort_by_key(|decision| decision.created_at);
+    Observation { workload, snapshots, changes, decisions, ..Observation::default() }
+}
+
+async fn within<T>(
+    what: &'static str,
+    reading: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ObserveError> {
+    match tokio::time::timeout(DEADLINE, reading).await {
+        Ok(result) => result.map_err(|source| ObserveError::Read { what, source }),
+        Err(_) => Err(ObserveError::Deadline(what)),
+    }
+}
+
+async fn list<K>(client: &Client, namespace: &str, params: &ListParams) -> Result<Vec<K>, kube::Error>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope> + Clone + std::fmt::Debug,
+    K: serde::de::DeserializeOwned,
+    K::DynamicType: Default,
+{
+    Ok(Api::<K>::namespaced(client.clone(), namespace).list(params).await?.items)
+}
+
+fn raw(deployment: &RawDeployment) -> Value {
+    serde_json::to_value(deployment).unwrap_or_default()
+}
+
+/// Keeps a Deployment under its own name.
+pub fn reduce_deployment(deployment: RawDeployment) -> Option<Entry<Arc<Workload>>> {
+    let owner = Owner { namespace: deployment.namespace()?, name: deployment.name_any() };
+    let kept = Arc::new(deployment::read(&raw(&deployment))?);
+    Some(Entry { name: owner.name.clone(), owner, kept })
+}
+
+/// Keeps a ControllerRevision that is one of our snapshots under its workload.
+pub fn reduce_snapshot(revision: ControllerRevision) -> Option<Entry<OwnedSnapshot>> {
+    let (workload, workload_uid, snapshot) = snapshots::read(&revision)?;
+    let owner = Owner { namespace: revision.namespace()?, name: workload };
+    Some(Entry { owner, name: revision.name_any(), kept: OwnedSnapshot { workload_uid, snapshot } })
+}
+
+/// Keeps a ChangeRecord under its pilot.
+pub fn reduce_change(record: ChangeRecord) -> Entry<Change> {
+    let created_at = created_at(&record.metadata);
+    let name = record.name_any();
+    let owner = Owner { namespace: record.namespace().unwrap_or_default(), name: record.spec.pilot };
+    let ChangeRecordStatus { started_at, completed_at, outcome, .. } = record.status.unwrap_or_default();
+    let kept = Change {
+        name: name.clone(),
+        class: record.spec.class,
+        payload: record.spec.payload,
+        started_at: started_at.unwrap_or(created_at),
+        completed_at,
+        outcome,
+    };
+    Entry { owner, name, kept }
+}
+
+/// Keeps a Decision under its pilot.
+pub fn reduce_decision(decision: Decision) -> Entry<PilotDecision> {
+    let created_at = created_at(&decision.metadata);
+    let name = decision.name_any();
+    let owner = Owner { namespace: decision.namespace().unwrap_or_default(), name: decision.spec.pilot };
+    let by_operator = decision.spec.by.as_ref().is_some_and(|by| by.user == OPERATOR);
+    let kept = PilotDecision {
+        name: name.clone(),
+        type_: decision.spec.type_,
+        incident: decision.spec.incident,
+        payload: decision.spec.payload,
+        until: decision.spec.until,
+        reason: decision.spec.reason,
+        is_record: by_operator && decision.spec.record.is_some(),
+        by: decision.spec.by,
+        created_at,
+        phase: decision.status.and_then(|status| status.phase),
+    };
+    Entry { owner, name, kept }
+}
+
+fn created_at(metadata: &ObjectMeta) -> Timestamp {
+    metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}

@@ -1,0 +1,151 @@
+//! Release snapshots: ControllerRevisions that hold a release as it was stored.
+//!
+//! They are owned by the workload and never carry its selector labels, so that no controller adopts them.
+//! Their data cannot be edited; what happens to the release later is noted in annotations.
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::act::writer::{WriteError, Writer};
+use crate::act::{LAST_APPLIED, StoredRelease};
+use crate::observation::Snapshot;
+use crate::release::deployment;
+use crate::release::digest::{payload_digest, template_digest};
+use crate::release::marks::rollback_unsafe;
+
+const WORKLOAD_LABEL: &str = "pilotguard.dev/workload";
+const KNOWN_GOOD_AT: &str = "pilotguard.dev/known-good-at";
+const LAST_RUNNING_AT: &str = "pilotguard.dev/last-running-at";
+
+/// What a snapshot stores.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stored {
+    template: Value,
+    template_digest: String,
+    payload_digest: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_applied: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rollback_unsafe: Option<String>,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    managed_fields: Value,
+}
+
+/// The label selector of the snapshots of a workload.
+pub fn selector(workload: &str) -> String {
+    format!("{WORKLOAD_LABEL}={}", label_value(workload))
+}
+
+/// The label selector of all snapshots.
+pub const ALL: &str = WORKLOAD_LABEL;
+
+/// Reads one of our snapshots: the name and uid of its workload, and what judging needs of it.
+pub fn read(revision: &ControllerRevision) -> Option<(String, String, Snapshot)> {
+    revision.labels().get(WORKLOAD_LABEL)?;
+    let owner = revision.owner_references().first()?;
+    let stored = stored(revision)?;
+    let time = |key| revision.annotations().get(key).and_then(|text: &String| text.parse::<Timestamp>().ok());
+    let snapshot = Snapshot {
+        name: revision.name_any(),
+        revision: revision.revision,
+        payload: stored.payload_digest,
+        template: stored.template_digest,
+        known_good_at: time(KNOWN_GOOD_AT),
+        last_running_at: time(LAST_RUNNING_AT),
+        rollback_unsafe: stored.rollback_unsafe,
+    };
+    Some((owner.name.clone(), owner.uid.clone(), snapshot))
+}
+
+/// The release that a snapshot holds.
+pub fn release(revision: &ControllerRevision) -> Option<StoredRelease> {
+    stored(revision).map(|stored| StoredRelease { template: stored.template, last_applied: stored.last_applied })
+}
+
+/// Stores the release that a Deployment runs.
+pub async fn take(writer: &Writer, deployment: &Value, revision: i64) -> Result<(), WriteError> {
+    let Some((namespace, snapshot)) = build(deployment, revision) else { return Ok(()) };
+    writer.create(&namespace, &snapshot).await.map(drop)
+}
+
+/// Notes that a release survived its bake.
+pub async fn mark_known_good(
+    writer: &Writer,
+    namespace: &str,
+    name: &str,
+    at: Timestamp,
+) -> Result<(), WriteError> {
+    annotate(writer, namespace, name, KNOWN_GOOD_AT, Some(at)).await
+}
+
+/// Notes when a release stopped running, or that it runs again.
+pub async fn mark_running(
+    writer: &Writer,
+    namespace: &str,
+    name: &str,
+    stopped_at: Option<Timestamp>,
+) -> Result<(), WriteError> {
+    annotate(writer, namespace, name, LAST_RUNNING_AT, stopped_at).await
+}
+
+async fn annotate(
+    writer: &Writer,
+    namespace: &str,
+    name: &str,
+    key: &str,
+    at: Option<Timestamp>,
+) -> Result<(), WriteError> {
+    let fields = json!({ "metadata": { "annotations": { key: at.map(|at| at.to_string()) } } });
+    writer.merge::<ControllerRevision>(namespace, name, &fields).await
+}
+
+fn build(object: &Value, revision: i64) -> Option<(String, ControllerRevision)> {
+    let template = deployment::template(object)?.clone();
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let (name, namespace) = (text("/metadata/name")?, text("/metadata/namespace")?);
+    let annotations = deployment::annotations(object);
+    let payload = payload_digest(&template);
+    let stored = Stored {
+        template_digest: template_digest(&template),
+        payload_digest: payload.clone(),
+        template,
+        last_applied: annotations.get(LAST_APPLIED).cloned(),
+        rollback_unsafe: rollback_unsafe(&annotations),
+        managed_fields: object.pointer("/metadata/managedFields").cloned().unwrap_or_default(),
+    };
+    let owner = OwnerReference {
+        api_version: "apps/v1".to_owned(),
+        kind: "Deployment".to_owned(),
+        name: name.clone(),
+        uid: text("/metadata/uid")?,
+        ..OwnerReference::default()
+    };
+    let short = payload.get(..10).unwrap_or(&payload);
+    let snapshot = ControllerRevision {
+        metadata: ObjectMeta {
+            name: Some(format!("{}-{short}", name.get(..200).unwrap_or(&name))),
+            namespace: Some(namespace.clone()),
+            labels: Some([(WORKLOAD_LABEL.to_owned(), label_value(&name))].into()),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        revision,
+        data: Some(RawExtension(serde_json::to_value(stored).ok()?)),
+    };
+    Some((namespace, snapshot))
+}
+
+fn stored(revision: &ControllerRevision) -> Option<Stored> {
+    serde_json::from_value(revision.data.as_ref()?.0.clone()).ok()
+}
+
+/// A workload's name is longer than a label value may be at worst; the owner reference tells it in full.
+fn label_value(name: &str) -> String {
+    name.get(..63).unwrap_or(name).trim_end_matches(['-', '.']).to_owned()
+}

@@ -1,0 +1,109 @@
+//! The write-ahead log: a Pilot's status, written before anything is done in the world.
+//!
+//! What this process decided last is its own truth, because a cache may lag behind its own writes. The status
+//! is replaced under the resourceVersion that was read or written last; where someone else has written in
+//! between, their incident is taken over and nothing is done until the next look.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use crate::act::writer::{WriteError, Writer};
+use crate::api::pilot::Pilot;
+use crate::api::status::PilotStatus;
+use crate::decide::Ledger;
+use crate::report::projection::differ_only_in_figures;
+
+/// Figures alone are written at most so often.
+const FIGURES_EVERY: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long a refused write waits before the pilot is looked at again.
+pub const RETRY: Duration = Duration::from_millis(500);
+
+/// What is kept of one Pilot between looks.
+#[derive(Debug)]
+pub struct Kept {
+    /// What was decided last.
+    pub ledger: Ledger,
+    /// What was told already, by key.
+    pub told: HashSet<String>,
+    /// The Pilot as it was read or written last; its spec is never used.
+    stored: Pilot,
+    figures_at: Timestamp,
+}
+
+/// Why the status was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The write failed.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Someone else wrote an incident in between; theirs was taken over.
+    #[error("another writer moved the incident of {0} on; its state was taken over")]
+    Overtaken(String),
+}
+
+impl Kept {
+    /// Begins with a live reading: what a cache says at start may be old.
+    pub async fn read(writer: &Writer, namespace: &str, name: &str) -> Result<Self, WriteError> {
+        let stored: Pilot = writer.read(namespace, name).await?;
+        let ledger = stored.status.as_ref().map(Ledger::read).unwrap_or_default();
+        Ok(Self { ledger, told: HashSet::new(), stored, figures_at: Timestamp::UNIX_EPOCH })
+    }
+
+    /// The status as it is stored.
+    pub fn status(&self) -> PilotStatus {
+        self.stored.status.clone().unwrap_or_default()
+    }
+
+    /// Writes a status if it says something new, and keeps the ledger that it projects.
+    pub async fn write(
+        &mut self,
+        writer: &Writer,
+        status: PilotStatus,
+        ledger: Ledger,
+        now: Timestamp,
+    ) -> Result<(), StatusError> {
+        let before = self.status();
+        let only_figures = differ_only_in_figures(&before, &status);
+        let is_due = now.duration_since(self.figures_at) >= FIGURES_EVERY;
+        if status == before || (only_figures && !is_due) {
+            self.ledger = ledger;
+            return Ok(());
+        }
+        self.replace(writer, status).await?;
+        self.figures_at = now;
+        self.ledger = ledger;
+        Ok(())
+    }
+
+    async fn replace(&mut self, writer: &Writer, status: PilotStatus) -> Result<(), StatusError> {
+        let namespace = self.stored.namespace().unwrap_or_default();
+        let mut wanted = self.stored.clone();
+        wanted.status = Some(status.clone());
+        match writer.replace_status(&namespace, &wanted).await {
+            Ok(stored) => {
+                self.stored = stored;
+                return Ok(());
+            }
+            Err(error) if error.code() == Some(409) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Usually somebody edited the spec; the status is still what we wrote.
+        let live: Pilot = writer.read(&namespace, &self.stored.name_any()).await?;
+        let ours = self.status();
+        let theirs = live.status.clone().unwrap_or_default();
+        self.stored = live;
+        if (&theirs.incident, &theirs.latches) != (&ours.incident, &ours.latches) {
+            let memory = std::mem::take(&mut self.ledger.memory);
+            self.ledger = Ledger { memory, ..Ledger::read(&theirs) };
+            return Err(StatusError::Overtaken(self.stored.name_any()));
+        }
+        let mut wanted = self.stored.clone();
+        wanted.status = Some(status);
+        self.stored = writer.replace_status(&namespace, &wanted).await?;
+        Ok(())
+    }
+}

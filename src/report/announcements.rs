@@ -1,0 +1,106 @@
+//! What is told to people when something happens: Events on the Pilot and on its workload.
+//!
+//! Announcements follow from the state that was decided, each with a key that says what it speaks of, so that
+//! telling them again at every look, or after a crash, tells them once.
+
+use jiff::Timestamp;
+
+use crate::api::incident::{Incident, IncidentStage};
+use crate::api::trigger::TriggerAction;
+use crate::decide::plan::{Effect, Plan};
+use crate::decide::Case;
+use crate::release::marks::AdmittedVerdict;
+
+/// Something to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// What it speaks of; the same key is told once.
+    pub key: String,
+    /// Whether people should worry.
+    pub is_warning: bool,
+    /// One word.
+    pub reason: &'static str,
+    /// The whole, in at most 1,024 characters.
+    pub note: String,
+}
+
+/// Everything that the decided state has to tell.
+pub fn announce(case: &Case<'_>, plan: &Plan) -> Vec<Announcement> {
+    let mut told = Vec::new();
+    if let Some(incident) = &plan.ledger.incident {
+        told.extend(of_incident(incident, case.now));
+    }
+    for effect in &plan.effects {
+        if let Effect::Stamp(stamp) = effect
+            && stamp.admitted.verdict == AdmittedVerdict::Unauthorized
+        {
+            told.push(Announcement {
+                key: stamp.admitted.change.clone(),
+                is_warning: true,
+                reason: "UnauthorizedChange",
+                note: format!("a release that was never admitted runs; it is recorded as {}", stamp.admitted.change),
+            });
+        }
+    }
+    told
+}
+
+fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
+    let tell = |stage: &str, is_warning, reason, note| Announcement {
+        key: format!("{}-{stage}", incident.id),
+        is_warning,
+        reason,
+        note,
+    };
+    let mut told = Vec::new();
+    if incident.stage == IncidentStage::DecisionWindow {
+        let round = incident.deadline.as_millisecond();
+        let evidence = incident.evidence.last().map_or("", |evidence| evidence.text.as_str());
+        let follows = format!("{} follows at {} unless an owner decides", words(incident.action), incident.deadline);
+        told.push(tell(
+            &format!("opened-{round}"),
+            true,
+            "IncidentOpened",
+            format!("{}: {evidence}. {follows}. {}", incident.id, incident.because),
+        ));
+        let left = incident.deadline.duration_since(now);
+        let half = incident.deadline.duration_since(incident.opened_at) / 2;
+        if left <= half && !half.is_zero() {
+            told.push(tell(&format!("half-{round}"), true, "DecisionDue", format!("{}: {follows}", incident.id)));
+        }
+    }
+    if let Some(continued) = &incident.continued {
+        let note = format!("{}: an owner lets the release run on until {}", incident.id, continued.until);
+        told.push(tell(&format!("continued-{}", continued.decision), false, "IncidentContinued", note));
+    }
+    if let Some(intent) = incident.intent.as_ref().filter(|_| incident.stage != IncidentStage::Closing) {
+        let stage = format!("intent-{:?}", intent.action);
+        let note = format!("{}: {}, by {:?}. {}", incident.id, words(intent.action), intent.decided_by, incident.because);
+        told.push(tell(&stage, true, reason_of(intent.action), note));
+    }
+    if let Some(paged) = &incident.paged {
+        told.push(tell("paged", true, "NeedsAttention", format!("{}: {paged}; changes stay held", incident.id)));
+    }
+    if let Some(closing) = &incident.closing {
+        told.push(tell("closed", false, "IncidentClosed", format!("{}: {}", incident.id, closing.summary)));
+    }
+    told
+}
+
+const fn words(action: TriggerAction) -> &'static str {
+    match action {
+        TriggerAction::Notify => "a notice",
+        TriggerAction::HoldChanges => "a hold on changes",
+        TriggerAction::Rollback => "a rollback",
+        TriggerAction::ScaleDown => "a scale-down",
+    }
+}
+
+const fn reason_of(action: TriggerAction) -> &'static str {
+    match action {
+        TriggerAction::Notify => "TriggerFired",
+        TriggerAction::HoldChanges => "ChangesHeld",
+        TriggerAction::Rollback => "RollingBack",
+        TriggerAction::ScaleDown => "ScalingDown",
+    }
+}

@@ -1,0 +1,318 @@
+//! The conditions of a Pilot, as `kubectl wait` and kstatus read them.
+//!
+//! Types and reasons are API: [`Reason`] lists every reason, the documentation explains each, and a test
+//! holds the two together.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::projection::{Enforced, Surroundings};
+use crate::api::incident::IncidentStage;
+use crate::api::pilot::Mode;
+use crate::api::status::SloVerdict;
+use crate::decide::judge::holds_changes;
+use crate::decide::{Case, Ledger};
+use crate::declaration::violation::Violation;
+use crate::release::marks::AdmittedVerdict;
+
+/// Every reason that a condition can carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "docs/conditions.md explains each, and a test holds the two together")]
+pub enum Reason {
+    Guarding,
+    Observing,
+    InvalidDeclaration,
+    ConflictingPilot,
+    WorkloadNotFound,
+    AwaitingAdoption,
+    NotYetEnforced,
+    Enforcing,
+    RollingOut,
+    Settled,
+    Open,
+    Closed,
+    Frozen,
+    WithinBudget,
+    OverBudget,
+    Unmeasured,
+    NoObjectives,
+    Admitted,
+    UnauthorizedChange,
+    DecisionWindow,
+    Continued,
+    Acting,
+    Verifying,
+    Standing,
+    Resuming,
+    Closing,
+    NoIncident,
+    IncidentOpen,
+    DecisionDatePassed,
+    NothingHeld,
+    Answering,
+    SourceUnavailable,
+    WindowInThePast,
+    WindowsCurrent,
+}
+
+impl Reason {
+    /// The reason as it appears in the condition.
+    pub fn as_str(self) -> String {
+        format!("{self:?}")
+    }
+}
+
+struct Finding {
+    type_: &'static str,
+    status: Truth,
+    reason: Reason,
+    message: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Truth {
+    True,
+    False,
+    Unknown,
+}
+
+impl Truth {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+fn finding(type_: &'static str, status: Truth, reason: Reason, message: impl Into<String>) -> Finding {
+    Finding { type_, status, reason, message: message.into() }
+}
+
+/// All conditions of a Pilot whose declaration is valid.
+pub fn all(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Vec<Condition> {
+    let findings = vec![
+        ready(case, decided, surroundings),
+        reconciling(case, decided),
+        stalled(case),
+        enforced(case, surroundings),
+        window_open(case),
+        windows_current(case),
+        budget_healthy(decided),
+        metrics_available(surroundings),
+        in_sync(case),
+        incident_open(decided),
+        changes_held(case, decided),
+    ];
+    stamped(findings, &surroundings.conditions, surroundings.generation, case.now)
+}
+
+/// The conditions of a Pilot whose declaration cannot be used: it guards nothing it did not guard before.
+pub fn invalid(
+    violations: &[Violation],
+    before: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let message = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join(" · ");
+    let findings = vec![
+        finding("Ready", Truth::False, Reason::InvalidDeclaration, message.clone()),
+        finding("Reconciling", Truth::False, Reason::InvalidDeclaration, ""),
+        finding("Stalled", Truth::True, Reason::InvalidDeclaration, message),
+    ];
+    stamped(findings, before, generation, now)
+}
+
+fn stamped(
+    findings: Vec<Finding>,
+    before: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let stamp = |finding: Finding| {
+        let status = finding.status.as_str();
+        let since = before
+            .iter()
+            .find(|condition| condition.type_ == finding.type_ && condition.status == status)
+            .map_or_else(|| Time(now), |condition| condition.last_transition_time.clone());
+        Condition {
+            type_: finding.type_.to_owned(),
+            status: status.to_owned(),
+            reason: finding.reason.as_str(),
+            message: finding.message.chars().take(1024).collect(),
+            last_transition_time: since,
+            observed_generation: generation,
+        }
+    };
+    findings.into_iter().map(stamp).collect()
+}
+
+fn is_observing(case: &Case<'_>) -> bool {
+    let enforcement = case.declaration.enforcement;
+    enforcement.changes == Mode::Observe && enforcement.actions == Mode::Observe
+}
+
+fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Finding {
+    let not = |reason, message: String| finding("Ready", Truth::False, reason, message);
+    if let Some(other) = &case.seen.claimed_by {
+        return not(Reason::ConflictingPilot, conflict(case, other));
+    }
+    let Some(workload) = &case.seen.workload else {
+        return not(Reason::WorkloadNotFound, missing_workload(case));
+    };
+    if let Some(incident) = &decided.incident {
+        return not(Reason::IncidentOpen, format!("incident {} is open", incident.id));
+    }
+    if workload.marks.admitted.is_none() {
+        return not(Reason::AwaitingAdoption, "the release that runs is taken over once it is completely available".into());
+    }
+    if is_observing(case) {
+        return finding("Ready", Truth::True, Reason::Observing, "nothing is refused or done, only recorded");
+    }
+    match &surroundings.enforced {
+        Enforced::Yes => finding("Ready", Truth::True, Reason::Guarding, ""),
+        Enforced::No(why) => not(Reason::NotYetEnforced, why.clone()),
+        Enforced::Unknown => not(Reason::NotYetEnforced, "whether the webhook enforces is being found out".into()),
+    }
+}
+
+fn reconciling(case: &Case<'_>, decided: &Ledger) -> Finding {
+    use crate::api::status::ReleaseState;
+    let is_rolling = decided.release.as_ref().is_some_and(|release| release.state == ReleaseState::RollingOut);
+    if case.seen.workload.is_none() && case.seen.claimed_by.is_none() {
+        return finding("Reconciling", Truth::True, Reason::WorkloadNotFound, missing_workload(case));
+    }
+    if is_rolling {
+        return finding("Reconciling", Truth::True, Reason::RollingOut, "the release is not completely available yet");
+    }
+    finding("Reconciling", Truth::False, Reason::Settled, "")
+}
+
+fn stalled(case: &Case<'_>) -> Finding {
+    match &case.seen.claimed_by {
+        Some(other) => finding("Stalled", Truth::True, Reason::ConflictingPilot, conflict(case, other)),
+        None => finding("Stalled", Truth::False, Reason::Settled, ""),
+    }
+}
+
+fn conflict(case: &Case<'_>, other: &str) -> String {
+    let name = &case.declaration.workload.name;
+    format!("Deployment {name} belongs to the older Pilot {other}; remove it from spec.workloads here or there")
+}
+
+fn missing_workload(case: &Case<'_>) -> String {
+    let name = &case.declaration.workload.name;
+    format!("Deployment {name} does not exist in this namespace; create it or correct spec.workloads")
+}
+
+fn enforced(case: &Case<'_>, surroundings: &Surroundings) -> Finding {
+    if is_observing(case) {
+        return finding("Enforced", Truth::False, Reason::Observing, "enforcement is Observe");
+    }
+    match &surroundings.enforced {
+        Enforced::Yes => finding("Enforced", Truth::True, Reason::Enforcing, "the webhook answered a dry-run"),
+        Enforced::No(why) => finding("Enforced", Truth::False, Reason::NotYetEnforced, why.clone()),
+        Enforced::Unknown => finding("Enforced", Truth::Unknown, Reason::NotYetEnforced, ""),
+    }
+}
+
+fn window_open(case: &Case<'_>) -> Finding {
+    let opening = case.declaration.calendar.opening_at(case.now);
+    let names: Vec<&str> = opening.reasons.iter().map(|reason| reason.window.as_str()).collect();
+    let message = names.join(", ");
+    match (opening.open, names.is_empty()) {
+        (true, _) => finding("WindowOpen", Truth::True, Reason::Open, message),
+        (false, true) => finding("WindowOpen", Truth::False, Reason::Closed, "no window is active"),
+        (false, false) => finding("WindowOpen", Truth::False, Reason::Frozen, message),
+    }
+}
+
+fn windows_current(case: &Case<'_>) -> Finding {
+    let past = case.declaration.calendar.past_windows(case.now);
+    if past.is_empty() {
+        return finding("WindowsCurrent", Truth::True, Reason::WindowsCurrent, "");
+    }
+    let message = format!("over and without effect: {}; remove them when convenient", past.join(", "));
+    finding("WindowsCurrent", Truth::False, Reason::WindowInThePast, message)
+}
+
+fn budget_healthy(decided: &Ledger) -> Finding {
+    let named = |verdict| {
+        let of = decided.slos.iter().filter(|slo| slo.verdict == verdict);
+        of.map(|slo| match &slo.reason {
+            Some(reason) => format!("{} ({reason})", slo.name),
+            None => slo.name.clone(),
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
+    };
+    let (missed, unknown) = (named(SloVerdict::Breach), named(SloVerdict::Unknown));
+    if decided.slos.is_empty() {
+        finding("BudgetHealthy", Truth::Unknown, Reason::NoObjectives, "the Pilot declares no SLO")
+    } else if !missed.is_empty() {
+        finding("BudgetHealthy", Truth::False, Reason::OverBudget, missed)
+    } else if !unknown.is_empty() {
+        finding("BudgetHealthy", Truth::Unknown, Reason::Unmeasured, unknown)
+    } else {
+        finding("BudgetHealthy", Truth::True, Reason::WithinBudget, "")
+    }
+}
+
+fn metrics_available(surroundings: &Surroundings) -> Finding {
+    match &surroundings.source_problem {
+        None => finding("MetricsAvailable", Truth::True, Reason::Answering, ""),
+        Some(problem) => finding("MetricsAvailable", Truth::False, Reason::SourceUnavailable, problem.clone()),
+    }
+}
+
+fn in_sync(case: &Case<'_>) -> Finding {
+    let Some(workload) = &case.seen.workload else {
+        return finding("InSync", Truth::Unknown, Reason::WorkloadNotFound, "");
+    };
+    match &workload.marks.admitted {
+        Some(admitted) if admitted.template != workload.template => {
+            let message = "the template that is stored was never admitted";
+            finding("InSync", Truth::False, Reason::UnauthorizedChange, message)
+        }
+        Some(admitted) if admitted.verdict == AdmittedVerdict::Unauthorized => {
+            let message = format!("change {} came in past the guards", admitted.change);
+            finding("InSync", Truth::False, Reason::UnauthorizedChange, message)
+        }
+        Some(_) => finding("InSync", Truth::True, Reason::Admitted, ""),
+        None => finding("InSync", Truth::Unknown, Reason::AwaitingAdoption, ""),
+    }
+}
+
+fn incident_open(decided: &Ledger) -> Finding {
+    let Some(incident) = &decided.incident else {
+        return finding("IncidentOpen", Truth::False, Reason::NoIncident, "");
+    };
+    let reason = match incident.stage {
+        IncidentStage::DecisionWindow => Reason::DecisionWindow,
+        IncidentStage::Continued => Reason::Continued,
+        IncidentStage::Acting => Reason::Acting,
+        IncidentStage::Verifying => Reason::Verifying,
+        IncidentStage::Standing => Reason::Standing,
+        IncidentStage::Resuming => Reason::Resuming,
+        IncidentStage::Closing => Reason::Closing,
+    };
+    let message = match &incident.paged {
+        Some(paged) => format!("{}: {paged}", incident.id),
+        None => format!("{}: {}", incident.id, incident.because),
+    };
+    finding("IncidentOpen", Truth::True, reason, message)
+}
+
+fn changes_held(case: &Case<'_>, decided: &Ledger) -> Finding {
+    let enforcement = case.declaration.enforcement;
+    let held_by = decided.incident.as_ref().filter(|incident| holds_changes(incident));
+    if let Some(incident) = held_by.filter(|_| enforcement.actions == Mode::Enforce) {
+        return finding("ChangesHeld", Truth::True, Reason::IncidentOpen, format!("by incident {}", incident.id));
+    }
+    if case.now >= case.declaration.decision_date && enforcement.changes == Mode::Enforce {
+        let message = format!("the decision date {} has passed", case.declaration.decision_date);
+        return finding("ChangesHeld", Truth::True, Reason::DecisionDatePassed, message);
+    }
+    finding("ChangesHeld", Truth::False, Reason::NothingHeld, "")
+}

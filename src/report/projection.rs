@@ -1,0 +1,80 @@
+//! The status of a Pilot as a projection of what was decided.
+//!
+//! Except for the incident and the latches everything in it can be rebuilt. Two projections that differ only
+//! in figures are [`differ_only_in_figures`]: those are written at most once a minute.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::api::status::{ChangeReference, PilotStatus};
+use crate::decide::{Case, Ledger};
+
+/// What the shell knows besides the case.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The Pilot's generation.
+    pub generation: Option<i64>,
+    /// The conditions of before.
+    pub conditions: Vec<Condition>,
+    /// Whether the webhook was seen to enforce.
+    pub enforced: Enforced,
+    /// Why the metrics source cannot be read, if it cannot.
+    pub source_problem: Option<String>,
+}
+
+/// Whether the webhook was seen to enforce.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Enforced {
+    /// It answered for this workload.
+    Yes,
+    /// The last attempt to find out says no, and why.
+    No(String),
+    /// Not found out yet.
+    #[default]
+    Unknown,
+}
+
+/// The newest changes that the status refers to.
+const CHANGES_SHOWN: usize = 10;
+
+/// Projects a decided ledger onto the status.
+pub fn project(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> PilotStatus {
+    let calendar = &case.declaration.calendar;
+    let is_open = calendar.opening_at(case.now).open;
+    let edge = |wanted: bool, instant: Option<Timestamp>| instant.filter(|_| wanted);
+    PilotStatus {
+        observed_generation: surroundings.generation,
+        conditions: super::conditions::all(case, decided, surroundings),
+        next_open: edge(!is_open, calendar.next_open(case.now)),
+        next_close: edge(is_open, calendar.next_close(case.now)),
+        release: decided.release.clone(),
+        rollback_target: decided.rollback_target.clone(),
+        slos: decided.slos.clone(),
+        incident: decided.incident.clone(),
+        latches: decided.latches.clone(),
+        last_changes: last_changes(case),
+    }
+}
+
+fn last_changes(case: &Case<'_>) -> Vec<ChangeReference> {
+    let newest_first = case.seen.changes.iter().rev().take(CHANGES_SHOWN);
+    newest_first.map(|change| ChangeReference { name: change.name.clone(), outcome: change.outcome }).collect()
+}
+
+/// Whether two statuses say the same but for figures that move all the time.
+pub fn differ_only_in_figures(one: &PilotStatus, other: &PilotStatus) -> bool {
+    without_figures(one) == without_figures(other)
+}
+
+fn without_figures(status: &PilotStatus) -> PilotStatus {
+    let mut status = status.clone();
+    for slo in &mut status.slos {
+        slo.error_ratio = None;
+        slo.budget_remaining = None;
+        slo.burn.clear();
+    }
+    if let Some(release) = &mut status.release {
+        release.bake_until = None;
+    }
+    status
+}
