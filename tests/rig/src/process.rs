@@ -14,10 +14,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Lines of a child's log that an error quotes.
 const TAIL: usize = 15;
+
+/// How long a killed child may take to be gone.
+const LAST_MOMENT: Duration = Duration::from_secs(10);
 
 const LEASH: &str = r#"
 exec 3<&0
@@ -135,8 +139,16 @@ impl Leashed {
 
 impl Drop for Leashed {
     fn drop(&mut self) {
-        // Waiting closes the pipe first, which is the order to kill.
-        let _ = self.shell.wait();
+        // The closed pipe is the order to kill.
+        drop(self.shell.stdin.take());
+        let deadline = Instant::now() + LAST_MOMENT;
+        while self.ended().is_none() {
+            if Instant::now() > deadline {
+                eprintln!("rig: {} does not end", self.program);
+                return;
+            }
+            sleep(Duration::from_millis(5));
+        }
     }
 }
 

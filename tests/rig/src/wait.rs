@@ -29,14 +29,16 @@ where
 {
     let deadline = Instant::now() + limit;
     let mut last = String::from("the probe did not answer");
-    loop {
+    // Asked of the clock as well: a probe that never has to wait would never be interrupted.
+    while Instant::now() < deadline {
         match timeout_at(deadline, probe()).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(why)) => last = why.to_string(),
-            Err(_) => return Err(TimedOut { what: what.to_owned(), limit, last }),
+            Err(_) => break,
         }
         sleep(PAUSE).await;
     }
+    Err(TimedOut { what: what.to_owned(), limit, last })
 }
 
 /// Awaits `call` for at most `limit`.
@@ -46,4 +48,23 @@ pub async fn within<T>(what: &str, limit: Duration, call: impl Future<Output = T
         limit,
         last: String::from("the call did not return"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_probe_that_always_fails_ends_at_the_deadline_with_its_reason() {
+        let asked = until("success", Duration::from_millis(120), || async { Err::<(), _>("never") });
+        let error = within("end", Duration::from_secs(5), asked).await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "no success within 0.12 s: never");
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_hangs_ends_at_the_deadline() {
+        let asked = until("success", Duration::from_millis(120), std::future::pending::<Result<(), &str>>);
+        let error = within("end", Duration::from_secs(5), asked).await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "no success within 0.12 s: the probe did not answer");
+    }
 }
