@@ -31,7 +31,7 @@ pub struct Document {
 struct Problem {
     message: String,
     #[source_code]
-    source: NamedSource<String>,
+    file: NamedSource<String>,
     #[label("here")]
     place: Option<SourceSpan>,
     #[help]
@@ -108,7 +108,7 @@ impl Document {
     pub fn report(&self, violations: &[Violation]) -> Report {
         let problem = |violation: &Violation| Problem {
             message: format!("{}: {}", violation.path, violation.problem),
-            source: NamedSource::new(&self.name, self.text.clone()),
+            file: NamedSource::new(&self.name, self.text.clone()),
             place: self.place(&violation.path),
             hint: Some(violation.hint.clone()),
         };
@@ -147,7 +147,7 @@ fn unreadable(name: &str, text: &str, error: &serde_yaml::Error) -> Report {
     let error = error.without_snippet();
     Report::new(Problem {
         message: error.to_string(),
-        source: NamedSource::new(name, text.to_owned()),
+        file: NamedSource::new(name, text.to_owned()),
         place: error.location().and_then(|location| span(text, &location)),
         hint: None,
     })

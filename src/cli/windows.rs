@@ -75,6 +75,17 @@ struct Line<'a> {
     reasons: Vec<&'a str>,
 }
 
+impl<'a> From<&'a Interval> for Line<'a> {
+    fn from(interval: &'a Interval) -> Self {
+        Line {
+            start: interval.start,
+            end: interval.end,
+            open: interval.open,
+            reasons: interval.reasons.iter().map(|reason| reason.window.as_str()).collect(),
+        }
+    }
+}
+
 /// Prints the intervals to the standard output.
 pub fn run(args: WindowsArgs) -> miette::Result<()> {
     let now = Timestamp::now();
@@ -137,30 +148,21 @@ fn instant(text: &str) -> Result<Timestamp, String> {
 }
 
 fn json(intervals: &[Interval]) -> miette::Result<String> {
-    let line = |interval| {
-        let Interval { start, end, open, reasons } = interval;
-        Line {
-            start: *start,
-            end: *end,
-            open: *open,
-            reasons: reasons.iter().map(|reason| reason.window.as_str()).collect(),
-        }
-    };
-    let lines: Vec<Line<'_>> = intervals.iter().map(line).collect();
+    let lines: Vec<Line<'_>> = intervals.iter().map(Line::from).collect();
     let text = serde_json::to_string_pretty(&lines).into_diagnostic()?;
     Ok(format!("{text}\n"))
 }
 
 fn table(calendar: &Calendar, intervals: &[Interval], now: Timestamp) -> String {
-    let zone = calendar.common_zone().unwrap_or(&TimeZone::UTC);
+    let zone = calendar.common_zone().cloned().unwrap_or(TimeZone::UTC);
     let mut table = Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["FROM", "TO", "LASTS", "CHANGES", "BECAUSE"]);
     for interval in intervals {
         let lasts = interval.end.duration_since(interval.start);
         table.add_row([
-            local(interval.start, zone),
-            local(interval.end, zone),
+            local(interval.start, &zone),
+            local(interval.end, &zone),
             Duration::from_secs(lasts.as_secs()).to_string(),
             if interval.open { "open" } else { "closed" }.into(),
             because(&interval.reasons),
@@ -169,7 +171,7 @@ fn table(calendar: &Calendar, intervals: &[Interval], now: Timestamp) -> String 
     let zone = zone.iana_name().unwrap_or("UTC");
     let past = calendar.past_windows(now);
     let past = past.iter().map(|name| format!("Window {name} lies in the past.\n"));
-    format!("Times are local time in {zone}.\n{table}\n{}", past.collect::<String>())
+    format!("Times are local time in {zone}.\n{}\n{}", table.trim_fmt(), past.collect::<String>())
 }
 
 fn local(at: Timestamp, zone: &TimeZone) -> String {
