@@ -195,15 +195,10 @@ fn date_and_time(text: &str) -> Result<DateTime, String> {
     let parts = || {
         let (date, time) = text.split_once('T')?;
         let [year, month, day] = <[&str; 3]>::try_from(date.split('-').collect::<Vec<_>>()).ok()?;
-        let [hour, minute, second] =
-            <[&str; 3]>::try_from(time.split(':').collect::<Vec<_>>()).ok()?;
-        let year =
-            i16::from(number(year.get(..2)?, 2)?) * 100 + i16::from(number(year.get(2..)?, 2)?);
-        let [month, day, hour, minute, second] =
-            [month, day, hour, minute, second].map(|part| number(part, 2));
-        Some(DateTime::new(
-            year, month?, day?, hour?, minute?, second?, 0,
-        ))
+        let [hour, minute, second] = <[&str; 3]>::try_from(time.split(':').collect::<Vec<_>>()).ok()?;
+        let year = i16::from(number(year.get(..2)?, 2)?) * 100 + i16::from(number(year.get(2..)?, 2)?);
+        let [month, day, hour, minute, second] = [month, day, hour, minute, second].map(|part| number(part, 2));
+        Some(DateTime::new(year, month?, day?, hour?, minute?, second?, 0))
     };
     parts().ok_or_else(String::new)?.map_err(|error| format!(": {error}"))
 }

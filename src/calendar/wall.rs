@@ -45,10 +45,7 @@ pub(super) fn undisturbed_midnight(zone: &TimeZone, midnight: DateTime) -> Optio
     let first = found.earlier().ok()?;
     let next_midnight = first.checked_add(SignedDuration::from_hours(24)).ok()?;
     let just_before = first.checked_sub(SignedDuration::from_nanos(1)).ok()?;
-    let undisturbed = zone
-        .following(just_before)
-        .next()
-        .is_none_or(|change| change.timestamp() > next_midnight);
+    let undisturbed = zone.following(just_before).next().is_none_or(|change| change.timestamp() > next_midnight);
     undisturbed.then_some(first)
 }
 

@@ -52,16 +52,11 @@ impl Document {
     pub fn read(path: &Path, kind: &str) -> miette::Result<Document> {
         if path == Path::new("-") {
             let mut text = String::new();
-            std::io::stdin()
-                .read_to_string(&mut text)
-                .into_diagnostic()
-                .wrap_err("cannot read the standard input")?;
+            std::io::stdin().read_to_string(&mut text).into_diagnostic().wrap_err("cannot read the standard input")?;
             return Document::find("standard input", &text, kind);
         }
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .into_diagnostic()
-            .wrap_err_with(|| format!("cannot read {name}"))?;
+        let text = std::fs::read_to_string(path).into_diagnostic().wrap_err_with(|| format!("cannot read {name}"))?;
         Document::find(&name, &text, kind)
     }
 
@@ -72,11 +67,7 @@ impl Document {
             let fields: Spanned<Node> = serde_yaml::from_str(&text).map_err(|error| unreadable(name, &text, &error))?;
             let [found_version, found_kind] = ["apiVersion", "kind"].map(|field| fields.value.text_of(field));
             if found_kind == Some(kind) && found_version.is_some_and(|version| version.starts_with(GROUP)) {
-                return Ok(Document {
-                    name: name.into(),
-                    text,
-                    fields,
-                });
+                return Ok(Document { name: name.into(), text, fields });
             }
             if !matches!(fields.value, Node::Scalar(_)) {
                 let part = |found: Option<&str>, field| found.map_or(format!("no {field}"), Into::into);
@@ -131,7 +122,9 @@ impl Document {
 
 /// Each document of a stream as a text in which all others are blank.
 fn documents(text: &str) -> Vec<String> {
-    let starts_document = |line: &str| line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+    let starts_document = |line: &str| {
+        line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+    };
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let starts = (0..lines.len()).filter(|line| *line > 0 && starts_document(lines[*line]));
     let starts: Vec<usize> = [0].into_iter().chain(starts).collect();
@@ -139,27 +132,39 @@ fn documents(text: &str) -> Vec<String> {
     let blank = |line: &&str| -> String { line.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect() };
     let ranges = starts.iter().copied().zip(ends);
     ranges
-        .map(|(start, end)| lines[..start].iter().map(blank).chain(lines[start..end].iter().map(ToString::to_string)).collect())
+        .map(|(start, end)| {
+            lines[..start].iter().map(blank).chain(lines[start..end].iter().map(ToString::to_string)).collect()
+        })
         .collect()
 }
 
 fn unreadable(name: &str, text: &str, error: &serde_yaml::Error) -> Report {
     let error = error.without_snippet();
+    let location = error.location();
+    let message = error.to_string();
+    // The place is shown beside the text already.
+    let place = location.map(|at| format!(" at line {}, column {}", at.line(), at.column()));
+    let message = place.and_then(|place| message.strip_suffix(&place)).unwrap_or(&message).to_owned();
     Report::new(Problem {
-        message: error.to_string(),
+        message,
         file: NamedSource::new(name, text.to_owned()),
-        place: error.location().and_then(|location| span(text, &location)),
+        place: location.and_then(|location| span(text, &location)),
         hint: None,
     })
 }
 
-/// The rest of the line at a location, as far as the value can reach.
+/// The bytes of the value at a location; where its length is not known, the rest of the line.
 fn span(text: &str, location: &Location) -> Option<SourceSpan> {
-    let offset = usize::try_from(location.span().byte_offset()?).ok()?;
-    let line = text.get(offset..)?.lines().next().unwrap_or_default();
-    let written = usize::try_from(location.span().byte_len().unwrap_or_default()).unwrap_or_default();
-    let length = if written > 0 { written.min(line.len()) } else { line.trim_end().len() };
-    Some(SourceSpan::new(offset.into(), length))
+    // Lines and columns are always known, byte offsets are not.
+    let line = usize::try_from(location.line().checked_sub(1)?).ok()?;
+    let column = usize::try_from(location.column().checked_sub(1)?).ok()?;
+    let start_of_line: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+    let written = text.get(start_of_line..)?.lines().next().unwrap_or_default().trim_end();
+    let before: usize = written.chars().take(column).map(char::len_utf8).sum();
+    let rest = written.len() - before;
+    let length = location.span().byte_len().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+    let length = if length > 0 { length.min(rest) } else { rest };
+    Some(SourceSpan::new((start_of_line + before).into(), length))
 }
 
 /// A document as it is written, with the place of each value.
@@ -215,7 +220,8 @@ impl Node {
             }
             (Node::List(items), None) if schema.get("items").is_some() => {
                 for (index, item) in items.iter().enumerate() {
-                    item.value.unknown_fields(&format!("{path}[{index}]"), &schema["items"], violations);
+                    let key = item.value.text_of("name").map_or(index.to_string(), |name| format!("name={name}"));
+                    item.value.unknown_fields(&format!("{path}[{key}]"), &schema["items"], violations);
                 }
             }
             _ => {}

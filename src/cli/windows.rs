@@ -87,6 +87,7 @@ impl<'a> From<&'a Interval> for Line<'a> {
 }
 
 /// Prints the intervals to the standard output.
+#[expect(clippy::needless_pass_by_value, reason = "a command owns its arguments")]
 pub fn run(args: WindowsArgs) -> miette::Result<()> {
     let now = Timestamp::now();
     let document = Document::read(&args.file, "Pilot")?;
@@ -97,7 +98,8 @@ pub fn run(args: WindowsArgs) -> miette::Result<()> {
     }
 }
 
-fn render(document: &Document, args: &WindowsArgs, now: Timestamp) -> miette::Result<String> {
+/// What is printed for a document at an instant; `now` is the default start of the range.
+pub fn render(document: &Document, args: &WindowsArgs, now: Timestamp) -> miette::Result<String> {
     let (from, to) = range(args, now)?;
     let calendar = read(document)?;
     let intervals = calendar.intervals(from, to);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
 
 mod clock_changes;
+mod command_line;
 mod durations;
 mod oracle;
 mod other_tools;

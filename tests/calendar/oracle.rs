@@ -28,11 +28,7 @@ impl WallClock {
         for (index, wall) in shown.iter().enumerate() {
             seen.entry(*wall).or_default().push(index);
         }
-        WallClock {
-            first_minute,
-            shown,
-            seen,
-        }
+        WallClock { first_minute, shown, seen }
     }
 
     pub(crate) fn instant_of(&self, index: usize) -> Timestamp {
@@ -101,16 +97,11 @@ impl Plain {
                 walls.map(|(from, to)| between(clock, from, to)).collect()
             }
             Plain::Once { from, to } => vec![between(clock, *from, *to)],
-            Plain::Cron {
-                minutes,
-                hours,
-                days,
-                hour_is_wildcard_or_step,
-                duration,
-            } => {
+            Plain::Cron { minutes, hours, days, hour_is_wildcard_or_step, duration } => {
                 let mut spans = Vec::new();
                 for day in clock.days().filter(|day| days.is_empty() || days.contains(&weekday(*day))) {
-                    for (hour, minute) in hours.iter().flat_map(|hour| minutes.iter().map(move |minute| (hour, minute))) {
+                    for (hour, minute) in hours.iter().flat_map(|hour| minutes.iter().map(move |minute| (hour, minute)))
+                    {
                         let wall = day * MINUTES_OF_DAY + hour * 60 + minute;
                         let mut starts = clock.minutes_of(wall);
                         if !hour_is_wildcard_or_step {
@@ -140,7 +131,11 @@ fn weekday(day: i64) -> usize {
 }
 
 /// The calendar's own answer as one value per minute, for comparison.
-pub(crate) fn by_minute(calendar: &pilotguard::calendar::Calendar, clock: &WallClock, core: std::ops::Range<usize>) -> Vec<bool> {
+pub(crate) fn by_minute(
+    calendar: &pilotguard::calendar::Calendar,
+    clock: &WallClock,
+    core: std::ops::Range<usize>,
+) -> Vec<bool> {
     let minute = |index: usize| clock.instant_of(index);
     let mut open = Vec::with_capacity(core.len());
     for interval in calendar.intervals(minute(core.start), minute(core.end)) {

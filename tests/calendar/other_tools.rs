@@ -41,10 +41,12 @@ fn a_window_after_the_change_is_not_an_hour_off_on_that_day() {
 fn a_friday_night_lasts_into_saturday_and_monday_morning_stays_shut() {
     let windows = "[{name: w, timeZone: Europe/Berlin, weekly: {days: [Mon, Fri], from: '22:00', to: '06:00'}}]";
     // Monday 2 to Sunday 8 February 2026, Berlin at +01:00.
-    check(windows, "2026-02-01T23:00:00Z", "2026-02-08T23:00:00Z", &[
-        ("2026-02-02T21:00:00Z", "2026-02-03T05:00:00Z"),
-        ("2026-02-06T21:00:00Z", "2026-02-07T05:00:00Z"),
-    ]);
+    check(
+        windows,
+        "2026-02-01T23:00:00Z",
+        "2026-02-08T23:00:00Z",
+        &[("2026-02-02T21:00:00Z", "2026-02-03T05:00:00Z"), ("2026-02-06T21:00:00Z", "2026-02-07T05:00:00Z")],
+    );
 }
 
 #[test]
@@ -80,10 +82,12 @@ fn a_freeze_ends_when_it_was_declared_to_end_not_at_midnight_utc() {
     let windows = "
 - {name: always, always: true}
 - {name: freeze, kind: Deny, timeZone: Europe/Berlin, once: {from: '2026-12-20T00:00:00', to: '2027-01-02T15:30:00'}}";
-    check(windows, "2026-12-19T00:00:00Z", "2027-01-03T00:00:00Z", &[
-        ("2026-12-19T00:00:00Z", "2026-12-19T23:00:00Z"),
-        ("2027-01-02T14:30:00Z", "2027-01-03T00:00:00Z"),
-    ]);
+    check(
+        windows,
+        "2026-12-19T00:00:00Z",
+        "2027-01-03T00:00:00Z",
+        &[("2026-12-19T00:00:00Z", "2026-12-19T23:00:00Z"), ("2027-01-02T14:30:00Z", "2027-01-03T00:00:00Z")],
+    );
 }
 
 #[test]

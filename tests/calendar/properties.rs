@@ -13,15 +13,8 @@ use proptest::test_runner::{TestRng, TestRunner};
 use crate::oracle::{MINUTES_OF_DAY, Plain, WallClock, by_minute, instant};
 use crate::parse;
 
-const WEEKDAYS: [Weekday; 7] = [
-    Weekday::Mon,
-    Weekday::Tue,
-    Weekday::Wed,
-    Weekday::Thu,
-    Weekday::Fri,
-    Weekday::Sat,
-    Weekday::Sun,
-];
+const WEEKDAYS: [Weekday; 7] =
+    [Weekday::Mon, Weekday::Tue, Weekday::Wed, Weekday::Thu, Weekday::Fri, Weekday::Sat, Weekday::Sun];
 
 /// 2024-01-01T00:00Z to 2031-01-01T00:00Z.
 const FIRST_MINUTE: i64 = 19_723 * MINUTES_OF_DAY;
@@ -49,11 +42,8 @@ fn days() -> impl Strategy<Value = Vec<usize>> {
 fn weekly() -> impl Strategy<Value = (Plain, Window)> {
     (days(), time_of_day(), prop_oneof![5 => time_of_day(), 1 => Just(MINUTES_OF_DAY)]).prop_map(|(days, from, to)| {
         let clock = |minute: i64| format!("{:02}:{:02}", minute / 60, minute % 60);
-        let written = Weekly {
-            days: days.iter().map(|day| WEEKDAYS[*day]).collect(),
-            from: clock(from),
-            to: clock(to),
-        };
+        let written =
+            Weekly { days: days.iter().map(|day| WEEKDAYS[*day]).collect(), from: clock(from), to: clock(to) };
         (Plain::Weekly { days, from, to }, Window { weekly: Some(written), ..window() })
     })
 }
@@ -83,17 +73,9 @@ fn cron() -> impl Strategy<Value = (Plain, Window)> {
             // In a schedule days of the week count from Sunday = 0.
             let names: Vec<_> = days.iter().map(|day| ((day + 1) % 7).to_string()).collect();
             let day = if days.is_empty() { "*".into() } else { names.join(",") };
-            let written = Cron {
-                schedule: format!("{minute} {hour} * * {day}"),
-                duration: Duration::minutes(duration),
-            };
-            let plain = Plain::Cron {
-                minutes,
-                hours,
-                days,
-                hour_is_wildcard_or_step,
-                duration,
-            };
+            let written =
+                Cron { schedule: format!("{minute} {hour} * * {day}"), duration: Duration::minutes(duration) };
+            let plain = Plain::Cron { minutes, hours, days, hour_is_wildcard_or_step, duration };
             (plain, Window { cron: Some(written), ..window() })
         },
     )
@@ -105,10 +87,7 @@ fn once(near: i64) -> impl Strategy<Value = (Plain, Window)> {
         let (from, to) = (near + start, near + start + length);
         // Any wall-clock time can be written as what the clock in UTC would show.
         let wall = |minute| TimeZone::UTC.to_datetime(instant(minute)).strftime("%Y-%m-%dT%H:%M:%S").to_string();
-        let written = Once {
-            from: wall(from),
-            to: wall(to),
-        };
+        let written = Once { from: wall(from), to: wall(to) };
         (Plain::Once { from, to }, Window { once: Some(written), ..window() })
     })
 }
@@ -129,21 +108,19 @@ fn window() -> Window {
 /// A few windows around a minute, each in a plain and in a written form; the first is an Allow.
 fn several(near: i64, most: usize) -> impl Strategy<Value = Vec<(Plain, Window)>> {
     let one = prop_oneof![2 => weekly(), 3 => cron(), 1 => once(near)];
-    proptest::collection::vec((one, prop_oneof![3 => Just(WindowKind::Allow), 1 => Just(WindowKind::Deny)]), 1..=most).prop_map(|some| {
-        let named = some.into_iter().enumerate().map(|(index, ((plain, window), kind))| {
-            let kind = if index == 0 { WindowKind::Allow } else { kind };
-            let name = format!("w{index}");
-            (plain, Window { name, kind, ..window })
-        });
-        named.collect()
-    })
+    proptest::collection::vec((one, prop_oneof![3 => Just(WindowKind::Allow), 1 => Just(WindowKind::Deny)]), 1..=most)
+        .prop_map(|some| {
+            let named = some.into_iter().enumerate().map(|(index, ((plain, window), kind))| {
+                let kind = if index == 0 { WindowKind::Allow } else { kind };
+                let name = format!("w{index}");
+                (plain, Window { name, kind, ..window })
+            });
+            named.collect()
+        })
 }
 
 fn in_zone(written: &[(Plain, Window)], zone: &str) -> Vec<Window> {
-    let windows = written.iter().map(|(_, window)| Window {
-        time_zone: zone.into(),
-        ..window.clone()
-    });
+    let windows = written.iter().map(|(_, window)| Window { time_zone: zone.into(), ..window.clone() });
     windows.collect()
 }
 
@@ -160,13 +137,19 @@ fn agree(zone: &str, clock: &WallClock, core: std::ops::Range<usize>, written: &
         }
     }
     if let Some(index) = (0..core.len()).find(|index| found.get(*index) != expected.get(*index)) {
-        panic!("{zone}, {}: {:?} instead of {}, {windows:#?}", clock.instant_of(core.start + index), found.get(index), expected[index]);
+        panic!(
+            "{zone}, {}: {:?} instead of {}, {windows:#?}",
+            clock.instant_of(core.start + index),
+            found.get(index),
+            expected[index]
+        );
     }
 }
 
 /// The minutes at which a zone's wall clock jumps, found by looking at it.
 fn changes(zone: &TimeZone) -> Vec<i64> {
-    let ahead = |minute: i64| zone.to_datetime(instant(minute)).duration_since(TimeZone::UTC.to_datetime(instant(minute)));
+    let ahead =
+        |minute: i64| zone.to_datetime(instant(minute)).duration_since(TimeZone::UTC.to_datetime(instant(minute)));
     let mut found = Vec::new();
     let half_days: Vec<i64> = (FIRST_MINUTE..LAST_MINUTE).step_by(720).collect();
     for pair in half_days.windows(2) {
@@ -201,7 +184,10 @@ fn around(zone: &TimeZone, minute: i64) -> (WallClock, std::ops::Range<usize>) {
 #[test]
 fn every_zone_agrees_with_the_written_rules_around_the_changes_of_its_clocks() {
     let database = TimeZoneDatabase::bundled();
-    let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha));
+    let mut runner = TestRunner::new_with_rng(
+        ProptestConfig::default(),
+        TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
+    );
     let mut draw = |near| several(near, 3).new_tree(&mut runner).unwrap().current();
     let (mut zones, mut compared) = (0, 0);
     for name in zone_names() {
@@ -229,10 +215,12 @@ fn anywhere() -> impl Strategy<Value = (String, i64)> {
 /// A zone, and windows and an instant near a change of its clocks where it has one.
 fn place_and_windows() -> impl Strategy<Value = (String, Timestamp, Vec<Window>)> {
     anywhere().prop_flat_map(|(zone, minute)| {
-        (several(minute, 4), -4 * MINUTES_OF_DAY..0_i64, 0..60_000_000_000_i64).prop_map(move |(written, offset, nanos)| {
-            let from = instant(minute + offset) + SignedDuration::from_nanos(nanos);
-            (zone.clone(), from, in_zone(&written, &zone))
-        })
+        (several(minute, 4), -4 * MINUTES_OF_DAY..0_i64, 0..60_000_000_000_i64).prop_map(
+            move |(written, offset, nanos)| {
+                let from = instant(minute + offset) + SignedDuration::from_nanos(nanos);
+                (zone.clone(), from, in_zone(&written, &zone))
+            },
+        )
     })
 }
 
@@ -323,7 +311,9 @@ fn the_costliest_windows_answer_at_once() {
         ("59 23 31 12 *", "1s"),
     ];
     for (schedule, duration) in costly {
-        let yaml = format!("[{{name: w, timeZone: Africa/Casablanca, cron: {{schedule: '{schedule}', duration: {duration}}}}}]");
+        let yaml = format!(
+            "[{{name: w, timeZone: Africa/Casablanca, cron: {{schedule: '{schedule}', duration: {duration}}}}}]"
+        );
         let calendar: Calendar = crate::calendar(&yaml);
         let started = std::time::Instant::now();
         let now = crate::at("2026-02-15T01:30:00Z");

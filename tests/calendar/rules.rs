@@ -13,10 +13,7 @@ fn weekly_lasts_from_its_time_to_its_time_on_each_listed_day() {
         windows,
         "2026-02-01T00:00:00Z",
         "2026-02-08T00:00:00Z",
-        &[
-            ("2026-02-02T08:00:00Z", "2026-02-02T15:00:00Z"),
-            ("2026-02-04T08:00:00Z", "2026-02-04T15:00:00Z"),
-        ],
+        &[("2026-02-02T08:00:00Z", "2026-02-02T15:00:00Z"), ("2026-02-04T08:00:00Z", "2026-02-04T15:00:00Z")],
     );
 }
 
@@ -26,10 +23,7 @@ fn a_weekly_end_that_is_not_after_the_start_is_on_the_next_day() {
         "[{name: w, weekly: {days: [Fri], from: '22:00', to: '06:00'}}]",
         "2026-02-01T00:00:00Z",
         "2026-02-15T00:00:00Z",
-        &[
-            ("2026-02-06T22:00:00Z", "2026-02-07T06:00:00Z"),
-            ("2026-02-13T22:00:00Z", "2026-02-14T06:00:00Z"),
-        ],
+        &[("2026-02-06T22:00:00Z", "2026-02-07T06:00:00Z"), ("2026-02-13T22:00:00Z", "2026-02-14T06:00:00Z")],
     );
     check(
         "[{name: w, weekly: {days: [Fri], from: '10:00', to: '10:00'}}]",
@@ -73,10 +67,7 @@ fn cron_lasts_its_duration_from_each_start() {
         "[{name: nightly, timeZone: UTC, cron: {schedule: '0 2 * * *', duration: 2h}}]",
         "2026-02-01T03:00:00Z",
         "2026-02-02T03:00:00Z",
-        &[
-            ("2026-02-01T03:00:00Z", "2026-02-01T04:00:00Z"),
-            ("2026-02-02T02:00:00Z", "2026-02-02T03:00:00Z"),
-        ],
+        &[("2026-02-01T03:00:00Z", "2026-02-01T04:00:00Z"), ("2026-02-02T02:00:00Z", "2026-02-02T03:00:00Z")],
     );
 }
 
@@ -87,10 +78,7 @@ fn cron_occurrences_that_overlap_or_touch_are_one_opening() {
             &format!("[{{name: w, cron: {{schedule: '0 2,3,4 * * *', duration: {duration}}}}}]"),
             "2026-02-01T00:00:00Z",
             "2026-02-02T00:00:00Z",
-            &[(
-                "2026-02-01T02:00:00Z",
-                if duration == "1h" { "2026-02-01T05:00:00Z" } else { "2026-02-01T05:30:00Z" },
-            )],
+            &[("2026-02-01T02:00:00Z", if duration == "1h" { "2026-02-01T05:00:00Z" } else { "2026-02-01T05:30:00Z" })],
         );
     }
 }
@@ -103,13 +91,16 @@ fn cron_reads_lists_ranges_steps_names_and_nicknames() {
         ("0 6 L FEB,MAR *", vec!["2026-02-28T06:00:00Z", "2026-03-31T06:00:00Z"]),
         ("30 8-16/8 1 FEB *", vec!["2026-02-01T08:30:00Z", "2026-02-01T16:30:00Z"]),
         ("@monthly", vec!["2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"]),
-        ("0 0 3 2 5", vec![
-            "2026-02-03T00:00:00Z",
-            "2026-02-06T00:00:00Z",
-            "2026-02-13T00:00:00Z",
-            "2026-02-20T00:00:00Z",
-            "2026-02-27T00:00:00Z",
-        ]),
+        (
+            "0 0 3 2 5",
+            vec![
+                "2026-02-03T00:00:00Z",
+                "2026-02-06T00:00:00Z",
+                "2026-02-13T00:00:00Z",
+                "2026-02-20T00:00:00Z",
+                "2026-02-27T00:00:00Z",
+            ],
+        ),
     ];
     for (schedule, starts) in cases {
         let calendar = calendar(&format!("[{{name: w, cron: {{schedule: '{schedule}', duration: 10m}}}}]"));
@@ -164,19 +155,19 @@ fn a_freeze_wins_over_whatever_is_allowed_and_names_itself() {
     };
     let quarter_end = reason("quarter-end", WindowKind::Deny, Some("Quarter end"));
     let review = reason("review", WindowKind::Deny, None);
-    let allows = vec![
-        reason("always", WindowKind::Allow, None),
-        reason("mornings", WindowKind::Allow, None),
-    ];
+    let allows = vec![reason("always", WindowKind::Allow, None), reason("mornings", WindowKind::Allow, None)];
     let found = calendar.intervals(at("2026-02-02T09:00:00Z"), at("2026-02-02T14:00:00Z"));
     let found: Vec<_> = found.into_iter().map(|interval| (interval.start, interval.open, interval.reasons)).collect();
-    assert_eq!(found, vec![
-        (at("2026-02-02T09:00:00Z"), true, allows.clone()),
-        (at("2026-02-02T10:00:00Z"), false, vec![quarter_end.clone()]),
-        (at("2026-02-02T11:00:00Z"), false, vec![quarter_end, review.clone()]),
-        (at("2026-02-02T12:00:00Z"), false, vec![review]),
-        (at("2026-02-02T13:00:00Z"), true, allows),
-    ]);
+    assert_eq!(
+        found,
+        vec![
+            (at("2026-02-02T09:00:00Z"), true, allows.clone()),
+            (at("2026-02-02T10:00:00Z"), false, vec![quarter_end.clone()]),
+            (at("2026-02-02T11:00:00Z"), false, vec![quarter_end, review.clone()]),
+            (at("2026-02-02T12:00:00Z"), false, vec![review]),
+            (at("2026-02-02T13:00:00Z"), true, allows),
+        ]
+    );
 }
 
 #[test]
@@ -192,7 +183,8 @@ fn what_is_hidden_behind_a_freeze_cuts_nothing() {
 
 #[test]
 fn outside_all_windows_nothing_is_named() {
-    let opening = calendar("[{name: w, weekly: {days: [Mon], from: '09:00', to: '16:00'}}]").opening_at(at("2026-02-03T12:00:00Z"));
+    let opening = calendar("[{name: w, weekly: {days: [Mon], from: '09:00', to: '16:00'}}]")
+        .opening_at(at("2026-02-03T12:00:00Z"));
     assert!(!opening.open);
     assert_eq!(opening.reasons, vec![]);
 }
