@@ -178,6 +178,10 @@ fn of_a_time_that_comes_twice_a_start_takes_the_earlier_and_an_end_the_later() {
             ),
         ],
     );
+}
+
+#[test]
+fn of_a_time_that_comes_twice_the_same_holds_elsewhere() {
     // New York, 1 November 2026: 02:00 becomes 01:00 at 06:00Z.
     check_all(
         ("2026-11-01T04:00:00Z", "2026-11-02T05:00:00Z"),
