@@ -47,6 +47,10 @@ fn a_friday_night_lasts_into_saturday_and_monday_morning_stays_shut() {
         "2026-02-08T23:00:00Z",
         &[("2026-02-02T21:00:00Z", "2026-02-03T05:00:00Z"), ("2026-02-06T21:00:00Z", "2026-02-07T05:00:00Z")],
     );
+    let calendar = calendar(windows);
+    // Saturday and Monday, 05:30 in Berlin.
+    assert!(calendar.opening_at(at("2026-02-07T04:30:00Z")).open);
+    assert!(!calendar.opening_at(at("2026-02-09T04:30:00Z")).open);
 }
 
 #[test]
