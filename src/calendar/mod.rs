@@ -185,16 +185,16 @@ impl Calendar {
 }
 
 impl Times {
-    /// The spans that matter in `[from, until)`: in order, apart, not empty.
+    /// The spans from the last ones that may be active at `from` up to `until`: in order, apart, not empty.
     fn spans(&self, from: Timestamp, until: Timestamp) -> Box<dyn Iterator<Item = Span> + '_> {
         match self {
             Times::Always => {
                 let always = Span { start: Timestamp::MIN, end: Timestamp::MAX };
-                Box::new(Merged::new([always].into_iter(), from, until))
+                Box::new(Merged::new([always].into_iter(), until))
             }
-            Times::Once(span) => Box::new(Merged::new([*span].into_iter(), from, until)),
-            Times::Weekly(weekly) => Box::new(Merged::new(weekly.spans(from), from, until)),
-            Times::Cron(cron) => Box::new(Merged::new(cron.spans(from, until), from, until)),
+            Times::Once(span) => Box::new(Merged::new([*span].into_iter(), until)),
+            Times::Weekly(weekly) => Box::new(Merged::new(weekly.spans(from), until)),
+            Times::Cron(cron) => Box::new(Merged::new(cron.spans(from, until), until)),
         }
     }
 }

@@ -11,20 +11,19 @@ pub(super) struct Span {
     pub(super) end: Timestamp,
 }
 
-/// Joins spans that overlap or touch, and leaves out what ends by `from` or starts at `until` or later.
+/// Joins spans that overlap or touch, and leaves out what is empty or starts at `until` or later.
 ///
-/// The spans must come in the order of their starts. What is yielded is in order, not empty, and apart. A span that
+/// The spans must come in the order of their starts. What is yielded is in order and apart. A span that
 /// reaches `until` is the last one, and is not followed further: its true end may be later.
 pub(super) struct Merged<I: Iterator<Item = Span>> {
     spans: Peekable<I>,
-    from: Timestamp,
     until: Timestamp,
     finished: bool,
 }
 
 impl<I: Iterator<Item = Span>> Merged<I> {
-    pub(super) fn new(spans: I, from: Timestamp, until: Timestamp) -> Self {
-        Merged { spans: spans.peekable(), from, until, finished: false }
+    pub(super) fn new(spans: I, until: Timestamp) -> Self {
+        Merged { spans: spans.peekable(), until, finished: false }
     }
 }
 
@@ -42,7 +41,7 @@ impl<I: Iterator<Item = Span>> Iterator for Merged<I> {
                 span.end = span.end.max(next.end);
             }
             self.finished = span.end >= self.until;
-            if span.start < span.end && self.from < span.end {
+            if span.start < span.end {
                 return Some(span);
             }
         }

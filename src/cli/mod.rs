@@ -1,1 +1,4 @@
 //! The subcommands of the command line.
+
+pub mod file;
+pub mod windows;
