@@ -114,7 +114,7 @@ pub async fn observe_live(client: &Client, declaration: &Declaration) -> Result<
     )?;
     Ok(gather(
         workload.as_ref().and_then(deployment::read),
-        revisions.into_iter().filter_map(reduce_snapshot).map(|entry| entry.kept).collect(),
+        revisions.iter().filter_map(reduce_snapshot).map(|entry| entry.kept).collect(),
         changes.into_iter().map(|record| reduce_change(record).kept).collect(),
         decisions.into_iter().map(|decision| reduce_decision(decision).kept).collect(),
     ))
@@ -165,15 +165,15 @@ fn raw(deployment: &RawDeployment) -> Value {
 }
 
 /// Keeps a Deployment under its own name.
-pub fn reduce_deployment(deployment: RawDeployment) -> Option<Entry<Arc<Workload>>> {
+pub fn reduce_deployment(deployment: &RawDeployment) -> Option<Entry<Arc<Workload>>> {
     let owner = Owner { namespace: deployment.namespace()?, name: deployment.name_any() };
-    let kept = Arc::new(deployment::read(&raw(&deployment))?);
+    let kept = Arc::new(deployment::read(&raw(deployment))?);
     Some(Entry { name: owner.name.clone(), owner, kept })
 }
 
 /// Keeps a ControllerRevision that is one of our snapshots under its workload.
-pub fn reduce_snapshot(revision: ControllerRevision) -> Option<Entry<OwnedSnapshot>> {
-    let (workload, workload_uid, snapshot) = snapshots::read(&revision)?;
+pub fn reduce_snapshot(revision: &ControllerRevision) -> Option<Entry<OwnedSnapshot>> {
+    let (workload, workload_uid, snapshot) = snapshots::read(revision)?;
     let owner = Owner { namespace: revision.namespace()?, name: workload };
     Some(Entry { owner, name: revision.name_any(), kept: OwnedSnapshot { workload_uid, snapshot } })
 }
