@@ -9,4 +9,5 @@ pub mod cli;
 pub mod decide;
 pub mod declaration;
 pub mod observation;
+pub mod observe;
 pub mod release;
