@@ -4,3 +4,4 @@
 //! missing answer into a number.
 
 pub mod prometheus;
+pub mod sources;
