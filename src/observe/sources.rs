@@ -353,3 +353,28 @@ fn is_allowed(spec: &MetricsSourceSpec, namespace: &str) -> bool {
 fn version(secret: &Secret) -> SecretVersion {
     SecretVersion { uid: secret.metadata.uid.clone(), resource_version: secret.metadata.resource_version.clone() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(secrets: Vec<SecretVersion>) -> Built {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let spec: MetricsSourceSpec = serde_json::from_value(serde_json::json!({"url": "http://127.0.0.1:1"})).unwrap();
+        let source = Arc::new(Source::new("default", &spec, Credentials::default()).unwrap());
+        Built { source, spec, secrets, read_at: Instant::now() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn secrets_are_read_once_a_minute() {
+        let secret = SecretVersion { uid: None, resource_version: None };
+        let mut with_secret = built(vec![secret]);
+        let without = built(Vec::new());
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert!(!with_secret.is_due());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(with_secret.is_due() && !without.is_due());
+        with_secret.put_off();
+        assert!(!with_secret.is_due());
+    }
+}

@@ -75,8 +75,7 @@ async fn identical_queries_are_sent_once_but_a_confirmation_is_sent_again() {
 #[tokio::test]
 async fn four_requests_at_most_are_in_flight() {
     let pause = Duration::from_millis(50);
-    let fake =
-        Fake::always(Act::SendAfter(pause, response("200 OK", "application/json", &vector(&["1"], "")))).await;
+    let fake = Fake::always(Act::SendAfter(pause, response("200 OK", "application/json", &vector(&["1"], "")))).await;
     let source = source(&source_at(&fake.url), Credentials::default());
     let questions: BTreeSet<_> = (0..20).map(|number| value(&format!("vector({number})"), NOW)).collect();
     let declaration = pilot("bad", "total");
@@ -116,15 +115,18 @@ async fn with_a_namespace_label_no_query_leaves_without_it() {
     let answers = source.ask(&declaration, &questions, NOW).await;
     let queries: BTreeSet<_> = fake.requests().iter().map(|request| request.form["query"].clone()).collect();
     let total = r#"requests{namespace="shop"}"#;
-    assert_eq!(queries, BTreeSet::from([
-        r#"sum(increase(requests{code=~"5..",namespace="shop"}[300s]))"#.to_owned(),
-        format!("sum(increase({total}[300s]))"),
-        format!("max(timestamp({total})) or max(max_over_time(timestamp({total})[120s:5s]))"),
-        format!("min(min_over_time(timestamp({total})[86400s:172800ms]))"),
-        r#"x{namespace="shop"} / y{namespace="shop"} offset 1w"#.to_owned(),
-        r#"max(timestamp(x{namespace="shop"}))"#.to_owned(),
-        r#"max(timestamp(y{namespace="shop"}))"#.to_owned(),
-    ]));
+    assert_eq!(
+        queries,
+        BTreeSet::from([
+            r#"sum(increase(requests{code=~"5..",namespace="shop"}[300s]))"#.to_owned(),
+            format!("sum(increase({total}[300s]))"),
+            format!("max(timestamp({total})) or max(max_over_time(timestamp({total})[120s:5s]))"),
+            format!("min(min_over_time(timestamp({total})[86400s:172800ms]))"),
+            r#"x{namespace="shop"} / y{namespace="shop"} offset 1w"#.to_owned(),
+            r#"max(timestamp(x{namespace="shop"}))"#.to_owned(),
+            r#"max(timestamp(y{namespace="shop"}))"#.to_owned(),
+        ])
+    );
     assert_eq!(answers[&unparsable], Answer::Value(Reading::Unknown(Unknown::QueryRefused)));
     let problem = source.last_problem().unwrap();
     assert_eq!(problem.reason, Unknown::QueryRefused);
@@ -145,7 +147,10 @@ async fn a_problem_ends_when_the_source_answers_again() {
         source.ask(&pilot("bad", "total"), &BTreeSet::from([value("vector(1)", at)]), at).await;
     };
     ask(NOW).await;
-    assert_eq!((source.last_problem().map(|problem| problem.reason), source.is_unauthenticated()), (Some(Unknown::SourceUnavailable), false));
+    assert_eq!(
+        (source.last_problem().map(|problem| problem.reason), source.is_unauthenticated()),
+        (Some(Unknown::SourceUnavailable), false)
+    );
     ask(NOW + SignedDuration::from_secs(1)).await;
     assert!(source.is_unauthenticated());
     assert!(!source.last_problem().unwrap().message.contains("s3cr3t"));

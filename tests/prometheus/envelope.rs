@@ -8,18 +8,35 @@ use crate::fake::vector;
 /// JSON that looks like an answer: the right keys with values of all kinds, in all nestings.
 fn nearly_an_answer() -> impl Strategy<Value = String> {
     let text = prop_oneof![
-        Just("success"), Just("error"), Just("vector"), Just("scalar"), Just("matrix"), Just("NaN"), Just("1"), Just("")
+        Just("success"),
+        Just("error"),
+        Just("vector"),
+        Just("scalar"),
+        Just("matrix"),
+        Just("NaN"),
+        Just("1"),
+        Just("")
     ];
     let leaf = prop_oneof![
         Just("null".to_owned()),
         any::<bool>().prop_map(|value| value.to_string()),
-        any::<f64>().prop_filter("JSON has no such number", |value| value.is_finite()).prop_map(|value| format!("{value:e}")),
+        any::<f64>()
+            .prop_filter("JSON has no such number", |value| value.is_finite())
+            .prop_map(|value| format!("{value:e}")),
         (1usize..40).prop_map(|digits| "9".repeat(digits)),
         text.prop_map(|text| format!("\"{text}\"")),
     ];
     let key = prop_oneof![
-        Just("status"), Just("data"), Just("resultType"), Just("result"), Just("value"), Just("histogram"),
-        Just("metric"), Just("warnings"), Just("errorType"), Just("isPartial"),
+        Just("status"),
+        Just("data"),
+        Just("resultType"),
+        Just("result"),
+        Just("value"),
+        Just("histogram"),
+        Just("metric"),
+        Just("warnings"),
+        Just("errorType"),
+        Just("isPartial"),
     ];
     leaf.prop_recursive(5, 48, 6, move |inner| {
         prop_oneof![
@@ -69,10 +86,20 @@ proptest! {
 fn a_million_digits_and_bottomless_nesting_are_malformed() {
     let digits = "9".repeat(1_000_000);
     assert!(decode(digits.as_bytes()).is_err());
-    assert!(decode(format!(r#"{{"status":"success","data":{{"resultType":"scalar","result":[{digits},"1"]}}}}"#).as_bytes()).is_err());
+    assert!(
+        decode(
+            format!(r#"{{"status":"success","data":{{"resultType":"scalar","result":[{digits},"1"]}}}}"#).as_bytes()
+        )
+        .is_err()
+    );
     let deep = "[".repeat(1_000_000);
     assert!(decode(deep.as_bytes()).is_err());
-    assert!(decode(format!(r#"{{"status":"success","data":{{"resultType":"vector","result":{deep}"#).as_bytes()).is_err());
+    assert!(
+        decode(format!(r#"{{"status":"success","data":{{"resultType":"vector","result":{deep}"#).as_bytes()).is_err()
+    );
     let number = decode(vector(&[&digits], "").as_bytes()).unwrap();
-    assert_eq!(number, Envelope::Success { result: QueryResult::Vector(vec![Sample::Float(f64::INFINITY)]), warnings: vec![] });
+    assert_eq!(
+        number,
+        Envelope::Success { result: QueryResult::Vector(vec![Sample::Float(f64::INFINITY)]), warnings: vec![] }
+    );
 }

@@ -61,23 +61,64 @@ async fn a_source_that_does_not_speak_the_api_is_unavailable() {
     let cut = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"status\":".to_vec();
     let endless = [&b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"[..], long.as_bytes()].concat();
     check(vec![
-        ("HTML", send("200 OK", "text/html; charset=utf-8", html), Unknown::SourceUnavailable,
-            "answered text/html instead of JSON (HTTP 200); is the address that of a login page?"),
+        (
+            "HTML",
+            send("200 OK", "text/html; charset=utf-8", html),
+            Unknown::SourceUnavailable,
+            "answered text/html instead of JSON (HTTP 200); is the address that of a login page?",
+        ),
         ("redirect", Act::Send(redirect), Unknown::SourceUnavailable, "redirect (HTTP 302)"),
-        ("401", send("401 Unauthorized", "text/plain", "no"), Unknown::SourceUnavailable, "refused the credentials (HTTP 401)"),
-        ("403", send("403 Forbidden", "application/json", "{}"), Unknown::SourceUnavailable, "refused the credentials (HTTP 403)"),
-        ("404", send("404 Not Found", "text/plain", "404 page not found"), Unknown::SourceUnavailable, "is the path in spec.url right?"),
+        (
+            "401",
+            send("401 Unauthorized", "text/plain", "no"),
+            Unknown::SourceUnavailable,
+            "refused the credentials (HTTP 401)",
+        ),
+        (
+            "403",
+            send("403 Forbidden", "application/json", "{}"),
+            Unknown::SourceUnavailable,
+            "refused the credentials (HTTP 403)",
+        ),
+        (
+            "404",
+            send("404 Not Found", "text/plain", "404 page not found"),
+            Unknown::SourceUnavailable,
+            "is the path in spec.url right?",
+        ),
         ("500", send("500 Internal Server Error", "text/html", html), Unknown::SourceUnavailable, "HTTP 500"),
-        ("500 with a success in it", send("500 Internal Server Error", "application/json", &vector(&[FIGURE], "")),
-            Unknown::SourceUnavailable, "HTTP 500"),
-        ("503 in words", send("503 Service Unavailable", "text/plain", "no\nhealthy upstream"), Unknown::SourceUnavailable,
-            "in plain text (HTTP 503): no healthy upstream"),
-        ("503 of the API", error("503 Service Unavailable", "timeout"), Unknown::SourceUnavailable, "HTTP 503, timeout"),
+        (
+            "500 with a success in it",
+            send("500 Internal Server Error", "application/json", &vector(&[FIGURE], "")),
+            Unknown::SourceUnavailable,
+            "HTTP 500",
+        ),
+        (
+            "503 in words",
+            send("503 Service Unavailable", "text/plain", "no\nhealthy upstream"),
+            Unknown::SourceUnavailable,
+            "in plain text (HTTP 503): no healthy upstream",
+        ),
+        (
+            "503 of the API",
+            error("503 Service Unavailable", "timeout"),
+            Unknown::SourceUnavailable,
+            "HTTP 503, timeout",
+        ),
         ("429", error("429 Too Many Requests", "too_many_requests"), Unknown::SourceUnavailable, "HTTP 429"),
         ("plain text", send("200 OK", "text/plain", "ok"), Unknown::SourceUnavailable, "in plain text (HTTP 200): ok"),
-        ("JSON without its type", send("200 OK", "application/octet-stream", &vector(&[FIGURE], "")), Unknown::SourceUnavailable,
-            "application/octet-stream"),
-        ("truncated JSON", json("{\"status\":\"success\",\"data\":{\"resultType"), Unknown::SourceUnavailable, "not an answer of the query API"),
+        (
+            "JSON without its type",
+            send("200 OK", "application/octet-stream", &vector(&[FIGURE], "")),
+            Unknown::SourceUnavailable,
+            "application/octet-stream",
+        ),
+        (
+            "truncated JSON",
+            json("{\"status\":\"success\",\"data\":{\"resultType"),
+            Unknown::SourceUnavailable,
+            "not an answer of the query API",
+        ),
         ("cut connection", Act::Send(cut), Unknown::SourceUnavailable, "broke off"),
         ("closed connection", Act::Close, Unknown::SourceUnavailable, "broke off"),
         ("5 MiB", send("200 OK", "application/json", &long), Unknown::SourceUnavailable, "more than 1024 KiB"),
@@ -86,8 +127,12 @@ async fn a_source_that_does_not_speak_the_api_is_unavailable() {
         ("success without data", json("{\"status\":\"success\"}"), Unknown::SourceUnavailable, "it has no data"),
         ("no number", one("seven"), Unknown::SourceUnavailable, "a value is not a number"),
         ("hangs", Act::Hang, Unknown::SourceUnavailable, "no answer within 500ms"),
-        ("hangs in the body", Act::SendAfter(Duration::from_secs(2), response("200 OK", "application/json", "{}")),
-            Unknown::SourceUnavailable, "no answer within 500ms"),
+        (
+            "hangs in the body",
+            Act::SendAfter(Duration::from_secs(2), response("200 OK", "application/json", "{}")),
+            Unknown::SourceUnavailable,
+            "no answer within 500ms",
+        ),
     ])
     .await;
 }
@@ -129,12 +174,27 @@ async fn doubtful_figures_are_unknown() {
         ("+Inf", one("+Inf"), Unknown::NotFinite, ""),
         ("-Inf", one("-Inf"), Unknown::NotFinite, ""),
         ("beyond a double", one("1e999"), Unknown::NotFinite, ""),
-        ("scalar NaN", json(r#"{"status":"success","data":{"resultType":"scalar","result":[1763800000,"NaN"]}}"#), Unknown::NotFinite, ""),
+        (
+            "scalar NaN",
+            json(r#"{"status":"success","data":{"resultType":"scalar","result":[1763800000,"NaN"]}}"#),
+            Unknown::NotFinite,
+            "",
+        ),
         ("empty", json(&vector(&[], "")), Unknown::NoSeries, ""),
         ("null", json(r#"{"status":"success","data":{"resultType":"vector","result":null}}"#), Unknown::NoSeries, ""),
         ("two rows", json(&vector(&[FIGURE, FIGURE], "")), Unknown::Ambiguous, ""),
-        ("warnings", json(&vector(&[FIGURE], r#","warnings":["a store is missing"]"#)), Unknown::Partial, "answered with a warning: a store is missing (pilot shop/checkout)"),
-        ("warnings and nothing", json(&vector(&[], r#","warnings":["a store is missing"]"#)), Unknown::Partial, "a store is missing"),
+        (
+            "warnings",
+            json(&vector(&[FIGURE], r#","warnings":["a store is missing"]"#)),
+            Unknown::Partial,
+            "answered with a warning: a store is missing (pilot shop/checkout)",
+        ),
+        (
+            "warnings and nothing",
+            json(&vector(&[], r#","warnings":["a store is missing"]"#)),
+            Unknown::Partial,
+            "a store is missing",
+        ),
         ("VictoriaMetrics' mark", json(&vector(&[FIGURE], r#","isPartial":true"#)), Unknown::Partial, "isPartial"),
     ])
     .await;

@@ -5,4 +5,7 @@ mod asking;
 mod envelope;
 mod fake;
 mod faults;
+mod history;
+mod live;
 mod pilot;
+mod secrets;

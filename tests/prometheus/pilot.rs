@@ -41,12 +41,7 @@ pub fn source_at(url: &str) -> MetricsSourceSpec {
 
 /// Asks for the counts of five minutes.
 pub fn counts(until: Timestamp) -> Question {
-    Question::Counts {
-        slo: "availability".to_owned(),
-        span: SignedDuration::from_mins(5),
-        until,
-        confirm: false,
-    }
+    Question::Counts { slo: "availability".to_owned(), span: SignedDuration::from_mins(5), until, confirm: false }
 }
 
 /// Asks for the value of an expression.
