@@ -1,4 +1,8 @@
 //! Looking at the world: the cluster through watches and live readings, the metrics through their source.
+//!
+//! What is doubtful arrives as Unknown; nothing here judges.
 
 pub mod cluster;
 pub mod index;
+pub mod prometheus;
+pub mod sources;

@@ -1,0 +1,144 @@
+//! What a Prometheus-compatible API answers to an instant query, decoded.
+//!
+//! Total over all inputs: whatever the bytes are, the result is an [`Envelope`] or a [`Malformed`], never
+//! a panic and never a guess. It does no input or output.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// The bytes are not an answer in the API's format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an answer of the query API: {0}")]
+pub struct Malformed(String);
+
+/// An answer of the query API.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Envelope {
+    /// The query was evaluated.
+    Success {
+        /// What it yielded.
+        result: QueryResult,
+        /// Why the result may be incomplete or wrong. Empty: the server vouches for it.
+        warnings: Vec<String>,
+    },
+    /// The query was not evaluated.
+    Error {
+        /// `bad_data`, `execution`, `timeout` and others; the list is open.
+        error_type: String,
+        /// The server's explanation.
+        message: String,
+    },
+}
+
+/// What a query yielded.
+#[derive(Clone, Debug, PartialEq)]
+pub enum QueryResult {
+    /// One number.
+    Scalar(f64),
+    /// One sample for each series.
+    Vector(Vec<Sample>),
+    /// A range, a text, or a type that is not known here; its name.
+    Other(String),
+}
+
+/// The sample of one series.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sample {
+    /// A number, which may be NaN or infinite.
+    Float(f64),
+    /// A native histogram.
+    Histogram,
+}
+
+/// Decodes a response body. `infos` are ignored: they never make a result doubtful.
+pub fn decode(body: &[u8]) -> Result<Envelope, Malformed> {
+    let wire: Wire = serde_json::from_slice(body).map_err(|error| Malformed(error.to_string()))?;
+    match wire.status {
+        Status::Error => Ok(Envelope::Error {
+            error_type: wire.error_type.unwrap_or_default(),
+            message: wire.error.unwrap_or_default(),
+        }),
+        Status::Success => {
+            let data = wire.data.ok_or_else(|| Malformed("it has no data".to_owned()))?;
+            let mut warnings = wire.warnings.unwrap_or_default();
+            if wire.is_partial.unwrap_or_default() {
+                warnings.push("isPartial is set".to_owned());
+            }
+            Ok(Envelope::Success { result: data.into_result()?, warnings })
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    status: Status,
+    data: Option<Data>,
+    #[serde(rename = "errorType")]
+    error_type: Option<String>,
+    error: Option<String>,
+    warnings: Option<Vec<String>>,
+    /// VictoriaMetrics marks an answer from which a storage node is missing so, instead of by a warning.
+    #[serde(rename = "isPartial")]
+    is_partial: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Success,
+    Error,
+}
+
+/// Its result can be read only once its type is known, and the type may come last.
+#[derive(Deserialize)]
+struct Data {
+    #[serde(rename = "resultType")]
+    result_type: String,
+    result: serde_json::Value,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    value: Option<Point>,
+    histogram: Option<IgnoredAny>,
+}
+
+/// The time, and the number as a text, because JSON has no NaN.
+#[derive(Deserialize)]
+struct Point(IgnoredAny, String);
+
+impl Data {
+    fn into_result(self) -> Result<QueryResult, Malformed> {
+        let malformed = |error: serde_json::Error| Malformed(error.to_string());
+        match self.result_type.as_str() {
+            "scalar" => {
+                serde_json::from_value::<Point>(self.result).map_err(malformed)?.number().map(QueryResult::Scalar)
+            }
+            "vector" => {
+                let rows: Option<Vec<Row>> = serde_json::from_value(self.result).map_err(malformed)?;
+                rows.unwrap_or_default()
+                    .into_iter()
+                    .map(Row::into_sample)
+                    .collect::<Result<_, _>>()
+                    .map(QueryResult::Vector)
+            }
+            _ => Ok(QueryResult::Other(self.result_type)),
+        }
+    }
+}
+
+impl Row {
+    fn into_sample(self) -> Result<Sample, Malformed> {
+        match (self.value, self.histogram) {
+            (Some(point), None) => point.number().map(Sample::Float),
+            (None, Some(_)) => Ok(Sample::Histogram),
+            _ => Err(Malformed("a row has not exactly one of value and histogram".to_owned())),
+        }
+    }
+}
+
+impl Point {
+    fn number(self) -> Result<f64, Malformed> {
+        self.1.parse().map_err(|_| Malformed("a value is not a number".to_owned()))
+    }
+}

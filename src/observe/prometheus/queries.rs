@@ -1,0 +1,220 @@
+//! The queries that are asked, built from parsed selectors and expressions.
+//!
+//! A query is text that is only ever printed from a checked expression; a range is attached to a selector
+//! that is known to have neither range nor offset. Nothing is sent from here.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+
+use jiff::SignedDuration;
+use promql_parser::parser::{Expr, VectorSelector};
+use promql_parser::util::{ExprVisitor, walk_expr};
+
+use super::matcher::{QueryError, Scope, confine, print};
+
+/// Samples of a `promql` expression that are older than this make its value stale.
+pub const VALUE_STALE_AFTER: SignedDuration = SignedDuration::from_mins(2);
+
+/// A window is looked through at so many points for its first sample.
+const POINTS_OF_A_WINDOW: i32 = 500;
+
+/// The time in which a vanished series still counts is looked through at so many points.
+const POINTS_OF_AN_AGE: i32 = 24;
+
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+
+/// A counter's selector, confined and without range, offset or `@`.
+#[derive(Clone, Debug)]
+pub struct Counter(String);
+
+impl Counter {
+    /// Parses a selector and confines it.
+    pub fn parse(text: &str, scope: &Scope) -> Result<Self, QueryError> {
+        match confine(text, scope)? {
+            Expr::VectorSelector(selector) if selector.offset.is_none() && selector.at.is_none() => {
+                bare(&selector).map(Self)
+            }
+            _ => Err(QueryError::NotASelector(text.to_owned())),
+        }
+    }
+
+    /// The events within a span; a span below one second counts as one second.
+    pub fn increase(&self, span: SignedDuration) -> String {
+        format!("sum(increase({}[{}]))", self.0, range(span.max(SECOND)))
+    }
+
+    /// The time of the newest sample that is not much older than `age`.
+    ///
+    /// `timestamp()` alone forgets a series the moment its target is gone, and any series after five minutes, so a
+    /// pod that was replaced a second ago would look like no data at all: the second half looks back over `age`.
+    pub fn newest(&self, age: SignedDuration) -> String {
+        newest(&self.0, age)
+    }
+
+    /// The time of the first sample within a window, late by at most a five-hundredth of it (at least one second).
+    pub fn oldest(&self, window: SignedDuration) -> String {
+        let step = range((window / POINTS_OF_A_WINDOW).max(SECOND));
+        format!("min(min_over_time(timestamp({})[{}:{step}]))", self.0, range(window.max(SECOND)))
+    }
+}
+
+/// An expression that yields one value, and how to ask for the age of what it reads.
+#[derive(Clone, Debug)]
+pub struct Expression {
+    /// The expression itself.
+    pub query: String,
+    /// One query for each selector in it; each yields the time of the newest sample, or nothing where there is none.
+    pub newest: BTreeSet<String>,
+}
+
+impl Expression {
+    /// Parses an expression and confines it. Without a scope it is sent as it was written.
+    pub fn parse(text: &str, scope: &Scope) -> Result<Self, QueryError> {
+        let expression = confine(text, scope)?;
+        let query = if scope.is_some() { print(&expression)? } else { text.to_owned() };
+        let mut selectors = Selectors::default();
+        let Ok(_) = walk_expr(&mut selectors, &expression);
+        let newest = selectors.found.into_iter().map(|(selector, range)| age_of(&selector, range));
+        Ok(Self { query, newest: newest.collect::<Result<_, _>>()? })
+    }
+}
+
+/// The selectors of an expression, each with how far back it reads.
+#[derive(Default)]
+struct Selectors {
+    enclosing: Vec<SignedDuration>,
+    found: Vec<(VectorSelector, SignedDuration)>,
+}
+
+impl ExprVisitor for Selectors {
+    type Error = Infallible;
+
+    fn pre_visit(&mut self, expression: &Expr) -> Result<bool, Infallible> {
+        let enclosing = self.enclosing.iter().fold(SignedDuration::ZERO, |sum, range| sum.saturating_add(*range));
+        match expression {
+            Expr::VectorSelector(selector) => self.found.push((selector.clone(), enclosing)),
+            Expr::MatrixSelector(matrix) => {
+                self.found.push((matrix.vs.clone(), enclosing.saturating_add(signed(matrix.range))));
+            }
+            Expr::Subquery(subquery) => self.enclosing.push(signed(subquery.range)),
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn post_visit(&mut self, expression: &Expr) -> Result<bool, Infallible> {
+        if matches!(expression, Expr::Subquery(_)) {
+            self.enclosing.pop();
+        }
+        Ok(true)
+    }
+}
+
+/// Asks for the newest sample now, also of a selector that is read at another time: `x / x offset 1w` is alive if `x`
+/// is. Where a range is read, series that ended within it still make up the value, so they count as old and not as none.
+fn age_of(selector: &VectorSelector, reads: SignedDuration) -> Result<String, QueryError> {
+    let selector = bare(selector)?;
+    if reads.is_zero() {
+        return Ok(format!("max(timestamp({selector}))"));
+    }
+    let newest = newest(&selector, VALUE_STALE_AFTER);
+    Ok(format!("{newest} or 0 * count(count_over_time({selector}[{}]))", range(reads)))
+}
+
+fn newest(selector: &str, age: SignedDuration) -> String {
+    let step = range((age / POINTS_OF_AN_AGE).max(SECOND));
+    format!(
+        "max(timestamp({selector})) or max(max_over_time(timestamp({selector})[{}:{step}]))",
+        range(age.max(SECOND))
+    )
+}
+
+fn bare(selector: &VectorSelector) -> Result<String, QueryError> {
+    print(&Expr::VectorSelector(VectorSelector { offset: None, at: None, ..selector.clone() }))
+}
+
+fn signed(range: std::time::Duration) -> SignedDuration {
+    SignedDuration::try_from(range).unwrap_or(SignedDuration::MAX)
+}
+
+/// A duration as every version of Prometheus reads it: one number, one unit.
+fn range(duration: SignedDuration) -> String {
+    let millis = duration.as_millis().max(1);
+    if millis % 1000 == 0 { format!("{}s", millis / 1000) } else { format!("{millis}ms") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::prometheus::matcher::LabelValue;
+
+    fn counter(selector: &str) -> Counter {
+        Counter::parse(selector, &None).unwrap()
+    }
+
+    #[test]
+    fn a_range_goes_behind_the_selector_whatever_it_contains() {
+        let cases = [
+            ("x", "sum(increase(x[300s]))"),
+            ("x{}", "sum(increase(x[300s]))"),
+            (r#"x{a="}"}"#, r#"sum(increase(x{a="}"}[300s]))"#),
+            (r#"x{a="[5m]"} # all"#, r#"sum(increase(x{a="[5m]"}[300s]))"#),
+            (r#"{"http.requests"}"#, r#"sum(increase({__name__="http.requests"}[300s]))"#),
+        ];
+        for (selector, expected) in cases {
+            assert_eq!(counter(selector).increase(SignedDuration::from_mins(5)), expected);
+        }
+    }
+
+    #[test]
+    fn spans_are_written_as_one_number_and_one_unit() {
+        let cases = [(0, "[1s]"), (400, "[1s]"), (1000, "[1s]"), (1500, "[1500ms]"), (604_800_000, "[604800s]")];
+        for (millis, expected) in cases {
+            let query = counter("x").increase(SignedDuration::from_millis(millis));
+            assert!(query.contains(expected), "{query}");
+        }
+    }
+
+    #[test]
+    fn the_first_sample_is_looked_for_at_500_points() {
+        let week = counter("x").oldest(SignedDuration::from_hours(168));
+        assert_eq!(week, "min(min_over_time(timestamp(x)[604800s:1209600ms]))");
+        let minute = counter("x").oldest(SignedDuration::from_secs(60));
+        assert_eq!(minute, "min(min_over_time(timestamp(x)[60s:1s]))");
+    }
+
+    #[test]
+    fn only_a_plain_selector_is_a_counter() {
+        for text in ["rate(x[5m])", "x[5m]", "x offset 5m", "x @ 0", "1"] {
+            assert!(matches!(Counter::parse(text, &None), Err(QueryError::NotASelector(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_selector_of_an_expression_is_asked_for_its_age() {
+        let parsed = Expression::parse("x / x offset 1w + rate(y[30m])", &None).unwrap();
+        assert_eq!(parsed.query, "x / x offset 1w + rate(y[30m])");
+        let alive =
+            "max(timestamp(y)) or max(max_over_time(timestamp(y)[120s:5s])) or 0 * count(count_over_time(y[1800s]))";
+        assert_eq!(parsed.newest, BTreeSet::from(["max(timestamp(x))".to_owned(), alive.to_owned()]));
+    }
+
+    #[test]
+    fn a_subquery_reads_as_far_back_as_it_says() {
+        let parsed = Expression::parse("max_over_time(rate(x[5m])[1h:1m]) + x", &None).unwrap();
+        let newest: Vec<_> = parsed.newest.iter().collect();
+        assert_eq!(newest.len(), 2);
+        assert_eq!(newest[0], "max(timestamp(x))");
+        assert!(newest[1].ends_with("count_over_time(x[3900s]))"), "{}", newest[1]);
+    }
+
+    #[test]
+    fn questions_of_age_are_confined_too() {
+        let scope = Some(LabelValue { label: "namespace".to_owned(), value: "mine".to_owned() });
+        let parsed = Expression::parse("x offset 1h or vector(0)", &scope).unwrap();
+        assert_eq!(parsed.query, r#"x{namespace="mine"} offset 1h or vector(0)"#);
+        assert_eq!(parsed.newest, BTreeSet::from([r#"max(timestamp(x{namespace="mine"}))"#.to_owned()]));
+        let counter = Counter::parse("x", &scope).unwrap();
+        assert_eq!(counter.increase(SignedDuration::from_secs(60)), r#"sum(increase(x{namespace="mine"}[60s]))"#);
+    }
+}

@@ -1,0 +1,169 @@
+//! What is sent to a source: how many requests, with what in them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use pilotguard::observation::{Answer, Question, Reading, Unknown};
+use pilotguard::observe::prometheus::{Credentials, Source};
+
+use crate::fake::{Act, Fake, Request, json, one, response, vector};
+use crate::pilot::{NOW, counts, first_sample, pilot, source_at, value};
+
+fn source(spec: &pilotguard::api::metrics_source::MetricsSourceSpec, credentials: Credentials) -> Source {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Source::new("prometheus", spec, credentials).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_carries_all_that_was_declared() {
+    let fake = Fake::always(one("1")).await;
+    let mut spec = source_at(&format!("{}/prefix/", fake.url));
+    spec.tenant = Some("team-a".to_owned());
+    spec.query_offset = serde_json::from_str("\"1500ms\"").unwrap();
+    let credentials = Credentials::default().bearer("token").unwrap();
+    let source = source(&spec, credentials);
+    source.ask(&pilot("bad", "total"), &BTreeSet::from([value("vector(1)", NOW)]), NOW).await;
+    let request = fake.requests().remove(0);
+    assert_eq!(request.path, "/prefix/api/v1/query");
+    for (name, expected) in [("x-scope-orgid", "team-a"), ("authorization", "Bearer token")] {
+        assert_eq!(request.headers.get(name).map(String::as_str), Some(expected), "{name}");
+    }
+    let form = [
+        ("query", "vector(1)"),
+        ("time", "1763799998.750"),
+        ("timeout", "5000ms"),
+        ("partial_response", "false"),
+        ("max_source_resolution", "0s"),
+    ];
+    for (name, expected) in form {
+        assert_eq!(request.form.get(name).map(String::as_str), Some(expected), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_instant_in_the_past_is_asked_in_the_past() {
+    let fake = Fake::always(one("1763796400")).await;
+    let source = source(&source_at(&fake.url), Credentials::default());
+    let past = NOW - SignedDuration::from_hours(1);
+    let answers = source.ask(&pilot("bad", "total"), &BTreeSet::from([counts(past)]), NOW).await;
+    assert!(matches!(answers[&counts(past)], Answer::Counts(Reading::Fresh(_))), "{answers:?}");
+    assert!(fake.requests().iter().all(|request| request.form["time"] == "1763796400.250"));
+    let answers = source.ask(&pilot("bad", "total"), &BTreeSet::from([counts(NOW)]), NOW).await;
+    assert_eq!(answers[&counts(NOW)], Answer::Counts(Reading::Unknown(Unknown::Stale)));
+}
+
+#[tokio::test]
+async fn identical_queries_are_sent_once_but_a_confirmation_is_sent_again() {
+    let fake = Fake::always(one("1763800000")).await;
+    let source = source(&source_at(&fake.url), Credentials::default());
+    let confirmed = |question: Question| match question {
+        Question::Value { query, at, .. } => Question::Value { query, at, confirm: true },
+        other => other,
+    };
+    // Both read x, and both ask for its age.
+    let questions = BTreeSet::from([value("x", NOW), value("x + 0", NOW)]);
+    source.ask(&pilot("bad", "total"), &questions, NOW).await;
+    let mut queries: Vec<_> = fake.requests().iter().map(|request| request.form["query"].clone()).collect();
+    queries.sort();
+    assert_eq!(queries, ["max(timestamp(x))", "x", "x + 0"]);
+    let questions = BTreeSet::from([value("x", NOW), confirmed(value("x", NOW))]);
+    source.ask(&pilot("bad", "total"), &questions, NOW).await;
+    assert_eq!(fake.requests().len(), 3 + 4);
+}
+
+#[tokio::test]
+async fn four_requests_at_most_are_in_flight() {
+    let pause = Duration::from_millis(50);
+    let fake = Fake::always(Act::SendAfter(pause, response("200 OK", "application/json", &vector(&["1"], "")))).await;
+    let source = source(&source_at(&fake.url), Credentials::default());
+    let questions: BTreeSet<_> = (0..20).map(|number| value(&format!("vector({number})"), NOW)).collect();
+    let declaration = pilot("bad", "total");
+    // Two pilots at once share the bound.
+    let (first, second) =
+        tokio::join!(source.ask(&declaration, &questions, NOW), source.ask(&declaration, &questions, NOW));
+    for answers in [first, second] {
+        assert!(answers.values().all(|answer| *answer == Answer::Value(Reading::Fresh(1.0))), "{answers:?}");
+    }
+    assert_eq!(fake.requests().len(), 40);
+    assert_eq!(fake.most_in_flight(), 4);
+}
+
+#[tokio::test]
+async fn a_stuck_source_holds_nobody_up_for_ever() {
+    let fake = Fake::always(Act::Hang).await;
+    let mut spec = source_at(&fake.url);
+    spec.timeout = serde_json::from_str("\"300ms\"").unwrap();
+    spec.evaluation_interval = serde_json::from_str("\"1s\"").unwrap();
+    let source = source(&spec, Credentials::default());
+    let questions: BTreeSet<_> = (0..100).map(|number| value(&format!("vector({number})"), NOW)).collect();
+    let started = std::time::Instant::now();
+    let answers = source.ask(&pilot("bad", "total"), &questions, NOW).await;
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(answers.values().all(|answer| *answer == Answer::Value(Reading::Unknown(Unknown::SourceUnavailable))));
+}
+
+#[tokio::test]
+async fn with_a_namespace_label_no_query_leaves_without_it() {
+    let fake = Fake::always(one("1763800000")).await;
+    let mut spec = source_at(&fake.url);
+    spec.namespace_label = Some("namespace".to_owned());
+    let source = source(&spec, Credentials::default());
+    let declaration = pilot(r#"requests{code=~"5..",namespace="other"}"#, "requests");
+    let unparsable = value("rate(x[5m] anchored)", NOW);
+    let questions = BTreeSet::from([counts(NOW), first_sample(), value("x / y offset 1w", NOW), unparsable.clone()]);
+    let answers = source.ask(&declaration, &questions, NOW).await;
+    let queries: BTreeSet<_> = fake.requests().iter().map(|request| request.form["query"].clone()).collect();
+    let total = r#"requests{namespace="shop"}"#;
+    assert_eq!(
+        queries,
+        BTreeSet::from([
+            r#"sum(increase(requests{code=~"5..",namespace="shop"}[300s]))"#.to_owned(),
+            format!("sum(increase({total}[300s]))"),
+            format!("max(timestamp({total})) or max(max_over_time(timestamp({total})[120s:5s]))"),
+            format!("min(min_over_time(timestamp({total})[86400s:172800ms]))"),
+            r#"x{namespace="shop"} / y{namespace="shop"} offset 1w"#.to_owned(),
+            r#"max(timestamp(x{namespace="shop"}))"#.to_owned(),
+            r#"max(timestamp(y{namespace="shop"}))"#.to_owned(),
+        ])
+    );
+    assert_eq!(answers[&unparsable], Answer::Value(Reading::Unknown(Unknown::QueryRefused)));
+    let problem = source.last_problem().unwrap();
+    assert_eq!(problem.reason, Unknown::QueryRefused);
+    assert!(problem.message.contains("rate(x[5m] anchored)"), "{}", problem.message);
+}
+
+#[tokio::test]
+async fn a_problem_ends_when_the_source_answers_again() {
+    let fake = Fake::start(|request: &Request| match request.form["time"].as_str() {
+        "1763800000.250" => Act::Close,
+        "1763800001.250" => Act::Send(response("401 Unauthorized", "text/plain", "Bearer s3cr3t-token is wrong")),
+        _ => one("1"),
+    })
+    .await;
+    let credentials = Credentials::default().bearer("s3cr3t-token").unwrap();
+    let source = source(&source_at(&fake.url), credentials);
+    let ask = async |at: Timestamp| {
+        source.ask(&pilot("bad", "total"), &BTreeSet::from([value("vector(1)", at)]), at).await;
+    };
+    ask(NOW).await;
+    assert_eq!(
+        (source.last_problem().map(|problem| problem.reason), source.is_unauthenticated()),
+        (Some(Unknown::SourceUnavailable), false)
+    );
+    ask(NOW + SignedDuration::from_secs(1)).await;
+    assert!(source.is_unauthenticated());
+    assert!(!source.last_problem().unwrap().message.contains("s3cr3t"));
+    ask(NOW + SignedDuration::from_secs(2)).await;
+    assert_eq!((source.last_problem(), source.is_unauthenticated()), (None, false));
+}
+
+#[tokio::test]
+async fn a_server_that_echoes_credentials_does_not_get_them_into_a_message() {
+    let echo = json(r#"{"status":"error","errorType":"internal","error":"you sent Bearer s3cr3t-token"}"#);
+    let fake = Fake::always(echo).await;
+    let credentials = Credentials::default().bearer("s3cr3t-token").unwrap();
+    let source = source(&source_at(&fake.url), credentials);
+    source.ask(&pilot("bad", "total"), &BTreeSet::from([value("vector(1)", NOW)]), NOW).await;
+    assert!(source.last_problem().unwrap().message.ends_with("you sent Bearer <redacted>"));
+}

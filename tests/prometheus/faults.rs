@@ -1,0 +1,220 @@
+//! Whatever a source answers, figures are believed or they are Unknown with the right reason.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pilotguard::observation::{Answer, Counts, Reading, Unknown};
+use pilotguard::observe::prometheus::{Credentials, Problem, Source};
+
+use crate::fake::{Act, Fake, json, one, response, vector};
+use crate::pilot::{NOW, counts, first_sample, pilot, source_at, value};
+
+const FIGURE: &str = "1763800000";
+
+/// Asks all kinds of questions of a source that answers each query alike.
+async fn ask_all(url: &str) -> (Vec<Answer>, Option<Problem>) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut spec = source_at(url);
+    spec.timeout = serde_json::from_str("\"500ms\"").unwrap();
+    let source = Source::new("prometheus", &spec, Credentials::default()).unwrap();
+    let questions = BTreeSet::from([counts(NOW), first_sample(), value("x", NOW)]);
+    let answers = source.ask(&pilot("bad", "total"), &questions, NOW).await;
+    assert_eq!(answers.keys().collect::<Vec<_>>(), questions.iter().collect::<Vec<_>>());
+    (answers.into_values().collect(), source.last_problem())
+}
+
+fn all(why: Unknown) -> Vec<Answer> {
+    vec![
+        Answer::Counts(Reading::Unknown(why)),
+        Answer::FirstSample(Reading::Unknown(why)),
+        Answer::Value(Reading::Unknown(why)),
+    ]
+}
+
+fn error(status: &str, error_type: &str) -> Act {
+    let body = format!(r#"{{"status":"error","errorType":"{error_type}","error":"because"}}"#);
+    Act::Send(response(status, "application/json", &body))
+}
+
+/// A fault, what every question is answered, and what the message says.
+type Case = (&'static str, Act, Unknown, &'static str);
+
+async fn check(cases: Vec<Case>) {
+    for (name, act, why, message) in cases {
+        let fake = Fake::always(act).await;
+        let (answers, problem) = ask_all(&fake.url).await;
+        assert_eq!(answers, all(why), "{name}");
+        let said = problem.map(|problem| problem.message).unwrap_or_default();
+        assert!(said.contains(message), "{name}: {said:?} does not say {message:?}");
+        assert!(message.is_empty() || said.starts_with(&format!("prometheus at {}: ", fake.url)), "{name}: {said:?}");
+        assert!(said.chars().count() < 500, "{name}: the message is too long: {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_does_not_speak_the_api_is_unavailable() {
+    let html = "<html><h1>Sign in</h1></html>";
+    let long = "x".repeat(5 << 20);
+    let send = |status, kind, body: &str| Act::Send(response(status, kind, body));
+    let redirect = b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec();
+    let cut = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"status\":".to_vec();
+    let endless = [&b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"[..], long.as_bytes()].concat();
+    check(vec![
+        (
+            "HTML",
+            send("200 OK", "text/html; charset=utf-8", html),
+            Unknown::SourceUnavailable,
+            "answered text/html instead of JSON (HTTP 200); is the address that of a login page?",
+        ),
+        ("redirect", Act::Send(redirect), Unknown::SourceUnavailable, "redirect (HTTP 302)"),
+        (
+            "401",
+            send("401 Unauthorized", "text/plain", "no"),
+            Unknown::SourceUnavailable,
+            "refused the credentials (HTTP 401)",
+        ),
+        (
+            "403",
+            send("403 Forbidden", "application/json", "{}"),
+            Unknown::SourceUnavailable,
+            "refused the credentials (HTTP 403)",
+        ),
+        (
+            "404",
+            send("404 Not Found", "text/plain", "404 page not found"),
+            Unknown::SourceUnavailable,
+            "is the path in spec.url right?",
+        ),
+        ("500", send("500 Internal Server Error", "text/html", html), Unknown::SourceUnavailable, "HTTP 500"),
+        (
+            "500 with a success in it",
+            send("500 Internal Server Error", "application/json", &vector(&[FIGURE], "")),
+            Unknown::SourceUnavailable,
+            "HTTP 500",
+        ),
+        (
+            "503 in words",
+            send("503 Service Unavailable", "text/plain", "no\nhealthy upstream"),
+            Unknown::SourceUnavailable,
+            "in plain text (HTTP 503): no healthy upstream",
+        ),
+        (
+            "503 of the API",
+            error("503 Service Unavailable", "timeout"),
+            Unknown::SourceUnavailable,
+            "HTTP 503, timeout",
+        ),
+        ("429", error("429 Too Many Requests", "too_many_requests"), Unknown::SourceUnavailable, "HTTP 429"),
+        ("plain text", send("200 OK", "text/plain", "ok"), Unknown::SourceUnavailable, "in plain text (HTTP 200): ok"),
+        (
+            "JSON without its type",
+            send("200 OK", "application/octet-stream", &vector(&[FIGURE], "")),
+            Unknown::SourceUnavailable,
+            "application/octet-stream",
+        ),
+        (
+            "truncated JSON",
+            json("{\"status\":\"success\",\"data\":{\"resultType"),
+            Unknown::SourceUnavailable,
+            "not an answer of the query API",
+        ),
+        ("cut connection", Act::Send(cut), Unknown::SourceUnavailable, "broke off"),
+        ("closed connection", Act::Close, Unknown::SourceUnavailable, "broke off"),
+        ("5 MiB", send("200 OK", "application/json", &long), Unknown::SourceUnavailable, "more than 1024 KiB"),
+        ("5 MiB of unknown length", Act::Send(endless), Unknown::SourceUnavailable, "more than 1024 KiB"),
+        ("other JSON", json("{\"title\":\"dashboard\"}"), Unknown::SourceUnavailable, "not an answer of the query API"),
+        ("success without data", json("{\"status\":\"success\"}"), Unknown::SourceUnavailable, "it has no data"),
+        ("no number", one("seven"), Unknown::SourceUnavailable, "a value is not a number"),
+        ("hangs", Act::Hang, Unknown::SourceUnavailable, "no answer within 500ms"),
+        (
+            "hangs in the body",
+            Act::SendAfter(Duration::from_secs(2), response("200 OK", "application/json", "{}")),
+            Unknown::SourceUnavailable,
+            "no answer within 500ms",
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_source_that_is_down_is_unavailable() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", closed.local_addr().unwrap());
+    drop(closed);
+    let (answers, problem) = ask_all(&url).await;
+    assert_eq!(answers, all(Unknown::SourceUnavailable));
+    let problem = problem.unwrap();
+    assert_eq!(problem.reason, Unknown::SourceUnavailable);
+    assert!(problem.message.starts_with(&format!("prometheus at {url}: cannot be reached: ")), "{}", problem.message);
+}
+
+#[tokio::test]
+async fn a_query_that_the_source_refuses_is_refused() {
+    check(vec![
+        ("bad_data", error("400 Bad Request", "bad_data"), Unknown::QueryRefused, "refused a query (HTTP 400, bad_data): because; the query was"),
+        ("execution", error("422 Unprocessable Entity", "execution"), Unknown::QueryRefused, "(HTTP 422, execution): because"),
+        ("execution of a broken server", error("500 Internal Server Error", "execution"), Unknown::SourceUnavailable, "could not answer (HTTP 500, execution)"),
+        ("a future type", error("400 Bad Request", "not_acceptable"), Unknown::SourceUnavailable, "could not answer (HTTP 400, not_acceptable)"),
+        ("text", json(r#"{"status":"success","data":{"resultType":"string","result":[1763800000,"1763800000"]}}"#),
+            Unknown::QueryRefused, "yields a string where one number is needed"),
+        ("matrix", json(r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#), Unknown::QueryRefused, "yields a matrix"),
+        ("a future result type", json(r#"{"status":"success","data":{"resultType":"tensor","result":7}}"#), Unknown::QueryRefused, "yields a tensor"),
+        ("native histogram",
+            json(r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"histogram":[1763800000,{"count":"5","sum":"9"}]}]}}"#),
+            Unknown::QueryRefused, "native histogram; wrap it in histogram_count()"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn doubtful_figures_are_unknown() {
+    check(vec![
+        ("NaN", one("NaN"), Unknown::NotFinite, ""),
+        ("+Inf", one("+Inf"), Unknown::NotFinite, ""),
+        ("-Inf", one("-Inf"), Unknown::NotFinite, ""),
+        ("beyond a double", one("1e999"), Unknown::NotFinite, ""),
+        (
+            "scalar NaN",
+            json(r#"{"status":"success","data":{"resultType":"scalar","result":[1763800000,"NaN"]}}"#),
+            Unknown::NotFinite,
+            "",
+        ),
+        ("empty", json(&vector(&[], "")), Unknown::NoSeries, ""),
+        ("null", json(r#"{"status":"success","data":{"resultType":"vector","result":null}}"#), Unknown::NoSeries, ""),
+        ("two rows", json(&vector(&[FIGURE, FIGURE], "")), Unknown::Ambiguous, ""),
+        (
+            "warnings",
+            json(&vector(&[FIGURE], r#","warnings":["a store is missing"]"#)),
+            Unknown::Partial,
+            "answered with a warning: a store is missing (pilot shop/checkout)",
+        ),
+        (
+            "warnings and nothing",
+            json(&vector(&[], r#","warnings":["a store is missing"]"#)),
+            Unknown::Partial,
+            "a store is missing",
+        ),
+        ("VictoriaMetrics' mark", json(&vector(&[FIGURE], r#","isPartial":true"#)), Unknown::Partial, "isPartial"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn infos_empty_warnings_and_unknown_fields_never_block() {
+    let figures = vec![
+        Answer::Counts(Reading::Fresh(Counts { bad: 1_763_800_000.0, total: 1_763_800_000.0 })),
+        Answer::FirstSample(Reading::Fresh(Timestamp::from_second(1_763_800_000).unwrap())),
+        Answer::Value(Reading::Fresh(1_763_800_000.0)),
+    ];
+    let bodies = [
+        vector(&[FIGURE], ""),
+        vector(&[FIGURE], r#","infos":["metric might not be a counter"]"#),
+        vector(&[FIGURE], r#","warnings":[],"isPartial":false,"stats":{"timings":{}},"trace":null"#),
+        format!(r#"{{"data":{{"result":[1763800000,"{FIGURE}"],"resultType":"scalar"}},"status":"success"}}"#),
+    ];
+    for body in bodies {
+        let fake = Fake::always(json(&body)).await;
+        assert_eq!(ask_all(&fake.url).await, (figures.clone(), None), "{body}");
+    }
+}

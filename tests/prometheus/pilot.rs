@@ -1,0 +1,55 @@
+//! The pilot on whose behalf the tests ask.
+
+use jiff::tz::TimeZoneDatabase;
+use jiff::{SignedDuration, Timestamp};
+use pilotguard::api::metrics_source::MetricsSourceSpec;
+use pilotguard::api::pilot::Pilot;
+use pilotguard::declaration::Declaration;
+use pilotguard::observation::Question;
+
+/// A quarter of a second past a full one, so that lost milliseconds show.
+pub const NOW: Timestamp = Timestamp::constant(1_763_800_000, 250_000_000);
+
+/// A pilot in namespace `shop` whose SLO `availability` counts these selectors over a day; stale after 2m.
+pub fn pilot(bad: &str, total: &str) -> Declaration {
+    let pilot: Pilot = serde_json::from_value(serde_json::json!({
+        "apiVersion": "pilotguard.dev/v1alpha1",
+        "kind": "Pilot",
+        "metadata": {"name": "checkout", "namespace": "shop", "uid": "1"},
+        "spec": {
+            "intent": {"summary": "s", "hypothesis": "h", "decisionDate": "2030-01-01T00:00:00Z"},
+            "owners": {"serviceOwner": {"name": "Sam"}},
+            "workloads": [{"kind": "Deployment", "name": "checkout"}],
+            "changes": {"windows": [{"name": "always", "kind": "Allow", "always": true}]},
+            "metricsSource": "default",
+            "slos": [{
+                "name": "availability",
+                "target": "99",
+                "window": {"rolling": "1d"},
+                "indicator": {"ratio": {"bad": bad, "total": total}},
+            }],
+        },
+    }))
+    .unwrap();
+    Declaration::parse(&pilot, &TimeZoneDatabase::bundled()).unwrap()
+}
+
+/// The specification of a source at this address.
+pub fn source_at(url: &str) -> MetricsSourceSpec {
+    serde_json::from_value(serde_json::json!({"url": url})).unwrap()
+}
+
+/// Asks for the counts of five minutes.
+pub fn counts(until: Timestamp) -> Question {
+    Question::Counts { slo: "availability".to_owned(), span: SignedDuration::from_mins(5), until, confirm: false }
+}
+
+/// Asks for the value of an expression.
+pub fn value(query: &str, at: Timestamp) -> Question {
+    Question::Value { query: query.to_owned(), at, confirm: false }
+}
+
+/// Asks for the first sample.
+pub fn first_sample() -> Question {
+    Question::FirstSample { slo: "availability".to_owned() }
+}
