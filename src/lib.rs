@@ -3,6 +3,7 @@
 //! What happens to a pilot is a function of its declaration, what was seen, what was decided before,
 //! and the time.
 
+pub mod admit;
 pub mod api;
 pub mod calendar;
 pub mod cli;
@@ -10,3 +11,4 @@ pub mod decide;
 pub mod declaration;
 pub mod observation;
 pub mod release;
+pub mod report;

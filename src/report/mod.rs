@@ -1,0 +1,3 @@
+//! What pilotguard says: pure projections of what was judged and decided, one value for every reader.
+
+pub mod refusal;
