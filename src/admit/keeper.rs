@@ -151,20 +151,16 @@ where
     }
     applied.send_if_modified(|current| current.take().is_some());
     let parameters = PostParams { field_manager: Some("pilotguard".to_owned()), ..PostParams::default() };
-    match stored {
+    if let Some(stored) = stored {
         // Replaced and not merged: entries and conditions that someone added have to go.
-        Some(stored) => {
-            let meta = wanted.meta_mut();
-            meta.resource_version.clone_from(&stored.meta().resource_version);
-            meta.annotations.clone_from(&stored.meta().annotations);
-            within(&what("replacing"), api.replace(&name, &parameters, &wanted)).await?;
-            tracing::info!(kind = %K::kind(&()), %name, "webhook configuration replaced");
-        }
-        None => {
-            within(&what("creating"), api.create(&parameters, &wanted)).await?;
-            tracing::info!(kind = %K::kind(&()), %name, "webhook configuration created");
-        }
+        let meta = wanted.meta_mut();
+        meta.resource_version.clone_from(&stored.meta().resource_version);
+        meta.annotations.clone_from(&stored.meta().annotations);
+        within(&what("replacing"), api.replace(&name, &parameters, &wanted)).await?;
+    } else {
+        within(&what("creating"), api.create(&parameters, &wanted)).await?;
     }
+    tracing::info!(kind = %K::kind(&()), %name, "webhook configuration written");
     Ok(())
 }
 

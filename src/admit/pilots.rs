@@ -144,7 +144,7 @@ impl Guarded {
             }
             watcher::Event::Apply(pilot) => {
                 let guardian = self.guardian_of(pilot, index.pilots.get(&key_of(pilot)));
-                if index.insert(key_of(pilot), guardian) {
+                if index.insert(key_of(pilot), &guardian) {
                     self.publish(&index);
                 }
             }
@@ -206,7 +206,7 @@ impl Index {
     }
 
     /// Returns whether the set of guarded workloads may have changed.
-    fn insert(&mut self, key: (String, String), guardian: Arc<Guardian>) -> bool {
+    fn insert(&mut self, key: (String, String), guardian: &Arc<Guardian>) -> bool {
         let known = self.pilots.insert(key, guardian.clone());
         let same = known.as_ref().is_some_and(|known| {
             known.workloads == guardian.workloads
@@ -216,7 +216,7 @@ impl Index {
         if let Some(known) = known {
             self.release(&known);
         }
-        self.claim(&guardian);
+        self.claim(guardian);
         !same
     }
 

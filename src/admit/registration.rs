@@ -209,7 +209,7 @@ fn everything(set: &GuardedSet) -> BTreeSet<WorkloadKey> {
 }
 
 fn guarded_names(workloads: &BTreeSet<WorkloadKey>) -> Option<MatchCondition> {
-    let names = workloads.iter().map(|workload| literal(&workload.to_string())).collect::<Vec<_>>().join(",");
+    let names = workloads.iter().map(|workload| literal(workload.to_string())).collect::<Vec<_>>().join(",");
     let text = format!("(request.namespace + '/' + request.name) in [{names}]");
     (text.len() <= LONGEST_LIST).then(|| condition("guarded", &text))
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::deployment;
 use super::pilots::{Guarded, Guardian, WorkloadKey};
 use super::stamp::{self, Change};
-use super::wire::{Answer, Request, Verb};
+use super::wire::{Answer, Request, Verb, listed};
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::trigger::TriggerAction;
 use crate::decide::judge::{Judgement, Operation, Proposal, Verdict, judge};
@@ -234,7 +234,7 @@ impl<'a> Attempt<'a> {
             guardian.declaration.as_ref().err().map(|violations| violations.as_slice()).unwrap_or_default();
         let pilot = &guardian.id.name;
         if guardian.is_enforcing() {
-            let list = violations.iter().map(|violation| format!("\n- {violation}")).collect::<String>();
+            let list = listed(violations);
             let message = format!(
                 "Refused: {}, because pilot {pilot}, which guards it, cannot be used as written:{list}\nCorrect the Pilot, then try again.",
                 self.what
@@ -264,7 +264,7 @@ impl<'a> Attempt<'a> {
         };
         match self.move_ {
             Move::Releases => Some(stamp::of_moved(&change, judgement)),
-            Move::Resumes => Some(stamp::of_resumed(&change).unwrap_or_else(|| stamp::of_moved(&change, judgement))),
+            Move::Resumes => stamp::of_resumed(&change, judgement),
             Move::Relabels => stamp::of_same_release(&change),
             Move::Nothing | Move::Deletes => None,
         }

@@ -19,6 +19,7 @@ use crate::decide::Ledger;
 use crate::decide::judge::Judgement;
 use crate::decide::judge::Verdict;
 use crate::declaration::Declaration;
+use crate::release::change::change_name;
 use crate::release::digest::{payload_digest, template_digest};
 use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, Marks, OURS};
 use crate::report::refusal::shorten;
@@ -31,9 +32,6 @@ const LONGEST_GROUP: usize = 256;
 
 /// The longest reason that is kept, in bytes; ChangeRecords take up to 512.
 const LONGEST_REASON: usize = 512;
-
-/// A name that has to be a DNS label has at most so many characters.
-const LONGEST_LABEL: usize = 63;
 
 /// What an update is about.
 pub struct Change<'a> {
@@ -60,8 +58,9 @@ pub fn stored(old: &Value) -> BTreeMap<&'static str, String> {
 /// What has to be done to `new` so that of [`OURS`] it carries exactly `wanted`.
 pub fn patch(new: &Value, wanted: &BTreeMap<&'static str, String>) -> Vec<PatchOperation> {
     let found = new.pointer("/metadata/annotations").and_then(Value::as_object);
-    let add =
-        |path: &[&str], value: Value| PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path.iter().copied()), value });
+    let add = |path: &[&str], value: Value| {
+        PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path.iter().copied()), value })
+    };
     let mut operations = Vec::new();
     if found.is_none() && !wanted.is_empty() {
         operations.push(add(&["metadata", "annotations"], Value::Object(serde_json::Map::new())));
@@ -106,10 +105,12 @@ pub fn of_moved(change: &Change<'_>, judgement: &Judgement) -> String {
     })
 }
 
-/// The stamp of a template that was admitted while paused and is released now, unchanged: the same change,
-/// which begins only now. `None` where the stored stamp does not speak of it or it has proved itself already.
-pub fn of_resumed(change: &Change<'_>) -> Option<String> {
-    let mark = matching_mark(change)?;
+/// The stamp of a template that was stored while paused and is released now, unchanged: the same change, which
+/// begins only now. `None` where it has proved itself already. What was never admitted is stamped anew.
+pub fn of_resumed(change: &Change<'_>, judgement: &Judgement) -> Option<String> {
+    let Some(mark) = matching_mark(change).filter(|mark| mark.verdict != AdmittedVerdict::Unauthorized) else {
+        return Some(of_moved(change, judgement));
+    };
     let is_proven = is_known_good(change.ledger, &mark.payload);
     (!is_proven).then(|| {
         let (by, groups) = (change.requester.user.clone(), kept_groups(change.requester));
@@ -165,44 +166,7 @@ fn kept_groups(requester: &Requester) -> Vec<String> {
     requester.groups.iter().filter(|group| group.len() <= LONGEST_GROUP).take(MOST_GROUPS).cloned().collect()
 }
 
-/// A name for a new change, a DNS label: which pilot, which release, when.
-fn change_name(pilot: &str, payload: &str, now: Timestamp) -> String {
-    let tail = format!("-{}-{}", payload.get(..8).unwrap_or(payload), base36(now.as_second()));
-    let label: String = pilot.chars().map(|c| if c == '.' { '-' } else { c }).collect();
-    let room = LONGEST_LABEL.saturating_sub(tail.len());
-    let head = label.get(..room).unwrap_or(&label).trim_end_matches('-');
-    format!("{head}{tail}")
-}
-
-fn base36(number: i64) -> String {
-    let mut rest = number.unsigned_abs();
-    let mut digits = Vec::new();
-    loop {
-        let digit = u32::try_from(rest % 36).unwrap_or_default();
-        digits.extend(char::from_digit(digit, 36));
-        rest /= 36;
-        if rest == 0 {
-            return digits.into_iter().rev().collect();
-        }
-    }
-}
-
 fn write(admitted: &Admitted) -> String {
     let marks = Marks { admitted: Some(admitted.clone()), ..Marks::default() };
     marks.write().remove(ADMITTED).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_change_is_named_by_a_dns_label() {
-        let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let payload = "0123456789abcdef";
-        // 1800000000 by repeated division: 29 27 24 8 32 0 = t r o 8 w 0
-        assert_eq!(change_name("checkout", payload, now), "checkout-01234567-tro8w0");
-        let long = change_name(&"a.b".repeat(40), payload, now);
-        assert!(long.len() <= LONGEST_LABEL && !long.contains('.') && long.ends_with("-01234567-tro8w0"), "{long}");
-    }
 }

@@ -184,7 +184,7 @@ impl Answer {
 
     /// The object cannot be used as written.
     pub fn invalid(kind: &str, name: &str, causes: Vec<Violation>) -> Self {
-        let list = causes.iter().map(|cause| format!("\n- {cause}")).collect::<String>();
+        let list = listed(&causes);
         let message = format!("{kind} {name:?} cannot be used as written:{list}");
         Self::Denied(Denial { code: 422, reason: "Invalid", message, causes })
     }
@@ -211,6 +211,11 @@ fn allowed(uid: &str, patch: Vec<PatchOperation>, warnings: &[String]) -> Value 
     response
 }
 
+/// One violation a line, each after a line break.
+pub fn listed(violations: &[Violation]) -> String {
+    violations.iter().flat_map(|violation| ["\n- ".to_owned(), violation.to_string()]).collect()
+}
+
 impl Denial {
     fn into_status(self) -> Status {
         let causes = self.causes.into_iter().map(|cause| Cause {
@@ -219,7 +224,7 @@ impl Denial {
             field: cause.path,
         });
         Status {
-            status: "Failure",
+            outcome: "Failure",
             code: self.code,
             reason: self.reason,
             message: self.message,
@@ -230,7 +235,8 @@ impl Denial {
 
 #[derive(Serialize)]
 struct Status {
-    status: &'static str,
+    #[serde(rename = "status")]
+    outcome: &'static str,
     code: u16,
     reason: &'static str,
     message: String,

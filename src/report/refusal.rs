@@ -159,14 +159,14 @@ fn span(duration: SignedDuration) -> String {
         return "now".to_owned();
     };
     let mut rest = seconds;
-    let mut text = String::from("in");
+    let mut words = vec!["in".to_owned()];
     for (size, unit) in units.iter().skip(first).take(2) {
         if rest >= *size {
-            text.push_str(&format!(" {}{unit}", rest / size));
+            words.push(format!("{}{unit}", rest / size));
         }
         rest %= size;
     }
-    text
+    words.join(" ")
 }
 
 fn owner(case: &Case<'_>) -> Option<String> {
