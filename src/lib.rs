@@ -4,6 +4,7 @@
 //! and the time.
 
 pub mod act;
+pub mod admit;
 pub mod api;
 pub mod calendar;
 pub mod cli;

@@ -1,5 +1,6 @@
-//! What people see: pure projections of one decision. Nothing is judged here.
+//! What people see: pure projections of what was judged and decided. Nothing is judged here.
 
 pub mod announcements;
 pub mod conditions;
 pub mod projection;
+pub mod refusal;

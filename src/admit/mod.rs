@@ -1,0 +1,18 @@
+//! Guarding a change where it happens: in the API server's admission chain.
+//!
+//! A call is read ([`wire`]), its workload's Pilot is looked up in memory ([`pilots`]), the change is judged
+//! by [`crate::decide::judge`] and answered ([`review`], [`objects`]): allowed, stamped or refused. Around
+//! that pure part stand the server ([`server`]), its certificate ([`certificates`]) and the registration with
+//! the API server ([`registration`], [`keeper`]). Nothing here writes to a workload, asks a metrics source or
+//! waits for the network while a request is open.
+
+pub mod certificates;
+pub mod deployment;
+pub mod keeper;
+pub mod objects;
+pub mod pilots;
+pub mod registration;
+pub mod review;
+pub mod server;
+pub mod stamp;
+pub mod wire;

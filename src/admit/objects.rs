@@ -1,0 +1,166 @@
+//! What becomes of a request on an object of our own: Pilot, Decision, MetricsSource.
+//!
+//! Only what the schema cannot see is checked here, and only what can be known without looking elsewhere;
+//! the controller repeats it as a condition, because these calls may be lost.
+
+use jiff::Timestamp;
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, PatchOperation};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::pilots::WorkloadKey;
+use super::review::{Context, is_collector};
+use super::wire::{Answer, Request, Verb};
+use crate::api::decision::{Decision, Requester};
+use crate::api::incident::IncidentStage;
+use crate::api::metrics_source::MetricsSource;
+use crate::api::pilot::{Mode, Pilot};
+use crate::declaration::violation::Violation;
+use crate::declaration::{Declaration, LONGEST_EXCEPTION};
+use crate::report::refusal::{LONGEST_LINE, shorten};
+
+/// The schema takes so many groups of a requester, and group names of so many characters.
+const MOST_GROUPS: usize = 64;
+const LONGEST_GROUP: usize = 256;
+
+/// Judges a request on one of our own objects.
+pub fn of_own(request: &Request, context: &Context<'_>) -> Answer {
+    let is_own_account = request.requester.user == context.own_account;
+    match (request.target.as_str(), request.operation) {
+        ("pilotguard.dev/pilots", Verb::Create | Verb::Update) => of_pilot(request, context),
+        ("pilotguard.dev/pilots", Verb::Delete) => of_pilot_delete(request),
+        ("pilotguard.dev/decisions", Verb::Create) if is_own_account => Answer::untouched(),
+        ("pilotguard.dev/decisions", Verb::Create) => of_decision(request, context.now),
+        ("pilotguard.dev/metricssources", Verb::Create | Verb::Update) => of_metrics_source(request),
+        _ => Answer::bad_request(format!("{} is not judged here", request.target)),
+    }
+}
+
+fn parse<T: DeserializeOwned>(kind: &str, object: &Value) -> Result<T, Answer> {
+    T::deserialize(object).map_err(|problem| Answer::bad_request(format!("this is no {kind}: {problem}")))
+}
+
+fn of_pilot(request: &Request, context: &Context<'_>) -> Answer {
+    // What is stored already is not refused a second time: its finalizers and labels must stay editable.
+    let is_unchanged =
+        request.operation == Verb::Update && request.object.get("spec") == request.old_object.get("spec");
+    let pilot: Pilot = match parse("Pilot", &request.object) {
+        Ok(pilot) => pilot,
+        Err(answer) => return answer,
+    };
+    let declaration = match Declaration::parse(&pilot, context.guarded.zones()) {
+        Ok(declaration) => declaration,
+        Err(_) if is_unchanged => return Answer::untouched(),
+        Err(violations) => return Answer::invalid("Pilot", &request.name, violations),
+    };
+    let past = declaration.calendar.past_windows(context.now).into_iter().map(|window| {
+        format!("spec.changes.windows[name={window}] lies in the past and will not open or freeze anything again")
+    });
+    let warnings = past.chain(conflicts(&pilot, request, context)).map(|text| shorten(&text, LONGEST_LINE));
+    Answer::warned(warnings.collect())
+}
+
+fn conflicts(pilot: &Pilot, request: &Request, context: &Context<'_>) -> Vec<String> {
+    let created = pilot.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
+    let uid = pilot.metadata.uid.as_deref().unwrap_or_default();
+    let claimed = pilot.spec.workloads.iter().filter_map(|workload| {
+        let owner = context.guarded.guardian(&WorkloadKey::new(&request.namespace, &workload.name))?;
+        let is_older = owner.id.name != request.name && (owner.created_at, owner.id.uid.as_str()) < (created, uid);
+        is_older.then(|| {
+            format!(
+                "Deployment {} belongs to the older pilot {}; this one stays stalled until that no longer names it",
+                workload.name, owner.id.name
+            )
+        })
+    });
+    claimed.collect()
+}
+
+fn of_pilot_delete(request: &Request) -> Answer {
+    let Ok(pilot) = parse::<Pilot>("Pilot", &request.old_object) else {
+        // What cannot be read guards nothing; it must stay possible to remove it.
+        return Answer::untouched();
+    };
+    let incident = pilot.status.as_ref().and_then(|status| status.incident.as_ref());
+    let is_under_way = |stage| {
+        use IncidentStage::{Acting, Continued, DecisionWindow, Resuming, Verifying};
+        matches!(stage, DecisionWindow | Continued | Acting | Verifying | Resuming)
+    };
+    let under_way = incident
+        .filter(|incident| is_under_way(incident.stage) && pilot.spec.enforcement.actions == Mode::Enforce)
+        .filter(|_| !is_collector(&request.requester.user));
+    if let Some(incident) = under_way {
+        return Answer::forbidden(format!(
+            "Refused: deleting pilot {}, because incident {} is under way ({:?}).\n\
+             - {:?} follows or has been begun; without the Pilot nobody would finish or verify it\n\
+             Try again when the incident has ended, or decide it now: kubectl get plt {} -n {} -o yaml shows it under status.incident",
+            request.name, incident.id, incident.stage, incident.action, request.name, request.namespace
+        ));
+    }
+    let names = pilot.spec.workloads.iter().map(|workload| workload.name.as_str()).collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "pilot {} is deleted: Deployment {names} is no longer guarded; what is scaled down or quarantined stays so marked",
+        request.name
+    );
+    Answer::warned(vec![shorten(&text, LONGEST_LINE)])
+}
+
+fn of_decision(request: &Request, now: Timestamp) -> Answer {
+    let decision: Decision = match parse("Decision", &request.object) {
+        Ok(decision) => decision,
+        Err(answer) => return answer,
+    };
+    let mut violations = Vec::new();
+    if decision.spec.record.is_some() {
+        violations.push(Violation::new("spec.record", "is written by pilotguard only", "remove it"));
+    }
+    if let Some(until) = decision.spec.until {
+        let latest = now.checked_add(LONGEST_EXCEPTION).unwrap_or(Timestamp::MAX);
+        let hint = format!("an exception lasts at most 4h: write a time from now to {latest:.0}");
+        if until > latest {
+            violations.push(Violation::new("spec.until", format!("{until} is too far ahead"), hint));
+        } else if until <= now {
+            violations.push(Violation::new("spec.until", format!("{until} has passed"), hint));
+        }
+    }
+    if !violations.is_empty() {
+        return Answer::invalid("Decision", &request.name, violations);
+    }
+    Answer::Allowed { patch: vec![stamp_author(&request.requester)], warnings: Vec::new() }
+}
+
+/// Whatever the author wrote, `spec.by` is who sent the request.
+fn stamp_author(requester: &Requester) -> PatchOperation {
+    let groups = requester.groups.iter().filter(|group| group.chars().count() <= LONGEST_GROUP).take(MOST_GROUPS);
+    let by = Requester { user: requester.user.clone(), groups: groups.cloned().collect() };
+    PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(["spec", "by"]), value: json!(by) })
+}
+
+fn of_metrics_source(request: &Request) -> Answer {
+    let source: MetricsSource = match parse("MetricsSource", &request.object) {
+        Ok(source) => source,
+        Err(answer) => return answer,
+    };
+    let hint = "write a base address such as https://prometheus.monitoring.svc:9090";
+    let problem = match reqwest::Url::parse(&source.spec.url) {
+        Err(problem) => Some((format!("is no URL: {problem}"), hint)),
+        Ok(url) if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() => {
+            Some(("is not the address of an HTTP server".to_owned(), hint))
+        }
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => Some((
+            "carries a credential that everyone who may read the object would see".to_owned(),
+            "put it into a Secret in the operator's namespace and name that under spec.auth",
+        )),
+        Ok(url) if url.query().is_some() || url.fragment().is_some() => {
+            Some(("carries a query or a fragment".to_owned(), hint))
+        }
+        Ok(_) => None,
+    };
+    match problem {
+        Some((problem, hint)) => {
+            Answer::invalid("MetricsSource", &request.name, vec![Violation::new("spec.url", problem, hint)])
+        }
+        None => Answer::untouched(),
+    }
+}

@@ -1,0 +1,254 @@
+//! Which Pilot guards which workload: an index in memory, kept up to date from the watch on Pilots.
+//!
+//! A workload belongs to the oldest Pilot that names it (ties: the lower uid). A declaration is parsed again
+//! only when it was edited; status updates, which are far more frequent, cost a copy. Nothing here asks the
+//! API server, and until the first complete list has arrived the index says that it does not know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZoneDatabase;
+use kube::runtime::watcher;
+use tokio::sync::watch;
+
+use crate::api::pilot::{Enforcement, Mode, Pilot};
+use crate::decide::Ledger;
+use crate::declaration::violation::Violation;
+use crate::declaration::{Declaration, PilotId};
+
+/// A Deployment by namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkloadKey {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl WorkloadKey {
+    /// The key of a Deployment.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
+impl fmt::Display for WorkloadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A Pilot as far as admission needs it.
+#[derive(Clone, Debug)]
+pub struct Guardian {
+    /// Which Pilot.
+    pub id: PilotId,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// The names of the Deployments that it names.
+    pub workloads: Vec<String>,
+    /// Whether its rules bind.
+    pub enforcement: Enforcement,
+    /// What it means, or why that cannot be said.
+    pub declaration: Result<Arc<Declaration>, Arc<Vec<Violation>>>,
+    /// What was decided before.
+    pub ledger: Ledger,
+    generation: Option<i64>,
+}
+
+impl Guardian {
+    /// Whether anything of it binds.
+    pub fn is_enforcing(&self) -> bool {
+        self.enforcement.changes == Mode::Enforce || self.enforcement.actions == Mode::Enforce
+    }
+
+    /// What decides who a workload belongs to: the lower seniority wins.
+    fn seniority(&self) -> (Timestamp, &str) {
+        (self.created_at, &self.id.uid)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = WorkloadKey> + '_ {
+        self.workloads.iter().map(|name| WorkloadKey::new(&self.id.namespace, name))
+    }
+}
+
+/// The guarded workloads, by whether their Pilot binds anything or only observes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GuardedSet {
+    /// Those whose Pilot is enforcing.
+    pub enforcing: BTreeSet<WorkloadKey>,
+    /// Those whose Pilot only observes.
+    pub observing: BTreeSet<WorkloadKey>,
+}
+
+/// The index.
+#[derive(Debug)]
+pub struct Guarded {
+    zones: TimeZoneDatabase,
+    index: RwLock<Index>,
+    set: watch::Sender<Option<Arc<GuardedSet>>>,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    is_ready: bool,
+    pilots: BTreeMap<(String, String), Arc<Guardian>>,
+    /// Every Pilot that names a workload, the one it belongs to first.
+    claims: BTreeMap<WorkloadKey, Vec<Arc<Guardian>>>,
+    /// What a list that is still arriving has brought so far.
+    arriving: BTreeMap<(String, String), Arc<Guardian>>,
+}
+
+impl Guarded {
+    /// An empty index that is not ready; `zones` is where the time zones of windows are looked up.
+    pub fn new(zones: TimeZoneDatabase) -> Self {
+        Self { zones, index: RwLock::default(), set: watch::Sender::new(None) }
+    }
+
+    /// Whether the first complete list of Pilots has arrived.
+    pub fn is_ready(&self) -> bool {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).is_ready
+    }
+
+    /// The Pilot that a workload belongs to.
+    pub fn guardian(&self, workload: &WorkloadKey) -> Option<Arc<Guardian>> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.claims.get(workload)?.first().cloned()
+    }
+
+    /// The guarded workloads now and whenever they change; `None` until the index is ready.
+    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<GuardedSet>>> {
+        self.set.subscribe()
+    }
+
+    /// The time-zone database that declarations are parsed with.
+    pub fn zones(&self) -> &TimeZoneDatabase {
+        &self.zones
+    }
+
+    /// Takes up what a watch on Pilots saw. The first complete list makes the index ready.
+    pub fn see(&self, event: &watcher::Event<Pilot>) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            watcher::Event::Init => index.arriving.clear(),
+            watcher::Event::InitApply(pilot) => {
+                let guardian = self.guardian_of(pilot, index.pilots.get(&key_of(pilot)));
+                index.arriving.insert(key_of(pilot), guardian);
+            }
+            watcher::Event::InitDone => {
+                let arrived = std::mem::take(&mut index.arriving);
+                index.replace(arrived);
+                self.publish(&index);
+            }
+            watcher::Event::Apply(pilot) => {
+                let guardian = self.guardian_of(pilot, index.pilots.get(&key_of(pilot)));
+                if index.insert(key_of(pilot), &guardian) {
+                    self.publish(&index);
+                }
+            }
+            watcher::Event::Delete(pilot) => {
+                if index.remove(&key_of(pilot)) {
+                    self.publish(&index);
+                }
+            }
+        }
+    }
+
+    fn guardian_of(&self, pilot: &Pilot, known: Option<&Arc<Guardian>>) -> Arc<Guardian> {
+        let id = PilotId::of(pilot);
+        let generation = pilot.metadata.generation;
+        let unchanged = known.filter(|known| generation.is_some() && known.generation == generation && known.id == id);
+        let declaration = match unchanged {
+            Some(known) => known.declaration.clone(),
+            None => Declaration::parse(pilot, &self.zones).map(Arc::new).map_err(Arc::new),
+        };
+        Arc::new(Guardian {
+            id,
+            created_at: pilot.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
+            workloads: pilot.spec.workloads.iter().map(|workload| workload.name.clone()).collect(),
+            enforcement: pilot.spec.enforcement,
+            declaration,
+            ledger: pilot.status.as_ref().map(Ledger::read).unwrap_or_default(),
+            generation,
+        })
+    }
+
+    fn publish(&self, index: &Index) {
+        if !index.is_ready {
+            return;
+        }
+        let mut set = GuardedSet::default();
+        for (workload, claims) in &index.claims {
+            let is_enforcing = claims.first().is_some_and(|guardian| guardian.is_enforcing());
+            let part = if is_enforcing { &mut set.enforcing } else { &mut set.observing };
+            part.insert(workload.clone());
+        }
+        self.set.send_if_modified(|current| {
+            let is_new = current.as_deref() != Some(&set);
+            if is_new {
+                *current = Some(Arc::new(set));
+            }
+            is_new
+        });
+    }
+}
+
+impl Index {
+    fn replace(&mut self, pilots: BTreeMap<(String, String), Arc<Guardian>>) {
+        self.claims.clear();
+        for guardian in pilots.values() {
+            self.claim(guardian);
+        }
+        self.pilots = pilots;
+        self.is_ready = true;
+    }
+
+    /// Returns whether the set of guarded workloads may have changed.
+    fn insert(&mut self, key: (String, String), guardian: &Arc<Guardian>) -> bool {
+        let known = self.pilots.insert(key, guardian.clone());
+        let same = known.as_ref().is_some_and(|known| {
+            known.workloads == guardian.workloads
+                && known.enforcement == guardian.enforcement
+                && known.id == guardian.id
+        });
+        if let Some(known) = known {
+            self.release(&known);
+        }
+        self.claim(guardian);
+        !same
+    }
+
+    fn remove(&mut self, key: &(String, String)) -> bool {
+        let Some(known) = self.pilots.remove(key) else {
+            return false;
+        };
+        self.release(&known);
+        true
+    }
+
+    fn claim(&mut self, guardian: &Arc<Guardian>) {
+        for workload in guardian.keys() {
+            let claims = self.claims.entry(workload).or_default();
+            claims.push(guardian.clone());
+            claims.sort_by(|one, other| one.seniority().cmp(&other.seniority()));
+        }
+    }
+
+    fn release(&mut self, guardian: &Guardian) {
+        for workload in guardian.keys() {
+            if let Some(claims) = self.claims.get_mut(&workload) {
+                claims.retain(|claim| claim.id != guardian.id);
+                if claims.is_empty() {
+                    self.claims.remove(&workload);
+                }
+            }
+        }
+    }
+}
+
+fn key_of(pilot: &Pilot) -> (String, String) {
+    let id = PilotId::of(pilot);
+    (id.namespace, id.name)
+}

@@ -1,0 +1,333 @@
+//! What the API server is told to send: the webhook configurations for a set of guarded workloads.
+//!
+//! Pure. A call that must not be missed (a template, a resumed rollout, our marks, the birth or death of a
+//! workload whose Pilot is enforcing) is registered under `failurePolicy: Fail`, as narrowly as match
+//! conditions can say it; everything else is under `Ignore`, so that an outage of the operator never stops
+//! scaling, observed pilots or other people's work. Where a set is empty there is no entry for it.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchCondition, MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ServiceReference,
+    ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, OwnerReference};
+use kube::api::ObjectMeta;
+
+use super::pilots::{GuardedSet, WorkloadKey};
+use super::review::COLLECTORS;
+use super::server::{OBJECTS, OBSERVED, SCALE, WORKLOADS};
+
+/// The API server waits so long for an answer, in seconds.
+const TIMEOUT_SECONDS: i32 = 3;
+
+/// A list of workload names is written into a match condition up to so many bytes (some 1,500 workloads).
+/// Beyond, every Deployment of the selected namespaces is sent and the webhook lets the others through.
+pub const LONGEST_LIST: usize = 64 * 1024;
+
+/// The label that the API server itself keeps on every namespace.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// Where the API server reaches the webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Through a Service.
+    Service {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its port.
+        port: i32,
+    },
+    /// At an address, `https://host:port`, without a path.
+    Url(String),
+}
+
+/// What all entries have in common.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// The name of both configurations; tells several operators on one API server apart.
+    pub instance: String,
+    /// Where the webhook is.
+    pub endpoint: Endpoint,
+    /// The certificate authority that it is verified with, PEM.
+    pub ca_pem: String,
+    /// The user name of the operator, which is not sent to itself, except in dry-runs.
+    pub own_account: String,
+    /// The namespaces whose Pilots and Decisions this operator looks after; `None`: all.
+    pub namespaces: Option<BTreeSet<String>>,
+    /// Whose removal removes the configurations.
+    pub owner: Option<OwnerReference>,
+}
+
+impl Registration {
+    /// The configurations that guard exactly `set`.
+    pub fn configurations(&self, set: &GuardedSet) -> (MutatingWebhookConfiguration, ValidatingWebhookConfiguration) {
+        let mutating = [self.workloads(set), self.observed_workloads(set), Some(self.decisions())];
+        let validating = [
+            self.deletions(set),
+            self.observed_deletions(set),
+            self.replicas(set),
+            self.scale(set),
+            Some(self.own_objects()),
+            Some(self.sources()),
+        ];
+        let metadata = ObjectMeta {
+            name: Some(self.instance.clone()),
+            labels: Some(
+                [("app.kubernetes.io/managed-by", "pilotguard"), ("app.kubernetes.io/instance", &self.instance)]
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .into(),
+            ),
+            owner_references: self.owner.clone().map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        };
+        (
+            MutatingWebhookConfiguration {
+                metadata: metadata.clone(),
+                webhooks: Some(mutating.into_iter().flatten().map(Entry::into_mutating).collect()),
+            },
+            ValidatingWebhookConfiguration {
+                metadata,
+                webhooks: Some(validating.into_iter().flatten().map(Entry::into_validating).collect()),
+            },
+        )
+    }
+
+    fn workloads(&self, set: &GuardedSet) -> Option<Entry> {
+        let conditions = vec![condition("moves-release", &moves_release())];
+        self.deployments("workloads", WORKLOADS, &set.enforcing, &["CREATE", "UPDATE"], conditions).map(Entry::failing)
+    }
+
+    fn observed_workloads(&self, set: &GuardedSet) -> Option<Entry> {
+        let conditions = vec![condition("moves-release", &moves_release())];
+        self.deployments("observed-workloads", OBSERVED, &set.observing, &["CREATE", "UPDATE"], conditions)
+    }
+
+    fn deletions(&self, set: &GuardedSet) -> Option<Entry> {
+        let conditions = vec![condition("not-collected", &not_collected())];
+        self.deployments("deletions", WORKLOADS, &set.enforcing, &["DELETE"], conditions).map(Entry::failing)
+    }
+
+    fn observed_deletions(&self, set: &GuardedSet) -> Option<Entry> {
+        let conditions = vec![condition("not-collected", &not_collected())];
+        self.deployments("observed-deletions", OBSERVED, &set.observing, &["DELETE"], conditions)
+    }
+
+    fn replicas(&self, set: &GuardedSet) -> Option<Entry> {
+        let conditions = vec![condition("only-replicas", &only_replicas())];
+        self.deployments("replicas", WORKLOADS, &everything(set), &["UPDATE"], conditions)
+    }
+
+    fn scale(&self, set: &GuardedSet) -> Option<Entry> {
+        let entry = self.deployments("scale", SCALE, &everything(set), &["UPDATE"], vec![])?;
+        Some(Entry { resources: &["deployments/scale"], ..entry })
+    }
+
+    fn decisions(&self) -> Entry {
+        let entry = self.own("decisions", &["decisions"], &["CREATE"]);
+        Entry { namespaces: self.namespaces.clone(), ..entry }
+    }
+
+    fn own_objects(&self) -> Entry {
+        let entry = self.own("pilots", &["pilots"], &["CREATE", "UPDATE", "DELETE"]);
+        Entry { namespaces: self.namespaces.clone(), ..entry }
+    }
+
+    fn sources(&self) -> Entry {
+        self.own("metrics-sources", &["metricssources"], &["CREATE", "UPDATE"])
+    }
+
+    fn own(&self, name: &str, resources: &'static [&'static str], operations: &'static [&'static str]) -> Entry {
+        Entry {
+            name: format!("{name}.pilotguard.dev"),
+            client: self.client(OBJECTS),
+            is_failing: false,
+            group: "pilotguard.dev",
+            version: "v1alpha1",
+            resources,
+            operations,
+            namespaces: None,
+            conditions: vec![self.not_ourselves()],
+        }
+    }
+
+    fn deployments(
+        &self,
+        name: &str,
+        path: &str,
+        workloads: &BTreeSet<WorkloadKey>,
+        operations: &'static [&'static str],
+        more: Vec<MatchCondition>,
+    ) -> Option<Entry> {
+        (!workloads.is_empty()).then(|| Entry {
+            name: format!("{name}.pilotguard.dev"),
+            client: self.client(path),
+            is_failing: false,
+            group: "apps",
+            version: "v1",
+            resources: &["deployments"],
+            operations,
+            namespaces: Some(workloads.iter().map(|workload| workload.namespace.clone()).collect()),
+            conditions: guarded_names(workloads).into_iter().chain([self.not_ourselves()]).chain(more).collect(),
+        })
+    }
+
+    fn client(&self, path: &str) -> WebhookClientConfig {
+        let ca_bundle = Some(ByteString(self.ca_pem.clone().into_bytes()));
+        match &self.endpoint {
+            Endpoint::Url(base) => WebhookClientConfig {
+                ca_bundle,
+                url: Some(format!("{}{path}", base.trim_end_matches('/'))),
+                service: None,
+            },
+            Endpoint::Service { namespace, name, port } => WebhookClientConfig {
+                ca_bundle,
+                url: None,
+                service: Some(ServiceReference {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                    port: Some(*port),
+                    path: Some(path.to_owned()),
+                }),
+            },
+        }
+    }
+
+    /// A rollback must work while the webhook is down; a dry-run is how the operator proves that it is up.
+    fn not_ourselves(&self) -> MatchCondition {
+        let own = literal(&self.own_account);
+        let text = format!("request.userInfo.username != {own} || (has(request.dryRun) && request.dryRun)");
+        condition("not-ourselves", &text)
+    }
+}
+
+fn everything(set: &GuardedSet) -> BTreeSet<WorkloadKey> {
+    set.enforcing.union(&set.observing).cloned().collect()
+}
+
+fn guarded_names(workloads: &BTreeSet<WorkloadKey>) -> Option<MatchCondition> {
+    let names = workloads.iter().map(|workload| literal(workload.to_string())).collect::<Vec<_>>().join(",");
+    let text = format!("(request.namespace + '/' + request.name) in [{names}]");
+    (text.len() <= LONGEST_LIST).then(|| condition("guarded", &text))
+}
+
+/// On CREATE there is no old object. A template, a resumed rollout, or any of our annotations.
+fn moves_release() -> String {
+    format!("oldObject == null || {}", moves_release_of_update())
+}
+
+fn moves_release_of_update() -> String {
+    let template = "object.spec.template != oldObject.spec.template";
+    let is_paused = |object: &str| format!("(has({object}.spec.paused) && {object}.spec.paused)");
+    let resumed = format!("({} && !{})", is_paused("oldObject"), is_paused("object"));
+    let differs = |one: &str, other: &str| {
+        format!(
+            "(has({one}.metadata.annotations) && {one}.metadata.annotations.exists(k, k.startsWith('pilotguard.dev/') && \
+             (!has({other}.metadata.annotations) || !(k in {other}.metadata.annotations) || \
+             {one}.metadata.annotations[k] != {other}.metadata.annotations[k])))"
+        )
+    };
+    format!("{template} || {resumed} || {} || {}", differs("object", "oldObject"), differs("oldObject", "object"))
+}
+
+fn only_replicas() -> String {
+    let replicas = |object: &str| format!("(has({object}.spec.replicas) ? {object}.spec.replicas : 1)");
+    format!("{} != {} && !({})", replicas("object"), replicas("oldObject"), moves_release_of_update())
+}
+
+fn not_collected() -> String {
+    let names = COLLECTORS.map(literal).join(",");
+    format!("!(request.userInfo.username in [{names}])")
+}
+
+fn condition(name: &str, expression: &str) -> MatchCondition {
+    MatchCondition { name: name.to_owned(), expression: expression.to_owned() }
+}
+
+/// A CEL text: JSON's escapes mean the same there.
+fn literal(text: impl AsRef<str>) -> String {
+    serde_json::Value::String(text.as_ref().to_owned()).to_string()
+}
+
+/// One entry of a configuration. Every field that the API server would fill in is written out, so that what
+/// is stored can be compared with what is wanted.
+struct Entry {
+    name: String,
+    client: WebhookClientConfig,
+    is_failing: bool,
+    group: &'static str,
+    version: &'static str,
+    resources: &'static [&'static str],
+    operations: &'static [&'static str],
+    namespaces: Option<BTreeSet<String>>,
+    conditions: Vec<MatchCondition>,
+}
+
+impl Entry {
+    fn failing(self) -> Self {
+        Self { is_failing: true, ..self }
+    }
+
+    fn failure_policy(&self) -> String {
+        if self.is_failing { "Fail" } else { "Ignore" }.to_owned()
+    }
+
+    fn rules(&self) -> Vec<RuleWithOperations> {
+        let texts = |list: &[&str]| Some(list.iter().map(|text| (*text).to_owned()).collect());
+        vec![RuleWithOperations {
+            api_groups: texts(&[self.group]),
+            api_versions: texts(&[self.version]),
+            resources: texts(self.resources),
+            operations: texts(self.operations),
+            scope: Some("*".to_owned()),
+        }]
+    }
+
+    fn selector(&self) -> LabelSelector {
+        let requirement = |names: &BTreeSet<String>| LabelSelectorRequirement {
+            key: NAMESPACE_NAME.to_owned(),
+            operator: "In".to_owned(),
+            values: Some(names.iter().cloned().collect()),
+        };
+        LabelSelector {
+            match_expressions: self.namespaces.as_ref().map(|names| vec![requirement(names)]),
+            match_labels: None,
+        }
+    }
+
+    fn into_mutating(self) -> MutatingWebhook {
+        MutatingWebhook {
+            admission_review_versions: vec!["v1".to_owned()],
+            failure_policy: Some(self.failure_policy()),
+            match_policy: Some("Equivalent".to_owned()),
+            namespace_selector: Some(self.selector()),
+            object_selector: Some(LabelSelector::default()),
+            reinvocation_policy: Some("IfNeeded".to_owned()),
+            rules: Some(self.rules()),
+            side_effects: "None".to_owned(),
+            timeout_seconds: Some(TIMEOUT_SECONDS),
+            client_config: self.client,
+            match_conditions: Some(self.conditions),
+            name: self.name,
+        }
+    }
+
+    fn into_validating(self) -> ValidatingWebhook {
+        ValidatingWebhook {
+            admission_review_versions: vec!["v1".to_owned()],
+            failure_policy: Some(self.failure_policy()),
+            match_policy: Some("Equivalent".to_owned()),
+            namespace_selector: Some(self.selector()),
+            object_selector: Some(LabelSelector::default()),
+            rules: Some(self.rules()),
+            side_effects: "None".to_owned(),
+            timeout_seconds: Some(TIMEOUT_SECONDS),
+            client_config: self.client,
+            match_conditions: Some(self.conditions),
+            name: self.name,
+        }
+    }
+}

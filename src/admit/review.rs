@@ -1,0 +1,324 @@
+//! What becomes of a request on a guarded workload. No I/O: everything comes from the request, the index of
+//! Pilots and the time.
+//!
+//! What a Pilot cannot judge is refused where its rules bind and waved through with a warning where it only
+//! observes; what no Pilot names is none of our business.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::deployment;
+use super::pilots::{Guarded, Guardian, WorkloadKey};
+use super::stamp::{self, Change};
+use super::wire::{Answer, Request, Verb, listed};
+use crate::api::incident::{Incident, IncidentStage};
+use crate::api::trigger::TriggerAction;
+use crate::decide::judge::{Judgement, Operation, Proposal, Verdict, judge};
+use crate::decide::{Case, SourceFacts};
+use crate::declaration::Declaration;
+use crate::observation::{Observation, Workload};
+use crate::release::digest::{all_images_are_pinned, payload_digest, template_digest};
+use crate::release::marks::{Contained, Marks};
+use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
+
+/// The annotation of a pod template by which the operator asks, in a dry-run, whether the webhook answers.
+pub const PROBE: &str = "pilotguard.dev/probe";
+
+/// Judging a change asks no metrics source.
+const NO_SOURCE: SourceFacts =
+    SourceFacts { evaluation_interval: SignedDuration::ZERO, query_offset: SignedDuration::ZERO };
+
+/// What an answer depends on besides the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Which Pilot guards what.
+    pub guarded: &'a Guarded,
+    /// The user name under which the operator itself acts.
+    pub own_account: &'a str,
+    /// Whether the caller's registration may refuse: false for workloads that are only observed.
+    pub may_refuse_unknown: bool,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Judges a request on a Deployment.
+pub fn of_deployment(request: &Request, context: &Context<'_>) -> Answer {
+    if request.target != "apps/deployments" || request.operation == Verb::Connect {
+        return Answer::bad_request(format!("{} is not judged here", request.target));
+    }
+    let has_template = |object: &Value| deployment::template(object).is_some();
+    let is_readable = match request.operation {
+        Verb::Create => has_template(&request.object),
+        Verb::Delete => has_template(&request.old_object),
+        Verb::Update | Verb::Connect => has_template(&request.object) && has_template(&request.old_object),
+    };
+    if !is_readable {
+        return Answer::bad_request("the Deployment in the AdmissionReview has no spec.template".to_owned());
+    }
+    let is_own = request.requester.user == context.own_account;
+    if (is_own && !request.is_dry_run) || is_cleaning_up(request) {
+        return Answer::untouched();
+    }
+    let attempt = Attempt::on_deployment(request);
+    let guardian = match guardian(request, context, attempt.is_critical()) {
+        Ok(guardian) => guardian,
+        Err(answer) => return answer,
+    };
+    if is_own && let Some(nonce) = probe(&request.object) {
+        return Answer::forbidden(format!("pilotguard probe {nonce} answered"));
+    }
+    attempt.answer(&guardian, context)
+}
+
+/// Judges a request on the scale subresource of a Deployment.
+pub fn of_scale(request: &Request, context: &Context<'_>) -> Answer {
+    if request.target != "apps/deployments/scale" || request.operation != Verb::Update {
+        return Answer::bad_request(format!("{} is not judged here", request.target));
+    }
+    if !request.object.is_object() || !request.old_object.is_object() {
+        return Answer::bad_request("the AdmissionReview has no Scale, or not the old one".to_owned());
+    }
+    if request.requester.user == context.own_account && !request.is_dry_run {
+        return Answer::untouched();
+    }
+    match guardian(request, context, false) {
+        Ok(guardian) => Attempt::on_scale(request, &guardian).answer(&guardian, context),
+        Err(answer) => answer,
+    }
+}
+
+/// Whoever removes what belongs to something that is gone cannot be talked to and must not be stopped.
+pub fn is_collector(user: &str) -> bool {
+    COLLECTORS.contains(&user)
+}
+
+/// The user names of Kubernetes' own collectors; the last is used where controllers share one account.
+pub const COLLECTORS: [&str; 3] = [
+    "system:serviceaccount:kube-system:generic-garbage-collector",
+    "system:serviceaccount:kube-system:namespace-controller",
+    "system:kube-controller-manager",
+];
+
+fn is_cleaning_up(request: &Request) -> bool {
+    request.operation == Verb::Delete && is_collector(&request.requester.user)
+}
+
+/// The Pilot that guards the workload, or the answer where there is none or nobody knows yet.
+fn guardian(request: &Request, context: &Context<'_>, is_critical: bool) -> Result<Arc<Guardian>, Answer> {
+    if !context.guarded.is_ready() {
+        let message = "pilotguard has only just started and does not know the Pilots yet; try again in a few seconds";
+        let must_refuse = is_critical && context.may_refuse_unknown;
+        return Err(if must_refuse {
+            Answer::unavailable(message.to_owned())
+        } else {
+            Answer::warned(vec!["pilotguard has only just started and judged nothing".to_owned()])
+        });
+    }
+    context.guarded.guardian(&WorkloadKey::new(&request.namespace, &request.name)).ok_or_else(Answer::untouched)
+}
+
+fn probe(object: &Value) -> Option<&str> {
+    deployment::template(object)?.pointer("/metadata/annotations")?.get(PROBE)?.as_str()
+}
+
+/// What someone wants to do to a workload, as it is seen in the request.
+struct Attempt<'a> {
+    request: &'a Request,
+    what: String,
+    proposal: Proposal,
+    seen: Observation,
+    move_: Move,
+}
+
+/// What an attempt does to the release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Move {
+    /// Nothing: replicas, labels, status.
+    Nothing,
+    /// Other metadata of the template; with pinned images the same bytes run again.
+    Relabels,
+    /// Lets a template roll out that was stored while paused.
+    Resumes,
+    /// Another release, or a restart of images that may differ.
+    Releases,
+    /// The end of the workload.
+    Deletes,
+}
+
+impl<'a> Attempt<'a> {
+    fn on_deployment(request: &'a Request) -> Self {
+        let (operation, move_) = match request.operation {
+            Verb::Create => (Operation::Create, Move::Releases),
+            Verb::Delete => (Operation::Delete, Move::Deletes),
+            Verb::Update | Verb::Connect => (Operation::Update, move_of(&request.old_object, &request.object)),
+        };
+        let is_there = |object: &'a Value| (!object.is_null()).then_some(object);
+        let (before, after) = (is_there(&request.old_object), is_there(&request.object));
+        let running = after.or(before).and_then(deployment::template).unwrap_or(&Value::Null);
+        let replicas_before = before.map(deployment::replicas);
+        let replicas_after = after.map(deployment::replicas);
+        let verb = match move_ {
+            _ if operation == Operation::Create => "creating".to_owned(),
+            Move::Deletes => "deleting".to_owned(),
+            Move::Resumes => "resuming the rollout of".to_owned(),
+            Move::Nothing if replicas_before != replicas_after => "scaling".to_owned(),
+            Move::Nothing | Move::Relabels | Move::Releases => "updating".to_owned(),
+        };
+        Self {
+            request,
+            what: format!("{verb} Deployment {}", request.name),
+            proposal: Proposal {
+                operation,
+                requester: request.requester.clone(),
+                moves_release: matches!(move_, Move::Resumes | Move::Releases | Move::Deletes),
+                payload: payload_digest(running),
+                replicas_before,
+                replicas_after,
+            },
+            seen: Observation { workload: before.and_then(deployment::read), ..Observation::default() },
+            move_,
+        }
+    }
+
+    fn on_scale(request: &'a Request, guardian: &Guardian) -> Self {
+        let (before, after) = (deployment::replicas(&request.old_object), deployment::replicas(&request.object));
+        Self {
+            request,
+            what: format!("scaling Deployment {} from {before} to {after} replicas", request.name),
+            proposal: Proposal {
+                operation: Operation::Scale,
+                requester: request.requester.clone(),
+                moves_release: false,
+                payload: String::new(),
+                replicas_before: Some(before),
+                replicas_after: Some(after),
+            },
+            seen: Observation { workload: scaled_workload(request, guardian, before), ..Observation::default() },
+            move_: Move::Nothing,
+        }
+    }
+
+    /// Whether nobody may wave it through unseen: it touches the release or our marks.
+    fn is_critical(&self) -> bool {
+        self.move_ != Move::Nothing || !self.restored(None).is_empty()
+    }
+
+    fn answer(&self, guardian: &Guardian, context: &Context<'_>) -> Answer {
+        let declaration = match &guardian.declaration {
+            Ok(declaration) => declaration,
+            Err(_) if !self.proposal.moves_release => {
+                return Answer::Allowed { patch: self.restored(None), warnings: vec![] };
+            }
+            Err(_) => return self.answer_unreadable(guardian),
+        };
+        let ledger = &guardian.ledger;
+        let case = Case { declaration, source: NO_SOURCE, seen: &self.seen, ledger, now: context.now };
+        let judgement = judge(&case, &self.proposal);
+        if judgement.verdict == Verdict::Deny {
+            return Answer::forbidden(Refusal::of(&case, &self.proposal, &judgement, self.what.clone()).full());
+        }
+        let warnings = (judgement.enforced_verdict == Verdict::Deny).then(|| {
+            let refusal = Refusal::of(&case, &self.proposal, &judgement, self.what.clone());
+            refusal.line("pilotguard (observing): would have refused: ")
+        });
+        let patch = self.restored(self.stamp(declaration, guardian, &judgement, context.now));
+        Answer::Allowed { patch, warnings: warnings.into_iter().collect() }
+    }
+
+    /// The answer where the Pilot's declaration means nothing to this version.
+    fn answer_unreadable(&self, guardian: &Guardian) -> Answer {
+        let violations =
+            guardian.declaration.as_ref().err().map(|violations| violations.as_slice()).unwrap_or_default();
+        let pilot = &guardian.id.name;
+        if guardian.is_enforcing() {
+            let list = listed(violations);
+            let message = format!(
+                "Refused: {}, because pilot {pilot}, which guards it, cannot be used as written:{list}\nCorrect the Pilot, then try again.",
+                self.what
+            );
+            return Answer::forbidden(message);
+        }
+        let first = violations.first().map(ToString::to_string).unwrap_or_default();
+        let line =
+            format!("pilotguard (observing): pilot {pilot} cannot be used as written and judged nothing: {first}");
+        Answer::Allowed { patch: self.restored(None), warnings: vec![shorten(&line.replace('\n', " "), LONGEST_LINE)] }
+    }
+
+    fn stamp(
+        &self,
+        declaration: &Declaration,
+        guardian: &Guardian,
+        judgement: &Judgement,
+        now: Timestamp,
+    ) -> Option<String> {
+        let change = Change {
+            declaration,
+            ledger: &guardian.ledger,
+            old: &self.request.old_object,
+            new: &self.request.object,
+            requester: &self.request.requester,
+            now,
+        };
+        match self.move_ {
+            Move::Releases => Some(stamp::of_moved(&change, judgement)),
+            Move::Resumes => stamp::of_resumed(&change, judgement),
+            Move::Relabels => stamp::of_same_release(&change),
+            Move::Nothing | Move::Deletes => None,
+        }
+    }
+
+    /// What puts our marks back to what is stored, and sets the stamp where there is a new one.
+    fn restored(&self, admitted: Option<String>) -> Vec<json_patch::PatchOperation> {
+        if self.proposal.operation == Operation::Scale || self.request.object.is_null() {
+            return Vec::new();
+        }
+        let mut wanted: BTreeMap<_, _> = stamp::stored(&self.request.old_object);
+        stamp::set(&mut wanted, admitted);
+        stamp::patch(&self.request.object, &wanted)
+    }
+}
+
+/// Raw old against raw new: what the update does to the release.
+fn move_of(old: &Value, new: &Value) -> Move {
+    let (before, after) = (deployment::template(old), deployment::template(new));
+    let (before, after) = (before.unwrap_or(&Value::Null), after.unwrap_or(&Value::Null));
+    let is_resumed = deployment::is_paused(old) && !deployment::is_paused(new);
+    let is_same_template = before == after || template_digest(before) == template_digest(after);
+    if is_same_template {
+        return if is_resumed { Move::Resumes } else { Move::Nothing };
+    }
+    let runs_the_same = payload_digest(before) == payload_digest(after) && all_images_are_pinned(after);
+    match (runs_the_same, is_resumed) {
+        (true, false) => Move::Relabels,
+        (true, true) | (false, _) => Move::Releases,
+    }
+}
+
+/// A Scale carries no annotations, so whether its workload is contained is known from the incident: its
+/// intent is written before the act and stays until the replicas are restored.
+fn scaled_workload(request: &Request, guardian: &Guardian, replicas: i32) -> Option<Workload> {
+    let contained = guardian.ledger.incident.as_ref().and_then(contained);
+    let declaration = guardian.declaration.as_ref().ok()?;
+    Some(Workload {
+        reference: declaration.workload.clone(),
+        uid: request.old_object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        generation: 0,
+        template: String::new(),
+        payload: String::new(),
+        replicas,
+        is_complete: false,
+        progress_deadline_exceeded: false,
+        rollback_unsafe: None,
+        marks: Marks { contained, ..Marks::default() },
+    })
+}
+
+fn contained(incident: &Incident) -> Option<Contained> {
+    let intent = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::ScaleDown)?;
+    let is_over = matches!(incident.stage, IncidentStage::Resuming | IncidentStage::Closing);
+    let replicas = intent.workloads.first().and_then(|workload| workload.replicas).unwrap_or(incident.scale_down_to);
+    (!is_over).then(|| Contained { incident: incident.id.clone(), replicas })
+}

@@ -1,0 +1,172 @@
+//! The marks on a workload at the moment of its admission: what others did to them is put back, and an
+//! admitted release is stamped.
+//!
+//! Old marks are taken from the stored object in the same review and put back as the very text that was
+//! there. `kubectl rollout undo` rewrites annotations to those of an older ReplicaSet, so tampering need not
+//! be malice.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, PatchOperation, RemoveOperation};
+use serde_json::Value;
+
+use super::deployment;
+use crate::api::decision::Requester;
+use crate::api::status::ReleaseState;
+use crate::decide::Ledger;
+use crate::decide::judge::Judgement;
+use crate::decide::judge::Verdict;
+use crate::declaration::Declaration;
+use crate::release::change::change_name;
+use crate::release::digest::{payload_digest, template_digest};
+use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, Marks, OURS};
+use crate::report::refusal::shorten;
+
+/// So many groups of a requester are kept; service accounts have three, people rarely more than twenty.
+const MOST_GROUPS: usize = 32;
+
+/// A group's name is kept up to so many bytes; longer ones are left out, never cut into another name.
+const LONGEST_GROUP: usize = 256;
+
+/// The longest reason that is kept, in bytes; ChangeRecords take up to 512.
+const LONGEST_REASON: usize = 512;
+
+/// What an update is about.
+pub struct Change<'a> {
+    /// What was declared.
+    pub declaration: &'a Declaration,
+    /// What was decided before.
+    pub ledger: &'a Ledger,
+    /// The workload as it is stored; null where it is new.
+    pub old: &'a Value,
+    /// The workload as it would be stored.
+    pub new: &'a Value,
+    /// Who asks.
+    pub requester: &'a Requester,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// The annotations of [`OURS`] as they are stored.
+pub fn stored(old: &Value) -> BTreeMap<&'static str, String> {
+    let annotations = deployment::annotations(old);
+    OURS.iter().filter_map(|key| Some((*key, annotations.get(*key)?.clone()))).collect()
+}
+
+/// What has to be done to `new` so that of [`OURS`] it carries exactly `wanted`.
+pub fn patch(new: &Value, wanted: &BTreeMap<&'static str, String>) -> Vec<PatchOperation> {
+    let found = new.pointer("/metadata/annotations").and_then(Value::as_object);
+    let add = |path: &[&str], value: Value| {
+        PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path.iter().copied()), value })
+    };
+    let mut operations = Vec::new();
+    if found.is_none() && !wanted.is_empty() {
+        operations.push(add(&["metadata", "annotations"], Value::Object(serde_json::Map::new())));
+    }
+    for key in OURS {
+        let path = ["metadata", "annotations", key];
+        let present = found.and_then(|annotations| annotations.get(key));
+        match (wanted.get(key), present) {
+            (Some(text), present) if present.and_then(Value::as_str) != Some(text) => {
+                operations.push(add(&path, Value::String(text.clone())));
+            }
+            (None, Some(_)) => {
+                operations.push(PatchOperation::Remove(RemoveOperation { path: PointerBuf::from_tokens(path) }));
+            }
+            _ => {}
+        }
+    }
+    operations
+}
+
+/// The stamp of a release that moves and was let through.
+pub fn of_moved(change: &Change<'_>, judgement: &Judgement) -> String {
+    let template = deployment::template(change.new).unwrap_or(&Value::Null);
+    let payload = payload_digest(template);
+    let joined = joined_change(change);
+    let would_be_refused = judgement.enforced_verdict == Verdict::Deny;
+    let reasons = judgement
+        .findings
+        .iter()
+        .map(|finding| shorten(&format!("{}: {}", finding.guard.as_str(), finding.problem), LONGEST_REASON));
+    write(&Admitted {
+        template: template_digest(template),
+        by: change.requester.user.clone(),
+        groups: kept_groups(change.requester),
+        // A change begins with its first template: what joins it keeps that time.
+        at: joined.as_ref().map_or(change.now, |first| first.at),
+        change: joined
+            .map_or_else(|| change_name(&change.declaration.pilot.name, &payload, change.now), |it| it.change),
+        payload,
+        verdict: if would_be_refused { AdmittedVerdict::Deny } else { AdmittedVerdict::Allow },
+        reasons: reasons.collect(),
+    })
+}
+
+/// The stamp of a template that was stored while paused and is released now, unchanged: the same change, which
+/// begins only now. `None` where it has proved itself already. What was never admitted is stamped anew.
+pub fn of_resumed(change: &Change<'_>, judgement: &Judgement) -> Option<String> {
+    let Some(mark) = matching_mark(change).filter(|mark| mark.verdict != AdmittedVerdict::Unauthorized) else {
+        return Some(of_moved(change, judgement));
+    };
+    let is_proven = is_known_good(change.ledger, &mark.payload);
+    (!is_proven).then(|| {
+        let (by, groups) = (change.requester.user.clone(), kept_groups(change.requester));
+        write(&Admitted { by, groups, at: change.now, ..mark })
+    })
+}
+
+/// The stamp of a template that differs but runs the same: it moves on with the template. `None` where the
+/// stored template carries no stamp of its own, which must not be made good in passing.
+pub fn of_same_release(change: &Change<'_>) -> Option<String> {
+    let mark = matching_mark(change)?;
+    let template = deployment::template(change.new)?;
+    Some(write(&Admitted { template: template_digest(template), payload: payload_digest(template), ..mark }))
+}
+
+/// Puts a stamp among the marks that are wanted.
+pub fn set(wanted: &mut BTreeMap<&'static str, String>, admitted: Option<String>) {
+    if let Some(admitted) = admitted {
+        wanted.insert(ADMITTED, admitted);
+    }
+}
+
+/// The stored stamp, if it speaks of the stored template.
+fn matching_mark(change: &Change<'_>) -> Option<Admitted> {
+    let stored = template_digest(deployment::template(change.old)?);
+    let mark = Marks::read(&deployment::annotations(change.old)).admitted?;
+    (mark.template == stored).then_some(mark)
+}
+
+/// The change that this one is a part of: an admitted one that began a moment ago or carries the same name by
+/// hand. An incident, an act or the end of the bake time ends it.
+fn joined_change(change: &Change<'_>) -> Option<Admitted> {
+    let annotations = deployment::annotations(change.old);
+    let mark = Marks::read(&annotations).admitted?;
+    let was_admitted = matches!(mark.verdict, AdmittedVerdict::Allow | AdmittedVerdict::Deny);
+    if !was_admitted || change.ledger.incident.is_some() || is_known_good(change.ledger, &mark.payload) {
+        return None;
+    }
+    let new_annotations = deployment::annotations(change.new);
+    let named =
+        |annotations: &BTreeMap<String, String>| annotations.get(CHANGE).filter(|name| !name.is_empty()).cloned();
+    let is_named_alike = named(&annotations).is_some_and(|name| named(&new_annotations) == Some(name));
+    let is_recent = change.now.duration_since(mark.at).abs() <= change.declaration.group_within;
+    (is_named_alike || is_recent).then_some(mark)
+}
+
+fn is_known_good(ledger: &Ledger, payload: &str) -> bool {
+    let release = ledger.release.as_ref();
+    release.is_some_and(|release| release.payload == payload && release.state == ReleaseState::KnownGood)
+}
+
+fn kept_groups(requester: &Requester) -> Vec<String> {
+    requester.groups.iter().filter(|group| group.len() <= LONGEST_GROUP).take(MOST_GROUPS).cloned().collect()
+}
+
+fn write(admitted: &Admitted) -> String {
+    let marks = Marks { admitted: Some(admitted.clone()), ..Marks::default() };
+    marks.write().remove(ADMITTED).unwrap_or_default()
+}

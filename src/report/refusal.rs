@@ -1,0 +1,244 @@
+//! A refusal that helps: what was refused, why, who owns it, when it would be allowed, and how to ask for
+//! an exception.
+//!
+//! One value with two renderings. [`Refusal::full`] is for denials and the command line, [`Refusal::line`]
+//! for warnings and Events. Texts that people wrote (reasons, names) are flattened to one line each, so that
+//! nobody can make a refusal say something else. It never names a credential, an address or a group.
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::api::GROUP;
+use crate::api::incident::IncidentStage;
+use crate::api::pilot::Mode;
+use crate::decide::Case;
+use crate::decide::judge::{Finding, GuardName, Judgement, Proposal, Until, Verdict};
+
+/// The longest one-line rendering, in bytes: longer warnings may be cut by the API server.
+pub const LONGEST_LINE: usize = 250;
+
+/// How long the Continue of a suggested command lasts.
+const SUGGESTED_CONTINUE: SignedDuration = SignedDuration::from_hours(1);
+
+/// Why something may not happen, and what can be done about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was refused. Example: `updating Deployment checkout`.
+    pub what: String,
+    /// The Pilot that guards it, by name.
+    pub pilot: String,
+    /// What the guards found, in the order in which people read it.
+    pub clauses: Vec<Clause>,
+    /// Who owns it. Example: `Ada Lovelace (service owner), ada@example.com`.
+    pub owner: Option<String>,
+    /// The first instant at which the time guards allow it.
+    pub allowed_from: Option<Moment>,
+    /// The command by which an owner makes an exception.
+    pub exception: Option<Exception>,
+}
+
+/// What one guard found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clause {
+    /// What is wrong.
+    pub problem: String,
+    /// What has to happen first; `None` where it ends by itself.
+    pub after: Option<String>,
+}
+
+/// An instant as people read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// When.
+    pub at: Timestamp,
+    /// The zone in which the windows are written, if it is one and the same.
+    pub zone: Option<TimeZone>,
+    /// The time of the refusal.
+    pub now: Timestamp,
+}
+
+/// A command that an owner can run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// What it does. Example: `let this release be tried again`.
+    pub purpose: &'static str,
+    /// A line for sh and bash.
+    pub command: String,
+}
+
+impl Refusal {
+    /// What is said about a judgement: of a refusal the findings that bind, otherwise all.
+    pub fn of(case: &Case<'_>, proposal: &Proposal, judgement: &Judgement, what: String) -> Self {
+        let refuses = judgement.verdict == Verdict::Deny;
+        let findings: Vec<&Finding> =
+            judgement.findings.iter().filter(|finding| !refuses || finding.mode == Mode::Enforce).collect();
+        let latest = findings.iter().filter_map(|finding| match finding.until {
+            Until::Instant(instant) => Some(instant),
+            Until::Someone(_) => None,
+        });
+        Self {
+            what,
+            pilot: case.declaration.pilot.name.clone(),
+            owner: owner(case),
+            allowed_from: latest.max().map(|at| Moment {
+                at,
+                zone: case.declaration.calendar.common_zone().cloned(),
+                now: case.now,
+            }),
+            exception: findings.iter().find_map(|finding| exception(case, proposal, finding.guard)),
+            clauses: findings.into_iter().map(Clause::of).collect(),
+        }
+    }
+
+    /// The whole refusal, one statement a line.
+    pub fn full(&self) -> String {
+        let mut lines = vec![format!("Refused: {}, guarded by pilot {}.", flat(&self.what), flat(&self.pilot))];
+        lines.extend(self.clauses.iter().map(|clause| match &clause.after {
+            Some(after) => format!("- {}; allowed after {}", flat(&clause.problem), flat(after)),
+            None => format!("- {}", flat(&clause.problem)),
+        }));
+        lines.extend(self.earliest());
+        lines.extend(self.owner.as_deref().map(|owner| format!("Owner: {}", flat(owner))));
+        lines.extend(
+            self.exception.as_ref().map(|it| format!("To {}, an owner can run:\n  {}", it.purpose, it.command)),
+        );
+        lines.join("\n")
+    }
+
+    /// The refusal in one line of at most [`LONGEST_LINE`] bytes, after `prefix`.
+    pub fn line(&self, prefix: &str) -> String {
+        let problems = self.clauses.iter().map(|clause| clause.problem.as_str()).collect::<Vec<_>>().join(", and ");
+        let earliest = self.earliest().map(|text| format!("; {}", lower_first(&text))).unwrap_or_default();
+        let owner = self.owner.as_deref().map(|owner| format!("; owner: {owner}")).unwrap_or_default();
+        let text = format!("{prefix}{} (pilot {}): {problems}{earliest}{owner}", self.what, self.pilot);
+        shorten(&flat(&text), LONGEST_LINE)
+    }
+
+    fn earliest(&self) -> Option<String> {
+        let moment = self.allowed_from.as_ref()?;
+        let time_decides_alone = self.clauses.iter().all(|clause| clause.after.is_none());
+        Some(format!("{} {moment}", if time_decides_alone { "Allowed from" } else { "In any case not before" }))
+    }
+}
+
+impl Clause {
+    fn of(finding: &Finding) -> Self {
+        let after = match &finding.until {
+            Until::Instant(_) => None,
+            Until::Someone(what) => Some(what.clone()),
+        };
+        Self { problem: finding.problem.clone(), after }
+    }
+}
+
+impl std::fmt::Display for Moment {
+    /// `Mon 2026-11-23 09:00 Europe/Berlin (08:00 UTC, in 14h 12m)`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let utc = self.at.to_zoned(TimeZone::UTC);
+        let clock = if utc.second() == 0 { "%H:%M" } else { "%H:%M:%S" };
+        let date_and_clock = format!("%a %Y-%m-%d {clock}");
+        let wait = span(self.at.duration_since(self.now));
+        let local = self.zone.as_ref().and_then(|zone| Some((zone.iana_name()?, self.at.to_zoned(zone.clone()))));
+        match local {
+            Some((name, local)) if name != "UTC" => {
+                let same_day = local.date() == utc.date();
+                let utc = utc.strftime(if same_day { clock } else { &date_and_clock }).to_string();
+                write!(f, "{} {name} ({utc} UTC, {wait})", local.strftime(&date_and_clock))
+            }
+            _ => write!(f, "{} UTC ({wait})", utc.strftime(&date_and_clock)),
+        }
+    }
+}
+
+/// A span by its two largest units: `in 3d 4h`, `in 14h 12m`, `in 40s`.
+fn span(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let Some(first) = units.iter().position(|(size, _)| seconds >= *size) else {
+        return "now".to_owned();
+    };
+    let mut rest = seconds;
+    let mut words = vec!["in".to_owned()];
+    for (size, unit) in units.iter().skip(first).take(2) {
+        if rest >= *size {
+            words.push(format!("{}{unit}", rest / size));
+        }
+        rest %= size;
+    }
+    words.join(" ")
+}
+
+fn owner(case: &Case<'_>) -> Option<String> {
+    let owner = case.declaration.owners.service_owner.as_ref()?;
+    let contact = owner.contacts.first().map(|contact| format!(", {contact}")).unwrap_or_default();
+    Some(format!("{} (service owner){contact}", owner.name))
+}
+
+/// The Decision that would lift what a guard found, where there is one.
+fn exception(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Option<Exception> {
+    let incident = case.ledger.incident.as_ref();
+    let resume = |incident: &str| json!({"type": "Resume", "incident": incident, "reason": "why it is safe"});
+    let (purpose, spec) = match guard {
+        GuardName::Quarantine => {
+            let spec = json!({"type": "Readmit", "payload": proposal.payload, "reason": "why it is safe now"});
+            ("let this release be tried again", spec)
+        }
+        GuardName::Incident => match incident?.stage {
+            IncidentStage::DecisionWindow => {
+                let until = case.now.checked_add(SUGGESTED_CONTINUE).ok()?.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+                let spec = json!({"type": "Continue", "incident": incident?.id, "until": until,
+                    "reason": "why it may run on"});
+                ("let the running release run on for an hour (changes stay held)", spec)
+            }
+            IncidentStage::Standing => ("end the incident and allow changes again", resume(&incident?.id)),
+            _ => return None,
+        },
+        GuardName::Containment => {
+            let contained = case.seen.workload.as_ref()?.marks.contained.as_ref()?;
+            ("end the incident and restore the replicas", resume(&contained.incident))
+        }
+        GuardName::DecisionDate | GuardName::Window | GuardName::BlastRadius => return None,
+    };
+    let command = create_command(case, spec)?;
+    Some(Exception { purpose, command })
+}
+
+fn create_command(case: &Case<'_>, mut spec: Value) -> Option<String> {
+    let pilot = &case.declaration.pilot;
+    let kind = spec.get("type")?.as_str()?.to_lowercase();
+    spec["pilot"] = Value::String(pilot.name.clone());
+    let decision = json!({
+        "apiVersion": format!("{GROUP}/v1alpha1"),
+        "kind": "Decision",
+        "metadata": {"generateName": format!("{}-{kind}-", pilot.name)},
+        "spec": spec,
+    })
+    .to_string();
+    // Inside single quotes only these two can change what a shell passes on; no valid name contains them.
+    let is_safe = !decision.contains(['\'', '\\']) && !decision.chars().any(char::is_control);
+    is_safe.then(|| format!("echo '{decision}' | kubectl create -n {} -f -", pilot.namespace))
+}
+
+/// One line: every run of white space and control characters becomes one space.
+fn flat(text: &str) -> String {
+    text.split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// At most `most` bytes, cut at a character and marked where it was cut.
+pub(crate) fn shorten(text: &str, most: usize) -> String {
+    const CUT: &str = "…";
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = (0..=most.saturating_sub(CUT.len())).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0);
+    format!("{}{CUT}", text[..end].trim_end())
+}
+
+fn lower_first(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}

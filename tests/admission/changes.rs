@@ -1,0 +1,285 @@
+//! Requests on a guarded Deployment: verdicts, stamps, marks.
+
+use pilotguard::admit::pilots::Guarded;
+use pilotguard::admit::review::Context;
+use pilotguard::admit::wire::Answer;
+use pilotguard::release::digest::{payload_digest, template_digest};
+use pilotguard::release::marks::{ADMITTED, AdmittedVerdict, CONTAINED, PARKED_REPLICAS, QUARANTINED};
+use serde_json::{Value, json};
+
+use crate::fixtures::*;
+
+const PINNED: &str = "web@sha256:aaaa";
+
+#[test]
+fn each_kind_of_change_gets_its_verdict() {
+    let guarded = guarded(&[pilot()]);
+    let old = deployment("web:1");
+    let gone = Value::Null;
+    let edit = |change: Value| with(old.clone(), &change);
+    let paused = edit(json!({"spec": {"paused": true}}));
+    let collector = "system:serviceaccount:kube-system:generic-garbage-collector";
+    let namespaces = "system:serviceaccount:kube-system:namespace-controller";
+    let restart = json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "x"}}}}});
+    let cases = [
+        ("another image", review("UPDATE", "grace", &old, &with_image("web:2")), false),
+        ("a restart of a tag", review("UPDATE", "grace", &old, &edit(restart.clone())), false),
+        ("a restart of a digest",
+            review("UPDATE", "grace", &deployment(PINNED), &with(deployment(PINNED), &restart)), true),
+        ("a label", review("UPDATE", "grace", &old, &edit(json!({"metadata": {"labels": {"a": "b"}}}))), true),
+        ("status", review("UPDATE", "grace", &old, &edit(json!({"status": {"availableReplicas": 0}}))), true),
+        ("fewer replicas", review("UPDATE", "grace", &old, &edit(json!({"spec": {"replicas": 1}}))), true),
+        ("replicas at the limit", review("UPDATE", "grace", &old, &edit(json!({"spec": {"replicas": 4}}))), true),
+        ("too many replicas", review("UPDATE", "grace", &old, &edit(json!({"spec": {"replicas": 5}}))), false),
+        ("pausing", review("UPDATE", "grace", &old, &paused), true),
+        ("resuming", review("UPDATE", "grace", &paused, &old), false),
+        ("creating", review("CREATE", "grace", &gone, &old), false),
+        ("deleting", review("DELETE", "grace", &old, &gone), false),
+        ("collecting garbage", review("DELETE", collector, &old, &gone), true),
+        ("a namespace's end", review("DELETE", namespaces, &old, &gone), true),
+        ("controllers of one account", review("DELETE", "system:kube-controller-manager", &old, &gone), true),
+        ("a collector that changes", review("UPDATE", collector, &old, &with_image("web:2")), false),
+        ("the operator", review("UPDATE", OPERATOR, &old, &with_image("web:2")), true),
+        ("a dry-run of the operator", dry_run(review("UPDATE", OPERATOR, &old, &with_image("web:2"))), false),
+        ("a dry-run of a person", dry_run(review("UPDATE", "grace", &old, &with_image("web:2"))), false),
+        ("scaling up", scale(2, 4), true),
+        ("scaling up too far", scale(2, 5), false),
+        ("scaling down from too far", scale(9, 5), true),
+    ];
+    for (what, review, is_allowed) in cases {
+        let answer = judge(&guarded, CLOSED, &review);
+        assert_eq!(matches!(answer, Answer::Allowed { .. }), is_allowed, "{what}: {answer:?}");
+        if let Answer::Denied(denial) = answer {
+            assert_eq!((denial.code, denial.reason), (403, "Forbidden"), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_workload_that_no_pilot_names_is_left_alone() {
+    let guarded = guarded(&[pilot()]);
+    let mut other = update("grace", &with_image("web:2"));
+    other["request"]["name"] = json!("another");
+    assert_eq!(judge(&guarded, CLOSED, &other), Answer::untouched());
+    let mut elsewhere = update("grace", &with_image("web:2"));
+    elsewhere["request"]["namespace"] = json!("warehouse");
+    assert_eq!(judge(&guarded, CLOSED, &elsewhere), Answer::untouched());
+}
+
+#[test]
+fn an_admitted_change_is_stamped() {
+    let new = with_image("web:2");
+    let stored = stored(judge(&guarded(&[pilot()]), OPEN, &update("ada", &new)), &new);
+    let mark = admitted(&stored);
+    let template = template("web:2");
+    assert_eq!(mark.template, template_digest(&template));
+    assert_eq!(mark.payload, payload_digest(&template));
+    assert_eq!((mark.by.as_str(), mark.at, mark.verdict), ("ada", at(OPEN), AdmittedVerdict::Allow));
+    assert_eq!(mark.groups, ["shop-team", "system:authenticated"]);
+    assert!(mark.reasons.is_empty());
+    assert!(mark.change.starts_with(&format!("checkout-{}-", &mark.payload[..8])), "{}", mark.change);
+    let unstamped = with(stored, &json!({"metadata": {"annotations": {ADMITTED: null}}}));
+    assert_eq!(unstamped, with(new, &json!({"metadata": {"annotations": {ADMITTED: null}}})), "only the stamp is new");
+}
+
+#[test]
+fn marks_are_put_back_whatever_the_requester_did() {
+    let guarded = guarded(&[pilot()]);
+    let quarantine = json!(["f".repeat(64)]).to_string();
+    let contained = r#"{"incident":"i","replicas":9}"#;
+    let marks = json!({"metadata": {"annotations": {QUARANTINED: quarantine, CONTAINED: contained, PARKED_REPLICAS: "3"}}});
+    let old = with(deployment("web:1"), &marks);
+    // What `kubectl rollout undo` does: the annotations of an old ReplicaSet replace those of the Deployment.
+    let mut undone = with(old.clone(), &json!({"spec": {"template": template("web:0")}}));
+    undone["metadata"]["annotations"] = json!({
+        "team": "old", ADMITTED: stamp(&template("web:0"), AdmittedVerdict::Allow, "2026-10-01T00:00:00Z", "ancient"),
+        QUARANTINED: "[]", PARKED_REPLICAS: "300",
+    });
+    let after = stored(judge(&guarded, OPEN, &review("UPDATE", "grace", &old, &undone)), &undone);
+    let annotation = |key: &str| after["metadata"]["annotations"][key].as_str().unwrap();
+    assert_eq!((annotation(QUARANTINED), annotation(CONTAINED)), (quarantine.as_str(), contained));
+    assert_eq!((annotation(PARKED_REPLICAS), annotation("team")), ("3", "old"));
+    assert_eq!((admitted(&after).by.as_str(), admitted(&after).at), ("grace", at(OPEN)));
+
+    // Without a new template there is no new stamp either.
+    let mut forged = old.clone();
+    forged["metadata"].as_object_mut().unwrap().remove("annotations");
+    let after = stored(judge(&guarded, CLOSED, &review("UPDATE", "grace", &old, &forged)), &forged);
+    let wanted = json!({ADMITTED: old["metadata"]["annotations"][ADMITTED], QUARANTINED: quarantine,
+        CONTAINED: contained, PARKED_REPLICAS: "3"});
+    assert_eq!(after["metadata"]["annotations"], wanted);
+
+    // Our own account keeps what it writes.
+    assert_eq!(judge(&guarded, OPEN, &review("UPDATE", OPERATOR, &old, &undone)), Answer::untouched());
+}
+
+#[test]
+fn a_created_workload_brings_no_marks_of_its_own() {
+    let forged = with(deployment("web:1"), &json!({"metadata": {"annotations": {PARKED_REPLICAS: "7"}}}));
+    let answer = judge(&guarded(&[pilot()]), OPEN, &review("CREATE", "ada", &Value::Null, &forged));
+    let after = stored(answer, &forged);
+    assert_eq!(after["metadata"]["annotations"].get(PARKED_REPLICAS), None);
+    assert_eq!((admitted(&after).by.as_str(), admitted(&after).at), ("ada", at(OPEN)));
+}
+
+/// The change that a second template belongs to, `None` where it is one of its own.
+fn joined(pilot: &Value, verdict: AdmittedVerdict, stamped_at: &str, change: &Value) -> Option<String> {
+    let stamp = stamp(&template("web:1"), verdict, stamped_at, "first");
+    let stamped = |object: Value| with(object, &json!({"metadata": {"annotations": {ADMITTED: stamp}}}));
+    let old = with(stamped(deployment("web:1")), &json!({"metadata": {"annotations": change}}));
+    let new = with(old.clone(), &json!({"spec": {"template": template("web:2")}}));
+    let after = stored(judge(&guarded(&[pilot.clone()]), OPEN, &review("UPDATE", "ada", &old, &new)), &new);
+    let mark = admitted(&after);
+    assert_eq!(mark.payload, payload_digest(&template("web:2")));
+    let is_joined = mark.change == "first";
+    assert_eq!(mark.at, if is_joined { at(stamped_at) } else { at(OPEN) }, "a change begins with its first template");
+    is_joined.then_some(mark.change)
+}
+
+#[test]
+fn changes_close_together_or_named_alike_are_one() {
+    let (recent, at_limit, long_ago) = ("2026-11-18T09:59:30Z", "2026-11-18T09:59:00Z", "2026-11-18T09:58:59Z");
+    let named = json!({"pilotguard.dev/change": "CHG-7"});
+    let notifying = with(pilot(), &json!({"status": {"incident": incident("Standing", "Notify")}}));
+    let payload = payload_digest(&template("web:1"));
+    let proven = json!({"payload": payload, "admittedAt": recent, "state": "KnownGood"});
+    let proven = with(pilot(), &json!({"status": {"release": proven}}));
+    use AdmittedVerdict::{Adopted, Allow, Deny, Rollback, Unauthorized};
+    let cases = [
+        ("within the time", pilot(), Allow, recent, json!({}), true),
+        ("at its end", pilot(), Allow, at_limit, json!({}), true),
+        ("after it", pilot(), Allow, long_ago, json!({}), false),
+        ("named alike", pilot(), Allow, long_ago, named.clone(), true),
+        ("observed", pilot(), Deny, recent, json!({}), true),
+        ("after an adoption", pilot(), Adopted, recent, named.clone(), false),
+        ("after a rollback", pilot(), Rollback, recent, named.clone(), false),
+        ("after an unauthorized one", pilot(), Unauthorized, recent, named.clone(), false),
+        ("with an incident open", notifying, Allow, recent, named.clone(), false),
+        ("after the bake", proven, Allow, recent, named, false),
+    ];
+    for (what, pilot, verdict, stamped_at, change, is_one) in cases {
+        assert_eq!(joined(&pilot, verdict, stamped_at, &change).is_some(), is_one, "{what}");
+    }
+}
+
+#[test]
+fn a_template_that_runs_the_same_keeps_its_change() {
+    let guarded = guarded(&[pilot()]);
+    let old = deployment(PINNED);
+    let new = with(old.clone(), &json!({"spec": {"template": {"metadata": {"labels": {"sha": "abc"}}}}}));
+    let after = stored(judge(&guarded, CLOSED, &review("UPDATE", "ada", &old, &new)), &new);
+    let (before, after) = (admitted(&old), admitted(&after));
+    assert_eq!(after.template, template_digest(&new["spec"]["template"]));
+    assert_ne!(after.template, before.template);
+    assert_eq!((after.change, after.at, after.by), (before.change, before.at, before.by));
+
+    // A template that was never admitted is not made good in passing.
+    let foreign = stamp(&template("other:1"), AdmittedVerdict::Allow, OPEN, "other");
+    let foreign = json!({"metadata": {"annotations": {ADMITTED: foreign}}});
+    let (old, new) = (with(old, &foreign), with(new, &foreign));
+    assert_eq!(judge(&guarded, CLOSED, &review("UPDATE", "ada", &old, &new)), Answer::untouched());
+}
+
+#[test]
+fn a_resumed_rollout_begins_when_it_is_resumed() {
+    let paused = with(deployment("web:1"), &json!({"spec": {"paused": true}}));
+    let resumed = deployment("web:1");
+    let after = stored(judge(&guarded(&[pilot()]), OPEN, &review("UPDATE", "ada", &paused, &resumed)), &resumed);
+    let mark = admitted(&after);
+    assert_eq!((mark.change.as_str(), mark.at, mark.by.as_str()), ("checkout-old", at(OPEN), "ada"));
+
+    let payload = payload_digest(&template("web:1"));
+    let release = json!({"payload": payload, "admittedAt": "2026-11-18T08:00:00Z", "state": "KnownGood"});
+    let proven = with(pilot(), &json!({"status": {"release": release}}));
+    let answer = judge(&guarded(&[proven]), OPEN, &review("UPDATE", "ada", &paused, &resumed));
+    assert_eq!(answer, Answer::untouched(), "pausing and resuming what is known-good is no new change");
+}
+
+#[test]
+fn the_rollback_target_is_admitted_in_any_freeze() {
+    let target = json!({"payload": payload_digest(&template("web:2")), "revision": "r", "knownGoodAt": OPEN});
+    let pilot = with(pilot(), &json!({"status": {"rollbackTarget": target, "incident": incident("Standing", "HoldChanges")}}));
+    let new = with_image("web:2");
+    let after = stored(judge(&guarded(&[pilot]), CLOSED, &update("grace", &new)), &new);
+    assert_eq!(admitted(&after).verdict, AdmittedVerdict::Allow);
+}
+
+#[test]
+fn an_observing_pilot_warns_in_one_line_and_keeps_the_verdict() {
+    let long = "a reason\nof two lines ".repeat(12);
+    let freeze = json!({"name": "freeze", "kind": "Deny", "reason": long, "always": true});
+    let mut observing = with(pilot(), &json!({"spec": {"enforcement": {"changes": "Observe", "actions": "Observe"}}}));
+    observing["spec"]["changes"]["windows"].as_array_mut().unwrap().push(freeze);
+    let new = with_image("web:2");
+    let answer = judge(&guarded(&[observing.clone()]), OPEN, &update("grace", &new));
+    let warnings = warnings(answer.clone());
+    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert!(warning.starts_with("pilotguard (observing): would have refused: updating Deployment checkout"), "{warning}");
+    assert!(warning.len() <= 250 && !warning.contains('\n'), "{warning:?}");
+    let mark = admitted(&stored(answer, &new));
+    assert_eq!(mark.verdict, AdmittedVerdict::Deny);
+    assert!(mark.reasons[0].starts_with("OutsideWindow: in a freeze: freeze"), "{:?}", mark.reasons);
+
+    let replicas = with(deployment("web:1"), &json!({"spec": {"replicas": 9}}));
+    let answer = judge(&guarded(&[observing]), OPEN, &update("grace", &replicas));
+    assert_eq!(stored(answer.clone(), &replicas), replicas);
+    assert_eq!(crate::fixtures::warnings(answer).len(), 1);
+}
+
+#[test]
+fn before_the_pilots_are_known_only_what_is_critical_is_refused() {
+    let cold = Guarded::new(jiff::tz::TimeZoneDatabase::bundled());
+    let new = with_image("web:2");
+    let refused = denial(judge(&cold, OPEN, &update("grace", &new)));
+    assert_eq!((refused.code, refused.reason), (503, "ServiceUnavailable"));
+    assert!(refused.message.contains("try again in a few seconds"), "{}", refused.message);
+    let untouched_marks = with(deployment("web:1"), &json!({"spec": {"replicas": 9}}));
+    assert_eq!(warnings(judge(&cold, OPEN, &update("grace", &untouched_marks))).len(), 1);
+    assert_eq!(warnings(judge(&cold, OPEN, &scale(1, 9))).len(), 1);
+    let forged = with(deployment("web:1"), &json!({"metadata": {"annotations": {QUARANTINED: "[]"}}}));
+    assert_eq!(denial(judge(&cold, OPEN, &update("grace", &forged))).code, 503);
+    let observed = Context { guarded: &cold, own_account: OPERATOR, may_refuse_unknown: false, now: at(OPEN) };
+    assert_eq!(warnings(judge_in(&observed, &update("grace", &new))).len(), 1);
+}
+
+#[test]
+fn a_pilot_that_cannot_be_used_as_written_refuses_and_says_why() {
+    let broken = with(pilot(), &json!({"spec": {"changes": {"windows": [{"name": "w", "timeZone": "Europe/Atlantis",
+        "weekly": {"days": ["Mon"], "from": "09:00", "to": "16:00"}}]}}}));
+    let refused = denial(judge(&guarded(&[broken.clone()]), OPEN, &update("grace", &with_image("web:2"))));
+    assert!(refused.message.contains("Europe/Atlantis") && refused.message.contains("Correct the Pilot"), "{}", refused.message);
+    let label = with(deployment("web:1"), &json!({"metadata": {"labels": {"a": "b"}}}));
+    assert_eq!(judge(&guarded(&[broken.clone()]), OPEN, &update("grace", &label)), Answer::untouched());
+    let observing = with(broken, &json!({"spec": {"enforcement": {"changes": "Observe", "actions": "Observe"}}}));
+    assert_eq!(warnings(judge(&guarded(&[observing]), OPEN, &update("grace", &with_image("web:2")))).len(), 1);
+}
+
+#[test]
+fn the_operators_probe_is_answered_and_nobody_elses() {
+    let guarded = guarded(&[pilot()]);
+    let probe = json!({"spec": {"template": {"metadata": {"annotations": {"pilotguard.dev/probe": "n0nce"}}}}});
+    let new = with(deployment("web:1"), &probe);
+    let answer = denial(judge(&guarded, OPEN, &dry_run(update(OPERATOR, &new))));
+    assert_eq!(answer.message, "pilotguard probe n0nce answered");
+    assert!(warnings(judge(&guarded, OPEN, &dry_run(update("grace", &new)))).is_empty());
+}
+
+#[test]
+fn a_contained_workload_stays_small() {
+    let mut incident = incident("Verifying", "ScaleDown");
+    incident["intent"] = json!({"action": "ScaleDown", "decidedBy": "Deadline", "at": OPEN, "workloads": [
+        {"workload": {"kind": "Deployment", "name": "checkout"}, "uid": "d-1", "from": "f", "replicas": 1}]});
+    let scaled_down = with(pilot(), &json!({"status": {"incident": incident}}));
+    let verdict = |pilot: &Value, review: &Value| {
+        matches!(judge(&guarded(std::slice::from_ref(pilot)), OPEN, review), Answer::Allowed { .. })
+    };
+    assert!(!verdict(&scaled_down, &scale(1, 2)));
+    assert!(verdict(&scaled_down, &scale(1, 0)));
+    let resuming = with(scaled_down.clone(), &json!({"status": {"incident": {"stage": "Resuming"}}}));
+    assert!(verdict(&resuming, &scale(1, 2)));
+    // In an update of the object itself its own mark decides, whatever the status says.
+    let mark = json!({"metadata": {"annotations": {CONTAINED: r#"{"incident":"i","replicas":2}"#}}});
+    let old = with(deployment("web:1"), &mark);
+    let grown = with(old.clone(), &json!({"spec": {"replicas": 3}, "metadata": {"annotations": {CONTAINED: null}}}));
+    assert!(!verdict(&pilot(), &review("UPDATE", "grace", &old, &grown)));
+}

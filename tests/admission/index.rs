@@ -1,0 +1,62 @@
+//! Whose a workload is.
+
+use jiff::tz::TimeZoneDatabase;
+use kube::runtime::watcher::Event;
+use pilotguard::admit::pilots::{Guarded, WorkloadKey};
+use serde_json::{Value, json};
+
+use crate::fixtures::*;
+
+fn named(name: &str, uid: &str, created: &str) -> Value {
+    with(pilot(), &json!({"metadata": {"name": name, "uid": uid, "creationTimestamp": created}}))
+}
+
+fn owner(guarded: &Guarded) -> Option<String> {
+    guarded.guardian(&WorkloadKey::new("shop", "checkout")).map(|guardian| guardian.id.name.clone())
+}
+
+#[test]
+fn the_oldest_pilot_wins_and_a_tie_goes_to_the_lower_uid() {
+    let young = named("young", "a", "2026-11-03T00:00:00Z");
+    let old = named("old", "c", "2026-11-01T00:00:00Z");
+    let twin = named("twin", "b", "2026-11-01T00:00:00Z");
+    let guarded = guarded(&[young.clone(), old.clone(), twin.clone()]);
+    assert_eq!(owner(&guarded).as_deref(), Some("twin"));
+    guarded.see(&Event::Delete(read(&twin)));
+    assert_eq!(owner(&guarded).as_deref(), Some("old"));
+    let elsewhere = with(old, &json!({"metadata": {"generation": 2}, "spec": {"workloads": [{"name": "basket"}]}}));
+    guarded.see(&Event::Apply(read(&elsewhere)));
+    assert_eq!(owner(&guarded).as_deref(), Some("young"));
+    guarded.see(&Event::Delete(read(&young)));
+    assert_eq!(owner(&guarded), None);
+}
+
+#[test]
+fn the_set_is_unknown_until_the_first_list_is_complete() {
+    let guarded = Guarded::new(TimeZoneDatabase::bundled());
+    let mut set = guarded.subscribe();
+    guarded.see(&Event::Init);
+    guarded.see(&Event::InitApply(read(&pilot())));
+    assert!(!guarded.is_ready() && set.borrow_and_update().is_none());
+    guarded.see(&Event::InitDone);
+    assert!(guarded.is_ready() && set.has_changed().unwrap());
+    assert_eq!(set.borrow_and_update().as_ref().unwrap().enforcing.len(), 1);
+
+    // A status update is taken up, and changes nothing that has to be registered.
+    guarded.see(&Event::Apply(read(&with(pilot(), &json!({"status": {"incident": incident("Acting", "Rollback")}})))));
+    assert!(!set.has_changed().unwrap());
+    let guardian = guarded.guardian(&WorkloadKey::new("shop", "checkout")).unwrap();
+    assert_eq!(guardian.ledger.incident.as_ref().unwrap().id, "fast-burn-3f9c2a71");
+
+    let observing = json!({"metadata": {"generation": 2}, "spec": {"enforcement": {"changes": "Observe", "actions": "Observe"}}});
+    guarded.see(&Event::Apply(read(&with(pilot(), &observing))));
+    let now = set.borrow_and_update().clone().unwrap();
+    assert_eq!((now.enforcing.len(), now.observing.len()), (0, 1));
+
+    // A list that begins anew forgets who has left, and not before it is complete.
+    guarded.see(&Event::Init);
+    assert!(owner(&guarded).is_some());
+    guarded.see(&Event::InitDone);
+    assert_eq!(owner(&guarded), None);
+    assert_eq!(set.borrow_and_update().as_deref(), Some(&pilotguard::admit::pilots::GuardedSet::default()));
+}

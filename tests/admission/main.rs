@@ -1,0 +1,14 @@
+//! Admission as a requester meets it: what is refused, what is stamped, what is said.
+//!
+//! Most of it runs in process on the JSON that an API server sends; `cluster` proves on a real one that the
+//! registration calls the webhook exactly when it must.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod changes;
+mod cluster;
+mod endpoint;
+mod fixtures;
+mod index;
+mod objects;
+mod refusals;
+mod registration;

@@ -1,0 +1,101 @@
+//! Refusals as people read them, and the commands in them as a shell runs them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use pilotguard::release::digest::payload_digest;
+use pilotguard::release::marks::QUARANTINED;
+use serde_json::{Value, json};
+
+use crate::fixtures::*;
+
+fn refused(pilot: &Value, now: &str, review: &Value) -> String {
+    denial(judge(&guarded(std::slice::from_ref(pilot)), now, review)).message
+}
+
+fn quarantined() -> Value {
+    let payload = payload_digest(&template("web:2"));
+    let old = with(deployment("web:1"), &json!({"metadata": {"annotations": {QUARANTINED: json!([payload]).to_string()}}}));
+    let new = with(old.clone(), &json!({"spec": {"template": template("web:2")}}));
+    review("UPDATE", "grace", &old, &new)
+}
+
+fn in_incident(stage: &str, action: &str) -> Value {
+    with(pilot(), &json!({"status": {"incident": incident(stage, action)}}))
+}
+
+#[test]
+fn a_closed_window_names_the_next_opening_in_its_own_zone() {
+    insta::assert_snapshot!(refused(&pilot(), CLOSED, &update("grace", &with_image("web:2"))), @"");
+}
+
+#[test]
+fn a_freeze_names_its_reason() {
+    let mut frozen = pilot();
+    frozen["spec"]["changes"]["windows"].as_array_mut().unwrap().push(json!({
+        "name": "year-end", "kind": "Deny", "reason": "Year-end freeze,\nno exceptions", "timeZone": "UTC",
+        "once": {"from": "2026-11-18T00:00:00", "to": "2026-11-19T09:30:15"}}));
+    insta::assert_snapshot!(refused(&frozen, OPEN, &review("DELETE", "grace", &deployment("web:1"), &Value::Null)), @"");
+}
+
+#[test]
+fn a_quarantined_release_comes_with_the_command_that_readmits_it() {
+    insta::assert_snapshot!(refused(&pilot(), CLOSED, &quarantined()), @"");
+}
+
+#[test]
+fn an_incident_comes_with_the_command_that_fits_its_stage() {
+    let change = update("grace", &with_image("web:2"));
+    insta::assert_snapshot!(refused(&in_incident("DecisionWindow", "Rollback"), OPEN, &change), @"");
+    insta::assert_snapshot!(refused(&in_incident("Standing", "HoldChanges"), OPEN, &change), @"");
+    insta::assert_snapshot!(refused(&in_incident("Acting", "Rollback"), OPEN, &change), @"");
+}
+
+#[test]
+fn too_many_replicas_name_the_limit() {
+    insta::assert_snapshot!(refused(&pilot(), OPEN, &scale(2, 9)), @"");
+}
+
+#[test]
+fn a_past_decision_date_names_who_has_to_decide() {
+    let resumed = with(deployment("web:1"), &json!({"spec": {"paused": true}}));
+    let review = review("UPDATE", "grace", &resumed, &deployment("web:1"));
+    insta::assert_snapshot!(refused(&pilot(), "2027-01-05T10:00:00Z", &review), @"");
+}
+
+#[test]
+fn only_what_binds_is_given_as_a_reason() {
+    let observing = with(in_incident("Standing", "HoldChanges"), &json!({"spec": {"enforcement": {"actions": "Observe"}}}));
+    let text = refused(&observing, CLOSED, &update("grace", &with_image("web:2")));
+    assert!(!text.contains("incident"), "{text}");
+}
+
+#[test]
+fn suggested_commands_reach_kubectl_unharmed_from_sh_and_bash() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubectl = folder.path().join("kubectl");
+    std::fs::write(&kubectl, "#!/bin/sh\necho \"$@\"\ncat\n").unwrap();
+    std::fs::set_permissions(&kubectl, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let change = update("grace", &with_image("web:2"));
+    let texts = [
+        ("Readmit", refused(&pilot(), OPEN, &quarantined())),
+        ("Continue", refused(&in_incident("DecisionWindow", "Rollback"), OPEN, &change)),
+        ("Resume", refused(&in_incident("Standing", "HoldChanges"), OPEN, &change)),
+    ];
+    for (kind, text) in texts {
+        let command = text.lines().find(|line| line.contains("| kubectl")).unwrap().trim();
+        for shell in ["sh", "bash"] {
+            let output = Command::new(shell).args(["-c", command]).env("PATH", &path).output().unwrap();
+            let output = String::from_utf8(output.stdout).unwrap();
+            let (arguments, decision) = output.split_once('\n').unwrap();
+            assert_eq!(arguments, "create -n shop -f -");
+            let decision: pilotguard::api::decision::Decision = serde_json::from_str(decision).unwrap();
+            assert_eq!(format!("{:?}", decision.spec.type_), kind);
+            // It passes admission too.
+            let object = json!(decision);
+            let answer = judge(&guarded(&[pilot()]), OPEN, &review("CREATE", "ada", &Value::Null, &object));
+            assert!(warnings(answer).is_empty(), "{kind}");
+        }
+    }
+}

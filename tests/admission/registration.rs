@@ -1,0 +1,81 @@
+//! What is registered for a set of workloads.
+
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use pilotguard::admit::pilots::{GuardedSet, WorkloadKey};
+use pilotguard::admit::registration::{Endpoint, LONGEST_LIST, Registration};
+use serde_json::{Value, json};
+
+use crate::fixtures::OPERATOR;
+
+fn registration() -> Registration {
+    Registration {
+        instance: "pilotguard".to_owned(),
+        endpoint: Endpoint::Service { namespace: "ops".to_owned(), name: "pilotguard".to_owned(), port: 8443 },
+        ca_pem: "PEM".to_owned(),
+        own_account: OPERATOR.to_owned(),
+        namespaces: None,
+        owner: None,
+    }
+}
+
+/// The entries by name.
+fn entries((mutating, validating): &(MutatingWebhookConfiguration, ValidatingWebhookConfiguration)) -> Vec<(String, Value)> {
+    let (mutating, validating) = (json!(mutating), json!(validating));
+    let all = [mutating, validating].into_iter().flat_map(|configuration| configuration["webhooks"].as_array().unwrap().clone());
+    all.map(|entry| (entry["name"].as_str().unwrap().replace(".pilotguard.dev", ""), entry)).collect()
+}
+
+fn keys(names: &[(&str, &str)]) -> std::collections::BTreeSet<WorkloadKey> {
+    names.iter().map(|(namespace, name)| WorkloadKey::new(namespace, name)).collect()
+}
+
+#[test]
+fn only_enforcing_pilots_can_stop_anyone_and_only_in_their_namespaces() {
+    let set = GuardedSet { enforcing: keys(&[("shop", "web"), ("shop", "api")]), observing: keys(&[("lab", "web")]) };
+    let entries = entries(&registration().configurations(&set));
+    let facts: Vec<_> = entries
+        .iter()
+        .map(|(name, entry)| {
+            let namespaces = &entry["namespaceSelector"]["matchExpressions"][0]["values"];
+            (name.as_str(), entry["failurePolicy"].as_str().unwrap(), namespaces.clone())
+        })
+        .collect();
+    assert_eq!(facts, [
+        ("workloads", "Fail", json!(["shop"])),
+        ("observed-workloads", "Ignore", json!(["lab"])),
+        ("decisions", "Ignore", Value::Null),
+        ("deletions", "Fail", json!(["shop"])),
+        ("observed-deletions", "Ignore", json!(["lab"])),
+        ("replicas", "Ignore", json!(["lab", "shop"])),
+        ("scale", "Ignore", json!(["lab", "shop"])),
+        ("pilots", "Ignore", Value::Null),
+        ("metrics-sources", "Ignore", Value::Null),
+    ]);
+    for (name, entry) in &entries {
+        assert_eq!((&entry["timeoutSeconds"], &entry["sideEffects"]), (&json!(3), &json!("None")), "{name}");
+        assert_eq!(entry["matchPolicy"], "Equivalent", "{name}");
+        let conditions = entry["matchConditions"].as_array().unwrap();
+        assert!(conditions.iter().any(|condition| condition["name"] == "not-ourselves"), "{name}");
+    }
+    let guarded = &entries[0].1["matchConditions"][0]["expression"];
+    assert_eq!(guarded, r#"(request.namespace + '/' + request.name) in ["shop/api","shop/web"]"#);
+}
+
+#[test]
+fn an_empty_set_registers_nothing_on_workloads() {
+    let entries = entries(&registration().configurations(&GuardedSet::default()));
+    let names: Vec<_> = entries.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["decisions", "pilots", "metrics-sources"]);
+}
+
+#[test]
+fn a_long_list_gives_way_to_the_namespaces_alone() {
+    let conditions = |count: usize| {
+        let enforcing = (0..count).map(|n| WorkloadKey::new("shop", &format!("web-{n:05}"))).collect();
+        let set = GuardedSet { enforcing, ..GuardedSet::default() };
+        let entries = entries(&registration().configurations(&set));
+        assert!(json!(entries).to_string().len() < 6 * LONGEST_LIST, "stays far below what etcd takes");
+        entries[0].1["matchConditions"].as_array().unwrap().len()
+    };
+    assert_eq!((conditions(1_000), conditions(20_000)), (3, 2));
+}
