@@ -1,2 +1,43 @@
 //! The `pilotguard` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use pilotguard::cli::{run, windows};
+
+/// Makes pilots safe by declaration: who owns a pilot, when it may change, how much it may break and what moves
+/// it back to safety.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the controller and the admission webhook
+    Run(Box<run::RunArgs>),
+    /// Print when a Pilot's windows are open and closed
+    Windows(windows::WindowsArgs),
+}
+
+fn main() -> ExitCode {
+    // Two TLS providers in one process make its clients panic, so the one there is is named first of all.
+    let provider = rustls::crypto::ring::default_provider();
+    if provider.install_default().is_err() {
+        eprintln!("Error: another TLS provider is installed already");
+        return ExitCode::FAILURE;
+    }
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run::run(*args).map_err(|error| miette::miette!("{error:#}")),
+        Command::Windows(args) => windows::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(report) => {
+            eprintln!("{report:?}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,4 +1,5 @@
 //! The subcommands of the command line.
 
 pub mod file;
+pub mod run;
 pub mod windows;

@@ -115,8 +115,8 @@ pub async fn observe_live(client: &Client, declaration: &Declaration) -> Result<
     Ok(gather(
         workload.as_ref().and_then(deployment::read),
         revisions.iter().filter_map(reduce_snapshot).map(|entry| entry.kept).collect(),
-        changes.into_iter().map(|record| reduce_change(record).kept).collect(),
-        decisions.into_iter().map(|decision| reduce_decision(decision).kept).collect(),
+        changes.iter().map(|record| reduce_change(record).kept).collect(),
+        decisions.iter().map(|decision| reduce_decision(decision).kept).collect(),
     ))
 }
 
@@ -179,15 +179,15 @@ pub fn reduce_snapshot(revision: &ControllerRevision) -> Option<Entry<OwnedSnaps
 }
 
 /// Keeps a ChangeRecord under its pilot.
-pub fn reduce_change(record: ChangeRecord) -> Entry<Change> {
+pub fn reduce_change(record: &ChangeRecord) -> Entry<Change> {
     let created_at = created_at(&record.metadata);
     let name = record.name_any();
-    let owner = Owner { namespace: record.namespace().unwrap_or_default(), name: record.spec.pilot };
-    let ChangeRecordStatus { started_at, completed_at, outcome, .. } = record.status.unwrap_or_default();
+    let owner = Owner { namespace: record.namespace().unwrap_or_default(), name: record.spec.pilot.clone() };
+    let ChangeRecordStatus { started_at, completed_at, outcome, .. } = record.status.clone().unwrap_or_default();
     let kept = Change {
         name: name.clone(),
         class: record.spec.class,
-        payload: record.spec.payload,
+        payload: record.spec.payload.clone(),
         started_at: started_at.unwrap_or(created_at),
         completed_at,
         outcome,
@@ -196,22 +196,22 @@ pub fn reduce_change(record: ChangeRecord) -> Entry<Change> {
 }
 
 /// Keeps a Decision under its pilot.
-pub fn reduce_decision(decision: Decision) -> Entry<PilotDecision> {
+pub fn reduce_decision(decision: &Decision) -> Entry<PilotDecision> {
     let created_at = created_at(&decision.metadata);
     let name = decision.name_any();
-    let owner = Owner { namespace: decision.namespace().unwrap_or_default(), name: decision.spec.pilot };
+    let owner = Owner { namespace: decision.namespace().unwrap_or_default(), name: decision.spec.pilot.clone() };
     let by_operator = decision.spec.by.as_ref().is_some_and(|by| by.user == OPERATOR);
     let kept = PilotDecision {
         name: name.clone(),
         type_: decision.spec.type_,
-        incident: decision.spec.incident,
-        payload: decision.spec.payload,
+        incident: decision.spec.incident.clone(),
+        payload: decision.spec.payload.clone(),
         until: decision.spec.until,
-        reason: decision.spec.reason,
+        reason: decision.spec.reason.clone(),
         is_record: by_operator && decision.spec.record.is_some(),
-        by: decision.spec.by,
+        by: decision.spec.by.clone(),
         created_at,
-        phase: decision.status.and_then(|status| status.phase),
+        phase: decision.status.as_ref().and_then(|status| status.phase),
     };
     Entry { owner, name, kept }
 }

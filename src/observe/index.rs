@@ -64,7 +64,7 @@ impl<T: Clone> Index<T> {
 
     /// Takes up what a watch saw, and returns whose entries it touched. `reduce` says what is kept of an
     /// object, and `None` for one that belongs to nobody.
-    pub fn see<K>(&self, event: Event<K>, reduce: impl Fn(K) -> Option<Entry<T>>) -> Vec<Owner> {
+    pub fn see<K>(&self, event: &Event<K>, reduce: impl Fn(&K) -> Option<Entry<T>>) -> Vec<Owner> {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Init => entries.arriving.clear(),
@@ -113,7 +113,7 @@ impl<T: Clone> Default for Index<T> {
 mod tests {
     use super::*;
 
-    fn reduce(object: (&str, i32)) -> Option<Entry<i32>> {
+    fn reduce(object: &(&str, i32)) -> Option<Entry<i32>> {
         let owner = Owner { namespace: "shop".to_owned(), name: "web".to_owned() };
         Some(Entry { owner, name: object.0.to_owned(), kept: object.1 })
     }
@@ -123,15 +123,15 @@ mod tests {
         let index = Index::new();
         let owner = Owner { namespace: "shop".to_owned(), name: "web".to_owned() };
         for event in [Event::Init, Event::InitApply(("a", 1)), Event::InitDone, Event::Apply(("b", 2))] {
-            index.see(event, reduce);
+            index.see(&event, reduce);
         }
         assert_eq!(index.of(&owner), [1, 2]);
-        index.see(Event::Init, reduce);
-        index.see(Event::InitApply(("b", 3)), reduce);
+        index.see(&Event::Init, reduce);
+        index.see(&Event::InitApply(("b", 3)), reduce);
         assert_eq!(index.of(&owner), [1, 2], "half a list is no list");
-        index.see(Event::InitDone, reduce);
+        index.see(&Event::InitDone::<(&str, i32)>, reduce);
         assert_eq!(index.of(&owner), [3], "what the list lacks is gone");
-        assert_eq!(index.see(Event::Delete(("b", 3)), reduce), [owner.clone()]);
+        assert_eq!(index.see(&Event::Delete(("b", 3)), reduce), [owner.clone()]);
         assert!(index.of(&owner).is_empty());
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Each has a name that follows from what it tells, so that a restarted operator tells nothing twice.
 
-
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -30,8 +29,7 @@ pub async fn tell(
     let on_pilot = reference("pilotguard.dev/v1alpha1", "Pilot", &pilot.namespace, &pilot.name, &pilot.uid);
     writer.create(&pilot.namespace, &event(on_pilot.clone(), None, announcement, now)).await?;
     if let Some(workload) = workload {
-        let on_workload =
-            reference("apps/v1", "Deployment", &pilot.namespace, &workload.reference.name, &workload.uid);
+        let on_workload = reference("apps/v1", "Deployment", &pilot.namespace, &workload.reference.name, &workload.uid);
         writer.create(&pilot.namespace, &event(on_workload, Some(on_pilot), announcement, now)).await?;
     }
     Ok(())

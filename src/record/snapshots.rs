@@ -75,12 +75,7 @@ pub async fn take(writer: &Writer, deployment: &Value, revision: i64) -> Result<
 }
 
 /// Notes that a release survived its bake.
-pub async fn mark_known_good(
-    writer: &Writer,
-    namespace: &str,
-    name: &str,
-    at: Timestamp,
-) -> Result<(), WriteError> {
+pub async fn mark_known_good(writer: &Writer, namespace: &str, name: &str, at: Timestamp) -> Result<(), WriteError> {
     annotate(writer, namespace, name, KNOWN_GOOD_AT, Some(at)).await
 }
 

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::trigger::TriggerAction;
-use crate::decide::plan::{Effect, Plan};
 use crate::decide::Case;
+use crate::decide::plan::{Effect, Plan};
 use crate::release::marks::AdmittedVerdict;
 
 /// Something to be told.
@@ -75,7 +75,8 @@ fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
     }
     if let Some(intent) = incident.intent.as_ref().filter(|_| incident.stage != IncidentStage::Closing) {
         let stage = format!("intent-{:?}", intent.action);
-        let note = format!("{}: {}, by {:?}. {}", incident.id, words(intent.action), intent.decided_by, incident.because);
+        let note =
+            format!("{}: {}, by {:?}. {}", incident.id, words(intent.action), intent.decided_by, incident.because);
         told.push(tell(&stage, true, reason_of(intent.action), note));
     }
     if let Some(paged) = &incident.paged {

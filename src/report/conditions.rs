@@ -124,12 +124,7 @@ pub fn invalid(
     stamped(findings, before, generation, now)
 }
 
-fn stamped(
-    findings: Vec<Finding>,
-    before: &[Condition],
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Vec<Condition> {
+fn stamped(findings: Vec<Finding>, before: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
     let stamp = |finding: Finding| {
         let status = finding.status.as_str();
         let since = before
@@ -165,7 +160,10 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
         return not(Reason::IncidentOpen, format!("incident {} is open", incident.id));
     }
     if workload.marks.admitted.is_none() {
-        return not(Reason::AwaitingAdoption, "the release that runs is taken over once it is completely available".into());
+        return not(
+            Reason::AwaitingAdoption,
+            "the release that runs is taken over once it is completely available".into(),
+        );
     }
     if is_observing(case) {
         return finding("Ready", Truth::True, Reason::Observing, "nothing is refused or done, only recorded");

@@ -15,7 +15,8 @@ fn refused(pilot: &Value, now: &str, review: &Value) -> String {
 
 fn quarantined() -> Value {
     let payload = payload_digest(&template("web:2"));
-    let old = with(deployment("web:1"), &json!({"metadata": {"annotations": {QUARANTINED: json!([payload]).to_string()}}}));
+    let old =
+        with(deployment("web:1"), &json!({"metadata": {"annotations": {QUARANTINED: json!([payload]).to_string()}}}));
     let new = with(old.clone(), &json!({"spec": {"template": template("web:2")}}));
     review("UPDATE", "grace", &old, &new)
 }
@@ -65,7 +66,8 @@ fn a_past_decision_date_names_who_has_to_decide() {
 
 #[test]
 fn only_what_binds_is_given_as_a_reason() {
-    let observing = with(in_incident("Standing", "HoldChanges"), &json!({"spec": {"enforcement": {"actions": "Observe"}}}));
+    let observing =
+        with(in_incident("Standing", "HoldChanges"), &json!({"spec": {"enforcement": {"actions": "Observe"}}}));
     let text = refused(&observing, CLOSED, &update("grace", &with_image("web:2")));
     assert!(!text.contains("incident"), "{text}");
 }

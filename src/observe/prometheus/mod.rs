@@ -20,6 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use credentials::{Credentials, CredentialsError};
 
 use crate::api::metrics_source::MetricsSourceSpec;
+use crate::decide::SourceFacts;
 use crate::declaration::{Declaration, PilotId};
 use crate::observation::{Answer, Question, Reading, Unknown};
 use client::{Client, Failure, FailureKind};
@@ -42,6 +43,7 @@ pub struct Source {
     name: String,
     url: String,
     namespace_label: Option<String>,
+    evaluation_interval: SignedDuration,
     query_offset: SignedDuration,
     client: Client,
     state: Mutex<State>,
@@ -80,10 +82,16 @@ impl Source {
             name: name.to_owned(),
             url: spec.url.clone(),
             namespace_label: spec.namespace_label.clone(),
+            evaluation_interval: spec.evaluation_interval.as_signed(),
             query_offset: spec.query_offset.as_signed(),
             client: Client::new(spec, credentials)?,
             state: Mutex::default(),
         })
+    }
+
+    /// How it is read, as far as judging depends on it.
+    pub const fn facts(&self) -> SourceFacts {
+        SourceFacts { evaluation_interval: self.evaluation_interval, query_offset: self.query_offset }
     }
 
     /// Answers every question at the evaluation instant `now`. Queries run side by side, four at most for each source.

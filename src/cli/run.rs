@@ -1,0 +1,186 @@
+//! `pilotguard run`: the controller and the webhook in one process.
+//!
+//! This file only puts the parts together, in the order in which they need each other, and ends them all when
+//! one of them ends.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZoneDatabase;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::act::writer::Writer;
+use crate::admit::certificates::ServerIdentity;
+use crate::admit::keeper::{self, owning_cluster_role};
+use crate::admit::pilots::Guarded;
+use crate::admit::registration::{Endpoint, Registration};
+use crate::admit::server::{self, Admission};
+use crate::controller::{Context, Enforcement, Watching, watch as watch_cluster};
+use crate::observe::cluster::Cluster;
+use crate::observe::sources::Sources;
+use crate::runtime::clients::Clients;
+use crate::runtime::health;
+use crate::runtime::logs::{self, LogFormat};
+use crate::runtime::metrics::Metrics;
+
+/// Runs the controller and the admission webhook until it is told to stop.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Names this operator's webhook configurations; tells several operators on one API server apart
+    #[arg(long, default_value = "pilotguard", env = "PILOTGUARD_INSTANCE")]
+    instance: String,
+
+    /// Only look after Pilots in these namespaces (comma-separated); all, if not given
+    #[arg(long, value_delimiter = ',', value_name = "NAMESPACE")]
+    namespaces: Vec<String>,
+
+    /// The Service through which the API server reaches the webhook
+    #[arg(long, value_name = "NAMESPACE/NAME:PORT", conflicts_with = "webhook_url", value_parser = parse_service)]
+    webhook_service: Option<Endpoint>,
+
+    /// The address at which the API server reaches the webhook, for a process outside the cluster
+    #[arg(long, value_name = "https://HOST:PORT")]
+    webhook_url: Option<String>,
+
+    /// The ClusterRole that owns the webhook configurations: removing it removes them
+    #[arg(long, value_name = "NAME")]
+    owner_cluster_role: Option<String>,
+
+    /// The operator's own namespace: where the Secrets of MetricsSources are read
+    #[arg(long, env = "POD_NAMESPACE", default_value = "pilotguard-system")]
+    own_namespace: String,
+
+    /// Where the webhook listens
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    listen: SocketAddr,
+
+    /// Where /healthz and /readyz are served
+    #[arg(long, default_value = "0.0.0.0:8081")]
+    health: SocketAddr,
+
+    /// Where /metrics is served
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    metrics: SocketAddr,
+
+    /// How log lines look
+    #[arg(long, value_enum, default_value = "json")]
+    log_format: LogFormat,
+}
+
+/// Runs until SIGTERM, SIGINT or the end of any part.
+pub fn run(args: RunArgs) -> anyhow::Result<()> {
+    logs::start(args.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(operate(args))
+}
+
+async fn operate(args: RunArgs) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let clients = Clients::connect().await?;
+    let own_account = clients.own_account().await?;
+    let endpoint = args.endpoint()?;
+    let identity = ServerIdentity::generate(&endpoint, Timestamp::now())?;
+    let listener = TcpListener::bind(args.listen).with_context(|| format!("{} cannot be listened on", args.listen))?;
+    tracing::info!(account = own_account, instance = args.instance, listen = %args.listen, "pilotguard starts");
+
+    let guarded = Arc::new(Guarded::new(TimeZoneDatabase::bundled()));
+    let metrics = Arc::new(Metrics::new());
+    let (applied_sender, applied) = watch::channel(None);
+    let owner = match &args.owner_cluster_role {
+        Some(name) => Some(owning_cluster_role(&clients.acting, name).await?),
+        None => None,
+    };
+    let namespaces: Option<BTreeSet<String>> =
+        (!args.namespaces.is_empty()).then(|| args.namespaces.iter().cloned().collect());
+    let registration = Registration {
+        instance: args.instance.clone(),
+        endpoint,
+        ca_pem: identity.ca_pem.clone(),
+        own_account: own_account.clone(),
+        namespaces: namespaces.clone(),
+        owner,
+    };
+    let watching =
+        Watching { client: clients.watching.clone(), namespaces: namespaces.map(Arc::new), stop: stop.clone() };
+    let (sources, sources_touched) = watching.metrics_sources();
+    let context = Arc::new(Context {
+        writer: Writer::new(clients.acting.clone()),
+        cluster: Arc::new(Cluster::default()),
+        guarded: guarded.clone(),
+        sources: Sources::new(sources, clients.acting.clone(), &args.own_namespace),
+        enforcement: Enforcement::new(applied),
+        metrics: metrics.clone(),
+        clock: Timestamp::now,
+        kept: Mutex::new(HashMap::new()),
+    });
+    let admission = Admission { guarded: guarded.clone(), own_account: own_account.into(), clock: Timestamp::now };
+    let is_ready: health::Readiness = {
+        let guarded = guarded.clone();
+        Arc::new(move || if guarded.is_ready() { Ok(()) } else { Err("the Pilots have not been read yet") })
+    };
+
+    let mut parts: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    {
+        let stop = stop.clone();
+        parts.spawn(async move { Ok(server::serve(listener, &identity, admission, stop).await?) });
+    }
+    let keeping = keeper::keep(clients.acting, registration, guarded.subscribe(), applied_sender, stop.clone());
+    parts.spawn(async move {
+        keeping.await;
+        Ok(())
+    });
+    parts.spawn(async move {
+        watch_cluster(watching, context, sources_touched).await;
+        Ok(())
+    });
+    let health = health::serve_health(args.health, is_ready, stop.clone());
+    parts.spawn(async move { health.await.with_context(|| format!("{} cannot be served on", args.health)) });
+    let own_metrics = health::serve_metrics(args.metrics, metrics, stop.clone());
+    parts.spawn(async move { own_metrics.await.with_context(|| format!("{} cannot be served on", args.metrics)) });
+    wait(parts, stop).await
+}
+
+/// Waits for a signal or for a part to end, then ends the rest.
+async fn wait(mut parts: JoinSet<anyhow::Result<()>>, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut outcome = Ok(());
+    tokio::select! {
+        _ = terminated.recv() => tracing::info!("told to stop"),
+        _ = tokio::signal::ctrl_c() => tracing::info!("told to stop"),
+        Some(ended) = parts.join_next() => outcome = match ended {
+            Ok(Ok(())) => Err(anyhow!("a part of the operator ended by itself")),
+            Ok(Err(error)) => Err(error),
+            Err(panic) => Err(panic.into()),
+        },
+    }
+    stop.cancel();
+    while parts.join_next().await.is_some() {}
+    outcome
+}
+
+impl RunArgs {
+    fn endpoint(&self) -> anyhow::Result<Endpoint> {
+        match (&self.webhook_service, &self.webhook_url) {
+            (Some(service), _) => Ok(service.clone()),
+            (None, Some(url)) => Ok(Endpoint::Url(url.clone())),
+            (None, None) => Err(anyhow!(
+                "how does the API server reach the webhook? give --webhook-service NAMESPACE/NAME:PORT in a cluster, \
+                 or --webhook-url https://HOST:PORT outside"
+            )),
+        }
+    }
+}
+
+fn parse_service(text: &str) -> Result<Endpoint, String> {
+    let parts = text.split_once('/').and_then(|(namespace, rest)| {
+        let (name, port) = rest.split_once(':').unwrap_or((rest, "443"));
+        Some(Endpoint::Service { namespace: namespace.to_owned(), name: name.to_owned(), port: port.parse().ok()? })
+    });
+    parts.ok_or_else(|| format!("{text:?} is not of the form NAMESPACE/NAME:PORT"))
+}

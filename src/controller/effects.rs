@@ -1,0 +1,156 @@
+//! Carries a plan's effects out, each on its own: one that fails is due again at the next look.
+
+use serde_json::Value;
+
+use super::Context;
+use super::look::Look;
+use crate::act::writer::{WriteError, Writer};
+use crate::act::{self};
+use crate::api::decision::DecisionPhase;
+use crate::decide::plan::{Effect, RollBack};
+use crate::declaration::Declaration;
+use crate::observe::cluster::{RawDeployment, read_deployment};
+use crate::record::{changes, decisions, snapshots};
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+
+/// Why an effect was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum EffectError {
+    /// A write failed.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The workload could not be read.
+    #[error("the workload could not be read")]
+    Read(#[from] kube::Error),
+    /// The workload is gone.
+    #[error("the workload does not exist any more")]
+    NoWorkload,
+    /// The snapshot cannot be restored.
+    #[error("snapshot {0} holds no release that could be restored")]
+    NoRelease(String),
+}
+
+impl EffectError {
+    /// Whether the world moved on in between, which the next look sees.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Write(error) if error.is_conflict())
+    }
+}
+
+/// Carries all effects of a look out; returns whether all went well.
+pub async fn carry_out(context: &Context, declaration: &Declaration, look: &Look, now: Timestamp) -> bool {
+    let mut all_well = true;
+    for effect in &look.plan.effects {
+        let hand = Hand { writer: &context.writer, declaration, look, now };
+        if let Err(error) = hand.carry_out(effect).await {
+            all_well = false;
+            let (pilot, cause) = (&declaration.pilot, chain(&error));
+            if error.is_conflict() {
+                tracing::debug!(
+                    namespace = pilot.namespace,
+                    pilot = pilot.name,
+                    cause,
+                    "the world moved on; looking again"
+                );
+            } else {
+                tracing::warn!(
+                    namespace = pilot.namespace,
+                    pilot = pilot.name,
+                    cause,
+                    "an effect failed; it stays due"
+                );
+            }
+        }
+    }
+    all_well
+}
+
+struct Hand<'a> {
+    writer: &'a Writer,
+    declaration: &'a Declaration,
+    look: &'a Look,
+    now: Timestamp,
+}
+
+impl Hand<'_> {
+    async fn carry_out(&self, effect: &Effect) -> Result<(), EffectError> {
+        let (writer, pilot) = (self.writer, &self.declaration.pilot);
+        let namespace = &pilot.namespace;
+        match effect {
+            Effect::Stamp(stamp) => {
+                let deployment = self.deployment().await?;
+                self.patch(act::stamp(&deployment, stamp)).await?;
+            }
+            Effect::RollBack(roll_back) => self.roll_back(roll_back).await?,
+            Effect::ScaleDown(scale_down) => {
+                let deployment = self.deployment().await?;
+                self.patch(act::scale_down(&deployment, scale_down)).await?;
+            }
+            Effect::RestoreReplicas(restore) => {
+                let deployment = self.deployment().await?;
+                self.patch(act::restore_replicas(&deployment, restore)).await?;
+            }
+            Effect::Readmit(readmit) => {
+                let deployment = self.deployment().await?;
+                self.patch(act::readmit(&deployment, readmit)).await?;
+                let message = "the release may be applied again";
+                decisions::judge(writer, pilot, &readmit.decision, DecisionPhase::Accepted, message, self.now).await?;
+            }
+            Effect::TakeSnapshot { .. } => {
+                let newest = self.look.seen.snapshots.iter().map(|snapshot| snapshot.revision).max();
+                let deployment = self.deployment().await?;
+                snapshots::take(writer, &deployment, newest.unwrap_or(0) + 1).await?;
+            }
+            Effect::MarkKnownGood { snapshot, at } => {
+                snapshots::mark_known_good(writer, namespace, snapshot, *at).await?;
+            }
+            Effect::MarkRunning { snapshot, stopped_at } => {
+                snapshots::mark_running(writer, namespace, snapshot, *stopped_at).await?;
+            }
+            Effect::Prune { snapshots } => {
+                for snapshot in snapshots {
+                    writer.delete::<ControllerRevision>(namespace, snapshot).await?;
+                }
+            }
+            Effect::OpenChange(open) => changes::open(writer, pilot, open).await?,
+            Effect::UpdateChange(update) => changes::update(writer, pilot, update).await?,
+            Effect::JudgeDecision { name, phase, message } => {
+                decisions::judge(writer, pilot, name, *phase, message, self.now).await?;
+            }
+            Effect::RecordDecision { name, spec } => decisions::write(writer, pilot, name, spec, self.now).await?,
+        }
+        Ok(())
+    }
+
+    async fn roll_back(&self, effect: &RollBack) -> Result<(), EffectError> {
+        let namespace = &self.declaration.pilot.namespace;
+        let revision: ControllerRevision = self.writer.read(namespace, &effect.snapshot).await?;
+        let release = snapshots::release(&revision).ok_or_else(|| EffectError::NoRelease(effect.snapshot.clone()))?;
+        let deployment = self.deployment().await?;
+        self.patch(act::roll_back(&deployment, effect, &release)).await
+    }
+
+    async fn deployment(&self) -> Result<Value, EffectError> {
+        let (namespace, name) = (&self.declaration.pilot.namespace, &self.declaration.workload.name);
+        read_deployment(self.writer.client(), namespace, name).await?.ok_or(EffectError::NoWorkload)
+    }
+
+    async fn patch(&self, patch: json_patch::Patch) -> Result<(), EffectError> {
+        let (namespace, name) = (&self.declaration.pilot.namespace, &self.declaration.workload.name);
+        self.writer.patch::<RawDeployment>(namespace, name, patch).await?;
+        Ok(())
+    }
+}
+
+/// An error with its causes, for the log.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

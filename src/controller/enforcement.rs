@@ -1,0 +1,83 @@
+//! Is the webhook really asked? Found out by a dry-run of our own, which the webhook answers and the API
+//! server does not store.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch, PatchOperation};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::act::writer::{WriteError, Writer};
+use crate::admit::keeper::Applied;
+use crate::admit::pilots::WorkloadKey;
+use crate::admit::review::PROBE;
+use crate::declaration::Declaration;
+use crate::observe::cluster::RawDeployment;
+use crate::report::projection::Enforced;
+
+/// A good answer is good for so long.
+const GOOD_FOR: Duration = Duration::from_secs(300);
+
+/// After a bad one it is asked again this soon.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// What probing found, by workload.
+#[derive(Debug)]
+pub struct Enforcement {
+    applied: watch::Receiver<Applied>,
+    answers: Mutex<HashMap<WorkloadKey, (Instant, Enforced)>>,
+}
+
+impl Enforcement {
+    /// Probes once the webhook configurations are reported as applied.
+    pub fn new(applied: watch::Receiver<Applied>) -> Self {
+        Self { applied, answers: Mutex::default() }
+    }
+
+    /// Whether a workload's changes reach the webhook; asked of the API server where the last answer is old.
+    pub async fn of(&self, writer: &Writer, declaration: &Declaration) -> Enforced {
+        let key = WorkloadKey::new(&declaration.pilot.namespace, &declaration.workload.name);
+        let is_registered = self.applied.borrow().as_ref().is_some_and(|set| set.enforcing.contains(&key));
+        if !is_registered {
+            return Enforced::No("the webhook's registration for this workload is being written".to_owned());
+        }
+        if let Some(known) = self.known(&key) {
+            return known;
+        }
+        let answer = probe(writer, &key).await;
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (Instant::now(), answer.clone()));
+        answer
+    }
+
+    fn known(&self, key: &WorkloadKey) -> Option<Enforced> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, answer) = answers.get(key)?;
+        let lasts = if *answer == Enforced::Yes { GOOD_FOR } else { ASK_AGAIN };
+        (at.elapsed() < lasts).then(|| answer.clone())
+    }
+}
+
+async fn probe(writer: &Writer, key: &WorkloadKey) -> Enforced {
+    let nonce = jiff::Timestamp::now().as_nanosecond().to_string();
+    let annotations = PointerBuf::from_tokens(["spec", "template", "metadata", "annotations"]);
+    let patch = Patch(vec![PatchOperation::Add(AddOperation { path: annotations, value: json!({ PROBE: nonce }) })]);
+    let expected = format!("pilotguard probe {nonce} answered");
+    match writer.try_patch::<RawDeployment>(&key.namespace, &key.name, patch).await {
+        Err(error) if error.message().is_some_and(|message| message.contains(&expected)) => Enforced::Yes,
+        Err(error) => Enforced::No(explain(&error)),
+        Ok(_) => {
+            Enforced::No("the API server did not ask the webhook; it may not have read the registration yet".to_owned())
+        }
+    }
+}
+
+fn explain(error: &WriteError) -> String {
+    match error.message() {
+        Some(message) => format!("a dry-run was answered with: {}", message.chars().take(300).collect::<String>()),
+        None => "a dry-run was not answered; is the webhook reachable from the API server?".to_owned(),
+    }
+}

@@ -1,0 +1,133 @@
+//! One look at a pilot: observe, decide, ask what the decision needs, decide again.
+//!
+//! Nothing is written here. A plan that users would feel rests on a live reading of the workload and of the
+//! Decisions, never on a cache.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Context;
+use crate::admit::pilots::WorkloadKey;
+use crate::decide::pilot::decide;
+use crate::decide::plan::Plan;
+use crate::decide::{Case, Ledger, SourceFacts};
+use crate::declaration::Declaration;
+use crate::observation::{Answer, Observation, Question, Reading, Unknown};
+use crate::observe::cluster::{ObserveError, observe_live};
+use crate::observe::prometheus::Source;
+
+/// More rounds of questions than any case needs; what is still missing then stays Unknown.
+const MOST_ROUNDS: usize = 5;
+
+/// How a pilot is looked at whose metrics source cannot be read.
+const WITHOUT_SOURCE: SourceFacts =
+    SourceFacts { evaluation_interval: SignedDuration::from_secs(15), query_offset: SignedDuration::ZERO };
+
+/// What one look found and decided.
+#[derive(Debug)]
+pub struct Look {
+    /// What was seen.
+    pub seen: Observation,
+    /// How the metrics source is read.
+    pub source: SourceFacts,
+    /// Why it cannot be read, if it cannot.
+    pub source_problem: Option<String>,
+    /// What is to be done.
+    pub plan: Plan,
+}
+
+/// Looks at a pilot.
+pub async fn look(
+    context: &Context,
+    declaration: &Declaration,
+    ledger: &Ledger,
+    now: Timestamp,
+) -> Result<Look, ObserveError> {
+    let source = Metrics::of(context, declaration).await;
+    let mut seen = context.cluster.observe(declaration);
+    seen.claimed_by = claimed_by(context, declaration);
+    let mut plan = settle(&source, declaration, &mut seen, ledger, now).await;
+    if plan.is_destructive() {
+        let live = observe_live(context.writer.client(), declaration).await?;
+        seen = Observation { claimed_by: seen.claimed_by, answers: seen.answers, ..live };
+        plan = settle(&source, declaration, &mut seen, ledger, now).await;
+    }
+    Ok(Look { seen, source: source.facts(), source_problem: source.problem(), plan })
+}
+
+/// Decides until nothing more has to be asked.
+async fn settle(
+    source: &Metrics,
+    declaration: &Declaration,
+    seen: &mut Observation,
+    ledger: &Ledger,
+    now: Timestamp,
+) -> Plan {
+    for _ in 0..MOST_ROUNDS {
+        let plan = decide(&Case { declaration, source: source.facts(), seen, ledger, now });
+        if plan.ask.is_empty() {
+            return plan;
+        }
+        seen.answers.extend(source.ask(declaration, &plan.ask, now).await);
+    }
+    decide(&Case { declaration, source: source.facts(), seen, ledger, now })
+}
+
+/// The older Pilot that the workload belongs to, if it is not ours.
+fn claimed_by(context: &Context, declaration: &Declaration) -> Option<String> {
+    let key = WorkloadKey::new(&declaration.pilot.namespace, &declaration.workload.name);
+    let guardian = context.guarded.guardian(&key)?;
+    (guardian.id != declaration.pilot).then(|| guardian.id.name.clone())
+}
+
+/// A pilot's metrics source, or why there is none.
+enum Metrics {
+    Source(Arc<Source>),
+    Problem(String),
+}
+
+impl Metrics {
+    async fn of(context: &Context, declaration: &Declaration) -> Self {
+        match context.sources.get(&declaration.metrics_source, &declaration.pilot.namespace).await {
+            Ok(source) => Self::Source(source),
+            Err(problem) => Self::Problem(problem.to_string()),
+        }
+    }
+
+    fn facts(&self) -> SourceFacts {
+        match self {
+            Self::Source(source) => source.facts(),
+            Self::Problem(_) => WITHOUT_SOURCE,
+        }
+    }
+
+    fn problem(&self) -> Option<String> {
+        match self {
+            Self::Source(source) => source.last_problem().map(|problem| problem.message),
+            Self::Problem(problem) => Some(problem.clone()),
+        }
+    }
+
+    async fn ask(
+        &self,
+        declaration: &Declaration,
+        questions: &BTreeSet<Question>,
+        now: Timestamp,
+    ) -> BTreeMap<Question, Answer> {
+        match self {
+            Self::Source(source) => source.ask(declaration, questions, now).await,
+            Self::Problem(_) => questions.iter().map(|question| (question.clone(), unanswered(question))).collect(),
+        }
+    }
+}
+
+fn unanswered(question: &Question) -> Answer {
+    let why = Unknown::SourceUnavailable;
+    match question {
+        Question::Counts { .. } => Answer::Counts(Reading::Unknown(why)),
+        Question::FirstSample { .. } => Answer::FirstSample(Reading::Unknown(why)),
+        Question::Value { .. } => Answer::Value(Reading::Unknown(why)),
+    }
+}

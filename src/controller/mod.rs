@@ -1,0 +1,188 @@
+//! The loop: observe → decide → record → act → report.
+//!
+//! One pilot is looked at by one task at a time. What was decided is written down before it is done, and
+//! whether it was done is seen, not remembered.
+
+mod effects;
+mod enforcement;
+mod look;
+mod watches;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+
+pub use effects::chain;
+pub use enforcement::Enforcement;
+pub use watches::{Watching, watch};
+
+use crate::act::writer::{WriteError, Writer};
+use crate::admit::pilots::Guarded;
+use crate::api::pilot::{Mode, Pilot};
+use crate::api::status::PilotStatus;
+use crate::decide::Case;
+use crate::declaration::violation::Violation;
+use crate::declaration::{Declaration, PilotId};
+use crate::observe::cluster::{Cluster, ObserveError};
+use crate::observe::sources::Sources;
+use crate::record::events;
+use crate::record::status::{Kept, RETRY, StatusError};
+use crate::report::announcements::announce;
+use crate::report::conditions;
+use crate::report::projection::{Enforced, Surroundings, project};
+use crate::runtime::metrics::Metrics;
+use look::{Look, look};
+
+/// Everything that a look needs from outside.
+pub struct Context {
+    /// Writes to the API server.
+    pub writer: Writer,
+    /// What the watches have seen.
+    pub cluster: Arc<Cluster>,
+    /// Which Pilot guards what.
+    pub guarded: Arc<Guarded>,
+    /// The metrics sources.
+    pub sources: Sources,
+    /// Whether the webhook is asked.
+    pub enforcement: Enforcement,
+    /// Our own metrics.
+    pub metrics: Arc<Metrics>,
+    /// The only clock.
+    pub clock: fn() -> Timestamp,
+    /// What is kept of each Pilot between looks, by uid.
+    pub kept: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Kept>>>>>,
+}
+
+/// Why a look came to nothing; the pilot is looked at again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The cluster could not be read.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// The status could not be written, so nothing was done.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    /// The Pilot could not be read.
+    #[error(transparent)]
+    Read(#[from] WriteError),
+}
+
+/// One look at one pilot.
+pub async fn reconcile(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let place = context.place(&pilot);
+    let mut place = place.lock().await;
+    let kept = context.recall(&mut place, &pilot).await?;
+    let now = (context.clock)();
+
+    let declaration = match Declaration::parse(&pilot, context.guarded.zones()) {
+        Ok(declaration) => declaration,
+        Err(violations) => return context.report_invalid(kept, &pilot, &violations, now).await,
+    };
+    let look = look(&context, &declaration, &kept.ledger, now).await?; // observe, decide
+    let status = context.report(kept, &pilot, &declaration, &look, now).await;
+    kept.write(&context.writer, status, look.plan.ledger.clone(), now).await?; // record
+    let all_well = effects::carry_out(&context, &declaration, &look, now).await; // act
+    context.tell(kept, &declaration, &look, now).await; // report
+    let wait = look.plan.look_again.unsigned_abs();
+    Ok(Action::requeue(if all_well { wait } else { wait.min(RETRY) }))
+}
+
+/// How long a pilot waits whose look failed.
+pub fn retry(_: Arc<Pilot>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    context.metrics.look_failed();
+    tracing::warn!(cause = chain(error), "a look failed; looking again");
+    Action::requeue(Duration::from_secs(2))
+}
+
+impl Context {
+    fn place(&self, pilot: &Pilot) -> Arc<tokio::sync::Mutex<Option<Kept>>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.entry(pilot.uid().unwrap_or_default()).or_default().clone()
+    }
+
+    /// Forgets a Pilot that was deleted; what it did is written down in the cluster.
+    pub(super) fn forget(&self, pilot: &Pilot) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.remove(&pilot.uid().unwrap_or_default());
+        let slos: Vec<String> = pilot.spec.slos.iter().map(|slo| slo.name.clone()).collect();
+        self.metrics.forget(&PilotId::of(pilot), &slos);
+    }
+
+    /// What is kept of a Pilot; at first what the API server says now.
+    async fn recall<'a>(&self, place: &'a mut Option<Kept>, pilot: &Pilot) -> Result<&'a mut Kept, WriteError> {
+        let kept = match place.take() {
+            Some(kept) => kept,
+            None => Kept::read(&self.writer, &pilot.namespace().unwrap_or_default(), &pilot.name_any()).await?,
+        };
+        Ok(place.insert(kept))
+    }
+
+    async fn report_invalid(
+        &self,
+        kept: &mut Kept,
+        pilot: &Pilot,
+        violations: &[Violation],
+        now: Timestamp,
+    ) -> Result<Action, ReconcileError> {
+        let before = kept.status();
+        let conditions = conditions::invalid(violations, &before.conditions, pilot.metadata.generation, now);
+        let status = PilotStatus { conditions, observed_generation: pilot.metadata.generation, ..before };
+        let ledger = kept.ledger.clone();
+        kept.write(&self.writer, status, ledger, now).await?;
+        Ok(Action::await_change())
+    }
+
+    async fn report(
+        &self,
+        kept: &Kept,
+        pilot: &Pilot,
+        declaration: &Declaration,
+        look: &Look,
+        now: Timestamp,
+    ) -> PilotStatus {
+        let enforcement = declaration.enforcement;
+        let binds = enforcement.changes == Mode::Enforce || enforcement.actions == Mode::Enforce;
+        let is_ours = look.seen.workload.is_some() && look.seen.claimed_by.is_none();
+        let enforced =
+            if binds && is_ours { self.enforcement.of(&self.writer, declaration).await } else { Enforced::Unknown };
+        let surroundings = Surroundings {
+            generation: pilot.metadata.generation,
+            conditions: kept.status().conditions,
+            enforced,
+            source_problem: look.source_problem.clone(),
+        };
+        let case = Case { declaration, source: look.source, seen: &look.seen, ledger: &kept.ledger, now };
+        project(&case, &look.plan.ledger, &surroundings)
+    }
+
+    async fn tell(&self, kept: &mut Kept, declaration: &Declaration, look: &Look, now: Timestamp) {
+        self.metrics.looked(&declaration.pilot, &look.plan.ledger);
+        let case = Case { declaration, source: look.source, seen: &look.seen, ledger: &kept.ledger, now };
+        for announcement in announce(&case, &look.plan) {
+            if kept.told.contains(&announcement.key) {
+                continue;
+            }
+            let workload = look.seen.workload.as_ref();
+            match events::tell(&self.writer, declaration, workload, &announcement, now).await {
+                Ok(()) => {
+                    tracing::info!(
+                        namespace = declaration.pilot.namespace,
+                        pilot = declaration.pilot.name,
+                        reason = announcement.reason,
+                        "{}",
+                        announcement.note
+                    );
+                    kept.told.insert(announcement.key);
+                }
+                Err(error) => tracing::warn!(cause = chain(&error), "an event could not be written; trying again"),
+            }
+        }
+        if look.plan.ledger.incident.is_none() {
+            kept.told.clear();
+        }
+    }
+}

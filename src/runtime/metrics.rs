@@ -1,0 +1,120 @@
+//! Our own metrics, in the OpenMetrics text format. Labels name pilots, SLOs and outcomes, never users or
+//! messages, so their number is bounded by what is declared.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::api::status::SloVerdict;
+use crate::decide::Ledger;
+use crate::declaration::PilotId;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PilotLabels {
+    namespace: String,
+    pilot: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SloLabels {
+    namespace: String,
+    pilot: String,
+    slo: String,
+}
+
+/// Our own metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    looks: Counter,
+    failed_looks: Counter,
+    incident_open: Family<PilotLabels, Gauge>,
+    budget_remaining: Family<SloLabels, Gauge<f64, AtomicU64>>,
+    slo_known: Family<SloLabels, Gauge>,
+    slo_met: Family<SloLabels, Gauge>,
+}
+
+impl Metrics {
+    /// Metrics that nothing has been counted in.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("pilotguard");
+        let looks = Counter::default();
+        let failed_looks = Counter::default();
+        let incident_open = Family::default();
+        let budget_remaining = Family::default();
+        let slo_known = Family::default();
+        let slo_met = Family::default();
+        registry.register("looks", "Looks at pilots", looks.clone());
+        registry.register("failed_looks", "Looks that came to nothing and were made again", failed_looks.clone());
+        registry.register("incident_open", "1 while an incident of the pilot is open", incident_open.clone());
+        registry.register(
+            "slo_budget_remaining_ratio",
+            "Share of the error budget that remains; below 0 it is overspent; absent while unknown",
+            budget_remaining.clone(),
+        );
+        registry.register("slo_known", "0 while the SLO cannot be measured", slo_known.clone());
+        registry.register(
+            "slo_met",
+            "1 while the SLO is met, 0 while it is missed; absent while unknown",
+            slo_met.clone(),
+        );
+        Self { registry, looks, failed_looks, incident_open, budget_remaining, slo_known, slo_met }
+    }
+
+    /// Counts a look and shows what it decided.
+    pub fn looked(&self, pilot: &PilotId, decided: &Ledger) {
+        self.looks.inc();
+        let labels = PilotLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone() };
+        self.incident_open.get_or_create(&labels).set(i64::from(decided.incident.is_some()));
+        for slo in &decided.slos {
+            let labels =
+                SloLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone(), slo: slo.name.clone() };
+            let is_known = slo.verdict != SloVerdict::Unknown;
+            self.slo_known.get_or_create(&labels).set(i64::from(is_known));
+            match &slo.budget_remaining {
+                Some(remaining) => {
+                    self.budget_remaining.get_or_create(&labels).set(remaining.value() / 100.0);
+                    self.slo_met.get_or_create(&labels).set(i64::from(slo.verdict == SloVerdict::Ok));
+                }
+                None => {
+                    self.budget_remaining.remove(&labels);
+                    self.slo_met.remove(&labels);
+                }
+            }
+        }
+    }
+
+    /// Counts a look that came to nothing.
+    pub fn look_failed(&self) {
+        self.failed_looks.inc();
+    }
+
+    /// Removes what was shown of a pilot that was deleted.
+    pub fn forget(&self, pilot: &PilotId, slos: &[String]) {
+        self.incident_open.remove(&PilotLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone() });
+        for slo in slos {
+            let labels = SloLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone(), slo: slo.clone() };
+            self.budget_remaining.remove(&labels);
+            self.slo_known.remove(&labels);
+            self.slo_met.remove(&labels);
+        }
+    }
+
+    /// The OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut buffer = String::new();
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut buffer, &self.registry);
+        buffer
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,6 @@
+//! What every long-running command needs: clients, logs, metrics, health.
+
+pub mod clients;
+pub mod health;
+pub mod logs;
+pub mod metrics;
