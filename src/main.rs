@@ -1,2 +1,2 @@
 //! The `pilotguard` command.
-fn main() {}
+fn main() -> miette::Result<()> { pilotguard::cli::crds::run() }
