@@ -1,2 +1,4 @@
 //! The `pilotguard` command.
-fn main() -> miette::Result<()> { pilotguard::cli::crds::run() }
+fn main() -> miette::Result<()> {
+    pilotguard::cli::crds::run()
+}

@@ -103,7 +103,7 @@ pub struct IncidentRecord {
     pub opened_at: Timestamp,
     /// When it ended.
     pub closed_at: Timestamp,
-    /// What made the action happen, or the incident end.
+    /// What made the action happen, or the incident end: `Person` (a Decision), `Recovery` or `Deadline`.
     pub decided_by: DecidedBy,
     /// Whether the action was really carried out; false with enforcement Observe.
     pub carried_out: bool,
@@ -123,7 +123,7 @@ pub struct IncidentRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionStatus {
-    /// `Accepted` or `Refused`.
+    /// `Accepted` (it is or was followed) or `Refused` (it has no effect; the message says why).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<DecisionPhase>,
     /// Why, in words.

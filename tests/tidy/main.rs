@@ -1,0 +1,10 @@
+//! The house is in order: promises about the sources that the compiler does not keep for us.
+//!
+//! Reads files and parses them; runs nothing and starts nothing.
+
+mod code;
+mod generated;
+mod modules;
+mod paths;
+mod purity;
+mod size;
