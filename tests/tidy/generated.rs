@@ -129,14 +129,16 @@ fn what_can_grow_is_bounded() {
         let schema = property.schema;
         let is_list = schema["type"] == "array" && !property.path.ends_with("conditions");
         let is_free_text = |schema: &Value| {
-            schema["type"] == "string" && schema["enum"].is_null() && schema["format"].is_null()
+            schema["type"] == "string"
+                && schema["enum"].is_null()
+                && schema["format"].is_null()
                 && !schema["pattern"].as_str().is_some_and(|pattern| pattern.ends_with("{64}$"))
         };
         match () {
-            () if is_list => {
-                Some(schema["maxItems"].is_u64()
-                    && (!is_free_text(&schema["items"]) || schema["items"]["maxLength"].is_u64()))
-            }
+            () if is_list => Some(
+                schema["maxItems"].is_u64()
+                    && (!is_free_text(&schema["items"]) || schema["items"]["maxLength"].is_u64()),
+            ),
             () if is_free_text(schema) => Some(schema["maxLength"].is_u64()),
             () => None,
         }

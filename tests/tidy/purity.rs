@@ -15,8 +15,7 @@ use crate::code::{files, read};
 const PURE: [&str; 7] = ["api", "calendar", "decide", "declaration", "observation", "release", "report"];
 
 /// Crates that every pure module may use, beside a part of `std`.
-const CRATES: [&str; 8] =
-    ["alloc", "core", "std", "serde", "serde_json", "serde_json_canonicalizer", "jiff", "sha2"];
+const CRATES: [&str; 8] = ["alloc", "core", "std", "serde", "serde_json", "serde_json_canonicalizer", "jiff", "sha2"];
 
 /// Crates that one pure module may use in addition.
 const SPECIAL: [(&str, &str); 7] = [
@@ -31,14 +30,43 @@ const SPECIAL: [(&str, &str); 7] = [
 
 /// What `std`, `core` and `alloc` may be used for.
 const STD: [&str; 33] = [
-    "any", "array", "ascii", "borrow", "boxed", "cell", "char", "clone", "cmp", "collections", "convert", "default",
-    "error", "f32", "f64", "fmt", "hash", "i32", "i64", "iter", "marker", "matches", "mem", "num", "ops", "option",
-    "rc", "result", "slice", "str", "string", "u64", "vec",
+    "any",
+    "array",
+    "ascii",
+    "borrow",
+    "boxed",
+    "cell",
+    "char",
+    "clone",
+    "cmp",
+    "collections",
+    "convert",
+    "default",
+    "error",
+    "f32",
+    "f64",
+    "fmt",
+    "hash",
+    "i32",
+    "i64",
+    "iter",
+    "marker",
+    "matches",
+    "mem",
+    "num",
+    "ops",
+    "option",
+    "rc",
+    "result",
+    "slice",
+    "str",
+    "string",
+    "u64",
+    "vec",
 ];
 
 /// What `kube` may be used for: types and derives, never its client or runtime.
-const KUBE: [&str; 6] =
-    ["CustomResource", "CustomResourceExt", "KubeSchema", "Resource", "ResourceExt", "core"];
+const KUBE: [&str; 6] = ["CustomResource", "CustomResourceExt", "KubeSchema", "Resource", "ResourceExt", "core"];
 
 /// Names, as their last segments, that read a clock, the environment or the disk, or that iterate by chance.
 const FORBIDDEN: [&str; 12] = [
@@ -58,8 +86,19 @@ const FORBIDDEN: [&str; 12] = [
 
 /// Macros of `std` that print, panic on purpose, or read files and the environment.
 const MACROS: [&str; 13] = [
-    "println", "print", "eprintln", "eprint", "dbg", "env", "option_env", "include", "include_str", "include_bytes",
-    "thread_local", "todo", "unimplemented",
+    "println",
+    "print",
+    "eprintln",
+    "eprint",
+    "dbg",
+    "env",
+    "option_env",
+    "include",
+    "include_str",
+    "include_bytes",
+    "thread_local",
+    "todo",
+    "unimplemented",
 ];
 
 /// What a file may not name, with the line.
@@ -100,9 +139,9 @@ fn objection(module: &[String], path: &[String]) -> Option<&'static str> {
         }
         _ if forbidden(path) => Some("reads a clock, the environment or the disk, or depends on chance"),
         "std" | "core" | "alloc" => (!allowed_std(path)).then_some("is not among what pure modules use of std"),
-        "kube" if SPECIAL.contains(&(own, "kube")) => {
-            second.is_none_or(|name| !KUBE.contains(&name)).then_some("is client or runtime; only kube's types are pure")
-        }
+        "kube" if SPECIAL.contains(&(own, "kube")) => second
+            .is_none_or(|name| !KUBE.contains(&name))
+            .then_some("is client or runtime; only kube's types are pure"),
         name if CRATES.contains(&name) || SPECIAL.contains(&(own, name)) => None,
         name if is_dependency(name) => Some("is a crate that this module may not use"),
         _ => None,
@@ -158,7 +197,10 @@ fn pure_code_passes() {
     for source in sources {
         assert_eq!(impurities("src/decide/pilot.rs", source), [""; 0], "{source}");
     }
-    assert_eq!(impurities("src/api/pilot.rs", "use kube::{CustomResource, KubeSchema}; use schemars::JsonSchema;"), [""; 0]);
+    assert_eq!(
+        impurities("src/api/pilot.rs", "use kube::{CustomResource, KubeSchema}; use schemars::JsonSchema;"),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -208,7 +250,9 @@ fn each_way_to_impurity_is_found() {
     for source in sources {
         assert_ne!(impurities("src/decide/pilot.rs", source), [""; 0], "not found: {source}");
     }
-    for source in ["use kube::Client;", "use kube::runtime::Controller;", "use kube::{KubeSchema, Api};", "use kube::*;"] {
+    for source in
+        ["use kube::Client;", "use kube::runtime::Controller;", "use kube::{KubeSchema, Api};", "use kube::*;"]
+    {
         assert_ne!(impurities("src/api/pilot.rs", source), [""; 0], "not found: {source}");
     }
     assert_eq!(

@@ -79,9 +79,7 @@ impl Names {
     /// Paths and keywords in tokens that are no syntax tree: a macro's input, an attribute's arguments.
     fn tokens(&mut self, tokens: &TokenStream) {
         let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
-        let punct = |index: usize, sign: char| {
-            matches!(tokens.get(index), Some(TokenTree::Punct(found)) if found.as_char() == sign)
-        };
+        let punct = |index: usize, sign: char| matches!(tokens.get(index), Some(TokenTree::Punct(found)) if found.as_char() == sign);
         let mut index = 0;
         while let Some(token) = tokens.get(index) {
             let line = token.span().start().line;
