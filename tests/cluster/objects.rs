@@ -53,20 +53,20 @@ spec: {pilot: web, type: Continue, incident: burn-1, until: "2099-01-01T00:00:00
 /// What is written instead of what, and what the API server says to it.
 struct Bad {
     good: &'static str,
-    bad: &'static str,
+    written: &'static str,
     /// The lines after `The KIND "NAME" is invalid: `, or all that was said where it does not begin like that.
     refusal: &'static str,
     /// The same for server-side apply, where it differs.
     server_side: Option<&'static str>,
 }
 
-const fn bad(good: &'static str, bad: &'static str, refusal: &'static str) -> Bad {
-    Bad { good, bad, refusal, server_side: None }
+const fn bad(good: &'static str, written: &'static str, refusal: &'static str) -> Bad {
+    Bad { good, written, refusal, server_side: None }
 }
 
 /// Server-side apply reads the schema before the server validates, in words of its own.
-const fn unlike(good: &'static str, bad: &'static str, client: &'static str, server: &'static str) -> Bad {
-    Bad { good, bad, refusal: client, server_side: Some(server) }
+const fn unlike(good: &'static str, written: &'static str, client: &'static str, server: &'static str) -> Bad {
+    Bad { good, written, refusal: client, server_side: Some(server) }
 }
 
 /// Applies each bad input in both ways, in vain.
@@ -76,7 +76,7 @@ async fn refused(cluster: &Cluster, base: &str, cases: &[Bad]) -> anyhow::Result
     let mut wrong = Vec::new();
     for case in cases {
         ensure!(base.matches(case.good).count() == 1, "{:?} is not once in the good input", case.good);
-        let manifest = base.replace(case.good, case.bad);
+        let manifest = base.replace(case.good, case.written);
         for way in Apply::BOTH {
             let output = cluster.apply(cluster.rig.admin(), way, &manifest).await?;
             let said = output.stderr.split_once("is invalid: ").map_or(output.stderr.as_str(), |(_, said)| said);
@@ -88,7 +88,7 @@ async fn refused(cluster: &Cluster, base: &str, cases: &[Bad]) -> anyhow::Result
             };
             let expected = expected.replace("NAMESPACE", &namespace);
             if output.succeeded() || said.trim() != expected {
-                wrong.push(format!("{} {way:?}\n  said:     {said}\n  expected: {expected}", case.bad));
+                wrong.push(format!("{} {way:?}\n  said:     {said}\n  expected: {expected}", case.written));
             }
         }
     }

@@ -45,14 +45,13 @@ fn declared_in(items: &[Item], folder: &Path, found: &mut BTreeSet<PathBuf>) {
             module.ident
         );
         let name = module.ident.to_string();
-        match &module.content {
-            Some((_, items)) => declared_in(items, &folder.join(&name), found),
-            None => {
-                let own = [folder.join(format!("{name}.rs")), folder.join(&name).join("mod.rs")];
-                let file = own.iter().find(|path| root().join(path).is_file());
-                declared(file.unwrap_or_else(|| panic!("no file for module {name} in {folder:?}")), false, found);
-            }
+        if let Some((_, items)) = &module.content {
+            declared_in(items, &folder.join(&name), found);
+            continue;
         }
+        let candidates = [folder.join(format!("{name}.rs")), folder.join(&name).join("mod.rs")];
+        let file = candidates.iter().find(|path| root().join(path).is_file());
+        declared(file.unwrap_or_else(|| panic!("no file for module {name} in {}", folder.display())), false, found);
     }
 }
 

@@ -68,7 +68,7 @@ const STD: [&str; 33] = [
 /// What `kube` may be used for: types and derives, never its client or runtime.
 const KUBE: [&str; 6] = ["CustomResource", "CustomResourceExt", "KubeSchema", "Resource", "ResourceExt", "core"];
 
-/// Names, as their last segments, that read a clock, the environment or the disk, or that iterate by chance.
+/// Parts of names that read a clock, the environment or the disk, or that iterate by chance.
 const FORBIDDEN: [&str; 12] = [
     "jiff::tz::db",
     "TimeZone::get",
@@ -158,11 +158,11 @@ fn allowed_std(path: &[String]) -> bool {
 
 fn forbidden(path: &[String]) -> bool {
     let reads_clock = path.len() > 1 && path.last().is_some_and(|name| name == "now");
-    let ends_with = |ending: &&str| {
-        let ending: Vec<&str> = ending.split("::").collect();
-        path.windows(ending.len()).any(|part| part == ending)
+    let contains = |name: &&str| {
+        let name: Vec<&str> = name.split("::").collect();
+        path.windows(name.len()).any(|part| part == name)
     };
-    reads_clock || FORBIDDEN.iter().any(|ending| ends_with(ending))
+    reads_clock || FORBIDDEN.iter().any(contains)
 }
 
 /// Whether a name is a crate that this package depends on, so that it can be named without `use`.
