@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pilotguard::cli::{run, windows};
+use pilotguard::cli::{crds, run, windows};
 
 /// Makes pilots safe by declaration: who owns a pilot, when it may change, how much it may break and what moves
 /// it back to safety.
@@ -18,6 +18,8 @@ struct Cli {
 enum Command {
     /// Run the controller and the admission webhook
     Run(Box<run::RunArgs>),
+    /// Print the CustomResourceDefinitions
+    Crds,
     /// Print when a Pilot's windows are open and closed
     Windows(windows::WindowsArgs),
 }
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     }
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(*args).map_err(|error| miette::miette!("{error:#}")),
+        Command::Crds => crds::run(),
         Command::Windows(args) => windows::run(args),
     };
     match outcome {

@@ -68,7 +68,7 @@ pub struct ChangeRecordStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
     /// `Pending` until baked, then `Succeeded`; `Failed` where an incident blames it; `Superseded` by a newer
-    /// change before it was baked; `Aborted` where it never became available and did no harm.
+    /// change before it was baked; `Aborted` where it never became available and did no harm. Default Pending.
     #[serde(default)]
     pub outcome: Outcome,
     /// Why it failed.

@@ -19,7 +19,7 @@ pub struct Changes {
     /// Time in which an SLO is Unknown (other than for low traffic or warm-up) does not count. Default 30m.
     #[serde(default = "thirty_minutes")]
     pub bake: Duration,
-    /// Template changes of the same pilot within this time of the first are one change. Default 60s.
+    /// Template changes of the same pilot within this time of the first are one change. Default 1m.
     #[serde(default = "sixty_seconds")]
     pub group_within: Duration,
 }

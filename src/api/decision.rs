@@ -88,7 +88,7 @@ pub struct Requester {
     pub user: String,
     /// The user's groups.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 256)))]
+    #[schemars(length(max = 512), inner(length(max = 256)))]
     pub groups: Vec<String>,
 }
 
@@ -103,7 +103,7 @@ pub struct IncidentRecord {
     pub opened_at: Timestamp,
     /// When it ended.
     pub closed_at: Timestamp,
-    /// What made the action happen, or the incident end.
+    /// What made the action happen, or the incident end: `Person` (a Decision), `Recovery` or `Deadline`.
     pub decided_by: DecidedBy,
     /// Whether the action was really carried out; false with enforcement Observe.
     pub carried_out: bool,
@@ -123,7 +123,8 @@ pub struct IncidentRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionStatus {
-    /// `Accepted` or `Refused`.
+    // The schema shows the description of the enum here, because the field is optional.
+    /// Whether the Decision counts: `Accepted` or `Refused`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<DecisionPhase>,
     /// Why, in words.
@@ -135,7 +136,7 @@ pub struct DecisionStatus {
     pub at: Option<Timestamp>,
 }
 
-/// Whether a Decision counts.
+/// Whether a Decision counts: `Accepted` (it is or was followed) or `Refused` (it has no effect; the message says why).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DecisionPhase {
     /// It is or was followed.

@@ -25,15 +25,19 @@ pub struct Incident {
     pub trigger: String,
     /// When the trigger fired.
     pub opened_at: Timestamp,
-    /// How far it has come.
+    /// How far it has come: `DecisionWindow` (owners may decide; the action happens at the deadline), `Continued` (an
+    /// owner let the release run on), `Acting` (the intent is written and being carried out), `Verifying` (is the
+    /// service well again?), `Standing` (nothing more happens by itself; changes stay held), `Resuming` (parked
+    /// replicas are being restored) or `Closing` (it is over; the record is being written).
     pub stage: IncidentStage,
     /// When the current decision window ends.
     pub deadline: Timestamp,
-    /// The strictest action that the triggers of this incident declare.
+    /// The strictest action that the triggers of this incident declare: `Notify`, `HoldChanges`, `Rollback` or
+    /// `ScaleDown`.
     pub declared: TriggerAction,
-    /// What happens at the deadline.
+    /// What happens at the deadline: `Notify`, `HoldChanges`, `Rollback` or `ScaleDown`.
     pub action: TriggerAction,
-    /// The replicas that ScaleDown leaves.
+    /// The replicas that ScaleDown leaves. Default 0.
     #[serde(default)]
     pub scale_down_to: i32,
     /// Why this action: which release is blamed, or why none is.
@@ -156,9 +160,9 @@ pub struct Continued {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Intent {
-    /// What is done.
+    /// What is done: `Notify`, `HoldChanges`, `Rollback` or `ScaleDown`.
     pub action: TriggerAction,
-    /// What made it happen.
+    /// What made it happen: `Person` (a Decision), `Recovery` or `Deadline`.
     pub decided_by: DecidedBy,
     /// The Decision object, where a person decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -219,11 +223,11 @@ pub enum DecidedBy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Closing {
-    /// What had been done about it, the strictest.
+    /// What had been done about it, the strictest: `Notify`, `HoldChanges`, `Rollback` or `ScaleDown`.
     pub action: TriggerAction,
     /// Whether that was really carried out, and not only would have been.
     pub carried_out: bool,
-    /// What made it end.
+    /// What made it end: `Person` (a Decision), `Recovery` or `Deadline`.
     pub decided_by: DecidedBy,
     /// The Decision that ended it, where a person did.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -47,13 +47,14 @@ pub struct MetricsSourceSpec {
     pub namespace_label: Option<String>,
     /// How often SLOs and triggers are evaluated, at least 1s. Default 15s.
     #[serde(default = "fifteen_seconds")]
-    #[x_kube(validation = Rule::new("self.matches('[1-9][0-9]*(s|m|h)')").message("evaluationInterval is at least 1s, for example 15s"))]
+    #[x_kube(validation = Rule::new("self.matches('[1-9][0-9]*(s|m|h|d|w)([0-9]|$)|[1-9][0-9]{3,}ms')").message("evaluationInterval is at least 1s, for example 15s"))]
     pub evaluation_interval: Duration,
     /// How far in the past to ask, for backends whose samples arrive late. Default 0s.
     #[serde(default = "no_time")]
     pub query_offset: Duration,
     /// A query that takes longer is given up. Default 5s.
     #[serde(default = "five_seconds")]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("timeout is more than 0s, for example 5s"))]
     pub timeout: Duration,
 }
 

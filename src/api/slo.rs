@@ -14,7 +14,7 @@ pub struct Slo {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// The share of good events in percent, above 0 and below 100. Example: `"99.5"`.
-    #[x_kube(validation = Rule::new("double(self) > 0.0 && double(self) < 100.0").message("target is a percentage above 0 and below 100, for example \"99.5\"; at 100 there is no error budget to spend"))]
+    #[x_kube(validation = Rule::new("self.matches(r\'^[0-9]{1,2}([.][0-9]+)?$\') && double(self) > 0.0").message("target is a percentage above 0 and below 100, for example \"99.5\"; at 100 there is no error budget to spend"))]
     pub target: Decimal,
     /// The time over which the objective is judged.
     pub window: SloWindow,

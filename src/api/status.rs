@@ -141,6 +141,6 @@ pub struct ChangeReference {
     /// The ChangeRecord's name.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Its outcome.
+    /// Its outcome: `Pending`, `Succeeded`, `Failed`, `Superseded` or `Aborted`.
     pub outcome: Outcome,
 }

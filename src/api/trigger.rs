@@ -72,7 +72,7 @@ pub struct ErrorBudget {
     #[schemars(length(min = 1, max = 63))]
     pub slo: String,
     /// Percent of the budget, at most 100. Example: `"20"`. `"0"` fires when it is overspent.
-    #[x_kube(validation = Rule::new("double(self) <= 100.0").message("remainingBelow is a percentage of the error budget, at most 100"))]
+    #[x_kube(validation = Rule::new("self.matches(r\'^-?[0-9]{1,3}([.][0-9]+)?$\') && double(self) <= 100.0").message("remainingBelow is a percentage of the error budget, at most 100"))]
     pub remaining_below: Decimal,
 }
 
@@ -89,7 +89,7 @@ pub struct BurnRate {
     pub short: Duration,
     /// How many times faster than sustainable the budget is spent; 1 spends it exactly over the SLO's
     /// window. Example: `"13.4"`.
-    #[x_kube(validation = Rule::new("double(self) > 0.0").message("factor must be above 0; 1 spends the budget exactly over the SLO's window"))]
+    #[x_kube(validation = Rule::new("self.matches(r\'^[0-9]+([.][0-9]+)?$\') && double(self) > 0.0").message("factor must be above 0; 1 spends the budget exactly over the SLO's window"))]
     pub factor: Decimal,
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadReference {
-    /// `Deployment` (apps/v1).
+    /// `Deployment` (apps/v1). Default Deployment.
     #[serde(default)]
     pub kind: WorkloadKind,
     /// The workload's name. Example: `checkout`.

@@ -1,5 +1,6 @@
 //! The subcommands of the command line.
 
+pub mod crds;
 pub mod file;
 pub mod run;
 pub mod windows;

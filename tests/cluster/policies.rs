@@ -1,0 +1,199 @@
+//! The static policies hold by themselves, with no operator running.
+
+use anyhow::{Context, ensure};
+use kube::api::{Patch, PatchParams};
+use kube::core::DynamicObject;
+use kube::discovery::ApiResource;
+use kube::{Api, Client};
+use pilotguard_rig::{Output, Person, wait};
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, SOON};
+use crate::release::Release;
+
+tests![
+    nobody_decides_in_anothers_name,
+    the_operator_may_touch_little_of_a_workload,
+    the_policies_are_type_checked,
+    the_policy_names_every_field_of_a_deployment,
+];
+
+const RECORD: &str = r#"{"trigger": "burn", "openedAt": "2026-01-01T00:00:00Z", "closedAt": "2026-01-01T01:00:00Z",
+    "decidedBy": "Deadline", "carriedOut": true}"#;
+
+async fn installed(cluster: &Cluster) -> anyhow::Result<(Release, String)> {
+    let guarded = cluster.rig.namespace("guarded").await?;
+    Ok((Release::install(cluster, &guarded, &["external=true"]).await?, guarded))
+}
+
+async fn decide(person: &Person, namespace: &str, extra: &str) -> anyhow::Result<Output> {
+    let manifest = format!(
+        r#"{{"apiVersion": "pilotguard.dev/v1alpha1", "kind": "Decision", "metadata": {{"generateName": "d-"}},
+        "spec": {{"pilot": "web", "type": "Rollback", "reason": "it is broken"{extra}}}}}"#
+    );
+    Ok(person.kubectl_with(&["create", "--namespace", namespace, "-f", "-"], &manifest).await?)
+}
+
+async fn nobody_decides_in_anothers_name(cluster: &Cluster) -> anyhow::Result<()> {
+    let (release, guarded) = installed(cluster).await?;
+    let mallory = cluster.rig.person("mallory", &["interns"]).await?;
+    cluster.rig.grant(&mallory, &guarded, "cluster-admin").await?;
+    let policy = format!("{}-decisions", release.name);
+    in_force(&mallory, &guarded).await?;
+
+    let denied = |why: &str| {
+        format!("is invalid: : ValidatingAdmissionPolicy '{policy}' with binding '{policy}' denied request: {why}\n")
+    };
+    let cases = [
+        (
+            r#", "by": {"user": "ada"}"#.to_owned(),
+            "spec.by.user is ada, but the request comes from mallory; leave spec.by out, it is filled in",
+        ),
+        (
+            r#", "by": {"user": "mallory", "groups": ["interns", "owners"]}"#.to_owned(),
+            "spec.by.groups names groups that mallory is not in: owners; leave spec.by out, it is filled in",
+        ),
+        (
+            String::new(),
+            "spec.by is missing because pilotguard did not answer; to decide nevertheless write spec.by.user: mallory",
+        ),
+        (
+            format!(r#", "by": {{"user": "mallory"}}, "record": {RECORD}"#),
+            "spec.record is written by pilotguard alone; remove it",
+        ),
+    ];
+    for (extra, why) in cases {
+        let output = decide(&mallory, &guarded, &extra).await?;
+        ensure!(!output.succeeded(), "accepted: {extra}");
+        ensure!(output.stderr.ends_with(&denied(why)), "{}\ninstead of\n{}", output.stderr, denied(why));
+    }
+
+    let own = decide(&mallory, &guarded, r#", "by": {"user": "mallory", "groups": ["interns"]}"#).await?;
+    ensure!(own.succeeded(), "{}", own.stderr);
+    let operator = release.operator(cluster).await?;
+    let record = decide(&operator, &guarded, &format!(r#", "by": {{"user": "ada"}}, "record": {RECORD}"#)).await?;
+    ensure!(record.succeeded(), "{}", record.stderr);
+    let without_record = decide(&operator, &guarded, r#", "by": {"user": "ada"}"#).await?;
+    ensure!(!without_record.succeeded(), "the operator decides in Ada's name");
+    Ok(())
+}
+
+/// A new policy is obeyed a moment after it was stored.
+async fn in_force(person: &Person, namespace: &str) -> anyhow::Result<()> {
+    let probe = || async {
+        let forged =
+            decide(person, namespace, r#", "by": {"user": "somebody-else"}"#).await.map_err(|e| e.to_string())?;
+        if forged.succeeded() { Err("not in force".to_owned()) } else { Ok(()) }
+    };
+    Ok(wait::until("policy in force", SOON, probe).await?)
+}
+
+async fn the_operator_may_touch_little_of_a_workload(cluster: &Cluster) -> anyhow::Result<()> {
+    let (release, guarded) = installed(cluster).await?;
+    let operator = release.operator(cluster).await?.client()?;
+    let web = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": guarded, "labels": {"team": "shop"}, "annotations": {"note": "theirs"}},
+        "spec": {
+            "replicas": 3, "paused": true, "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}},
+        },
+    });
+    cluster.done_with(&["create", "-f", "-"], &web.to_string()).await?;
+    refuses_dry_runs(&operator, &guarded).await?;
+
+    let spec = "of a Deployment's spec pilotguard may change only template, replicas and paused";
+    let replicas = "pilotguard may lower replicas, or restore the number in pilotguard.dev/parked-replicas";
+    let paused = "pilotguard may un-pause a Deployment, never pause it";
+    let metadata = "pilotguard may not change labels, finalizers or owners of a Deployment";
+    let note = "pilotguard may not touch annotations that are not its own: note";
+    let image = |image: &str| json!({"template": {"spec": {"containers": [{"name": "web", "image": image}]}}});
+    let marks = json!({"pilotguard.dev/quarantined": "x", "kubectl.kubernetes.io/last-applied-configuration": "{}"});
+    // In this order: each step starts from what the ones before left.
+    let steps: Vec<(Value, Option<&str>)> = vec![
+        (json!({"spec": image("web:2"), "metadata": {"annotations": marks}}), None),
+        (json!({"spec": {"strategy": {"rollingUpdate": {"maxSurge": 3}}}}), Some(spec)),
+        (json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}), Some(spec)),
+        (json!({"spec": {"minReadySeconds": 9}}), Some(spec)),
+        (json!({"spec": {"progressDeadlineSeconds": 9}}), Some(spec)),
+        (json!({"spec": {"revisionHistoryLimit": 0}}), Some(spec)),
+        (json!({"spec": {"replicas": 4}}), Some(replicas)),
+        (
+            json!({"metadata": {"annotations": {"pilotguard.dev/parked-replicas": "9"}}, "spec": {"replicas": 9}}),
+            Some(replicas),
+        ),
+        (json!({"metadata": {"annotations": {"pilotguard.dev/parked-replicas": "3"}}, "spec": {"replicas": 0}}), None),
+        (json!({"spec": {"replicas": 2}}), Some(replicas)),
+        (json!({"metadata": {"annotations": {"pilotguard.dev/parked-replicas": null}}, "spec": {"replicas": 3}}), None),
+        (json!({"spec": {"paused": false}}), None),
+        (json!({"spec": {"paused": true}}), Some(paused)),
+        (json!({"metadata": {"labels": {"team": "ours"}}}), Some(metadata)),
+        (json!({"metadata": {"finalizers": ["example.com/stay"]}}), Some(metadata)),
+        (json!({"metadata": {"annotations": {"note": "ours"}}}), Some(note)),
+        (json!({"metadata": {"annotations": {"note": null}}}), Some(note)),
+        (json!({"metadata": {"annotations": {"pilotguard.dev/quarantined": null}}, "spec": image("web:1")}), None),
+    ];
+    for (patch, refusal) in steps {
+        let answer = touch(&operator, &guarded, &patch).await.err().map(|error| error.to_string());
+        let as_expected = match (&answer, refusal) {
+            (None, None) => true,
+            (Some(answer), Some(refusal)) => answer.contains(refusal),
+            _ => false,
+        };
+        ensure!(as_expected, "{patch}: {answer:?} instead of {refusal:?}");
+    }
+    // People are not its concern.
+    touch(&cluster.rig.admin().client()?, &guarded, &json!({"spec": {"replicas": 5, "paused": true}})).await?;
+    Ok(())
+}
+
+async fn touch(client: &Client, namespace: &str, patch: &Value) -> Result<(), kube::Error> {
+    patch_web(client, namespace, patch, &PatchParams::default()).await
+}
+
+async fn patch_web(client: &Client, namespace: &str, patch: &Value, params: &PatchParams) -> Result<(), kube::Error> {
+    let deployments = ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &deployments);
+    api.patch("web", params, &Patch::Strategic(patch)).await.map(drop)
+}
+
+/// A new policy is obeyed a moment after it was stored.
+async fn refuses_dry_runs(client: &Client, namespace: &str) -> anyhow::Result<()> {
+    let params = PatchParams { dry_run: true, ..PatchParams::default() };
+    let labels = json!({"metadata": {"labels": {"team": "ours"}}});
+    let probe = || async {
+        match patch_web(client, namespace, &labels, &params).await {
+            Err(kube::Error::Api(status)) if status.message.contains("labels, finalizers or owners") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    Ok(wait::until("policy in force", SOON, probe).await?)
+}
+
+async fn the_policies_are_type_checked(cluster: &Cluster) -> anyhow::Result<()> {
+    let (release, _) = installed(cluster).await?;
+    for part in ["decisions", "workloads"] {
+        let policy = format!("{}-{part}", release.name);
+        let get = ["get", "validatingadmissionpolicy", &policy, "-o"];
+        let checked = [&get[..], &["jsonpath={.status.observedGeneration}"]].concat();
+        cluster.prints(&checked, "1").await?;
+        let warnings =
+            cluster.done(&[&get[..], &["jsonpath={.status.typeChecking.expressionWarnings}"]].concat()).await?;
+        ensure!(warnings.is_empty(), "{policy}: {warnings}");
+    }
+    Ok(())
+}
+
+/// A field that a newer Kubernetes brings must be looked at: the policy lists what the operator may not change.
+async fn the_policy_names_every_field_of_a_deployment(cluster: &Cluster) -> anyhow::Result<()> {
+    let document: Value = serde_json::from_str(&cluster.done(&["get", "--raw", "/openapi/v3/apis/apps/v1"]).await?)?;
+    let spec = &document["components"]["schemas"]["io.k8s.api.apps.v1.DeploymentSpec"]["properties"];
+    let fields = spec.as_object().context("no schema of a Deployment's spec")?.keys();
+    let policy =
+        std::fs::read_to_string(crate::cluster::root().join("charts/pilotguard/templates/policy-workloads.yaml"))?;
+    let named =
+        |field: &str| ["", "?"].iter().any(|optional| policy.contains(&format!("oldObject.spec.{optional}{field}")));
+    let unnamed: Vec<_> = fields.filter(|field| !named(field)).collect();
+    ensure!(unnamed == ["template"], "policy-workloads.yaml does not speak of {unnamed:?}");
+    Ok(())
+}
