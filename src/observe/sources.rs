@@ -21,7 +21,7 @@ use crate::api::metrics_source::{MetricsSource, MetricsSourceSpec};
 const SECRET_DEADLINE: Duration = Duration::from_secs(5);
 
 /// For so long a Secret is taken to be unchanged.
-const SECRET_KEPT: Duration = Duration::from_secs(60);
+const SECRET_KEPT: Duration = Duration::from_mins(1);
 
 /// Wrong credentials stay wrong until a person acts: looking more often would only load the API server.
 const SECRET_RETRY: Duration = Duration::from_secs(5);

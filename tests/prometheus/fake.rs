@@ -15,6 +15,8 @@ pub enum Act {
     Send(Vec<u8>),
     /// Answers with these bytes after a while.
     SendAfter(Duration, Vec<u8>),
+    /// Answers with half of these bytes, and with the rest after a while.
+    SendInHalves(Duration, Vec<u8>),
     /// Never answers, and keeps the connection open.
     Hang,
     /// Closes the connection without a word.
@@ -113,6 +115,12 @@ async fn act(stream: &mut TcpStream, act: Act, in_flight: &InFlight) {
         Act::SendAfter(pause, bytes) => {
             tokio::time::sleep(pause).await;
             bytes
+        }
+        Act::SendInHalves(pause, mut bytes) => {
+            let rest = bytes.split_off(bytes.len() / 2);
+            let _ = stream.write_all(&bytes).await;
+            tokio::time::sleep(pause).await;
+            rest
         }
         Act::Close => Vec::new(),
         Act::Hang => {

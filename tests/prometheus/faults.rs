@@ -11,6 +11,7 @@ use crate::fake::{Act, Fake, json, one, response, vector};
 use crate::pilot::{NOW, counts, first_sample, pilot, source_at, value};
 
 const FIGURE: &str = "1763800000";
+const HTML: &str = "<html><h1>Sign in</h1></html>";
 
 /// Asks all kinds of questions of a source that answers each query alike.
 async fn ask_all(url: &str) -> (Vec<Answer>, Option<Problem>) {
@@ -53,88 +54,59 @@ async fn check(cases: Vec<Case>) {
 }
 
 #[tokio::test]
-async fn a_source_that_does_not_speak_the_api_is_unavailable() {
-    let html = "<html><h1>Sign in</h1></html>";
-    let long = "x".repeat(5 << 20);
+async fn an_answer_with_another_status_is_no_answer() {
     let send = |status, kind, body: &str| Act::Send(response(status, kind, body));
     let redirect = b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec();
-    let cut = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"status\":".to_vec();
-    let endless = [&b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"[..], long.as_bytes()].concat();
-    check(vec![
-        (
-            "HTML",
-            send("200 OK", "text/html; charset=utf-8", html),
-            Unknown::SourceUnavailable,
-            "answered text/html instead of JSON (HTTP 200); is the address that of a login page?",
-        ),
-        ("redirect", Act::Send(redirect), Unknown::SourceUnavailable, "redirect (HTTP 302)"),
-        (
-            "401",
-            send("401 Unauthorized", "text/plain", "no"),
-            Unknown::SourceUnavailable,
-            "refused the credentials (HTTP 401)",
-        ),
-        (
-            "403",
-            send("403 Forbidden", "application/json", "{}"),
-            Unknown::SourceUnavailable,
-            "refused the credentials (HTTP 403)",
-        ),
-        (
-            "404",
-            send("404 Not Found", "text/plain", "404 page not found"),
-            Unknown::SourceUnavailable,
-            "is the path in spec.url right?",
-        ),
-        ("500", send("500 Internal Server Error", "text/html", html), Unknown::SourceUnavailable, "HTTP 500"),
-        (
-            "500 with a success in it",
-            send("500 Internal Server Error", "application/json", &vector(&[FIGURE], "")),
-            Unknown::SourceUnavailable,
-            "HTTP 500",
-        ),
-        (
-            "503 in words",
-            send("503 Service Unavailable", "text/plain", "no\nhealthy upstream"),
-            Unknown::SourceUnavailable,
-            "in plain text (HTTP 503): no healthy upstream",
-        ),
-        (
-            "503 of the API",
-            error("503 Service Unavailable", "timeout"),
-            Unknown::SourceUnavailable,
-            "HTTP 503, timeout",
-        ),
-        ("429", error("429 Too Many Requests", "too_many_requests"), Unknown::SourceUnavailable, "HTTP 429"),
-        ("plain text", send("200 OK", "text/plain", "ok"), Unknown::SourceUnavailable, "in plain text (HTTP 200): ok"),
-        (
-            "JSON without its type",
-            send("200 OK", "application/octet-stream", &vector(&[FIGURE], "")),
-            Unknown::SourceUnavailable,
-            "application/octet-stream",
-        ),
-        (
-            "truncated JSON",
-            json("{\"status\":\"success\",\"data\":{\"resultType"),
-            Unknown::SourceUnavailable,
-            "not an answer of the query API",
-        ),
-        ("cut connection", Act::Send(cut), Unknown::SourceUnavailable, "broke off"),
-        ("closed connection", Act::Close, Unknown::SourceUnavailable, "broke off"),
-        ("5 MiB", send("200 OK", "application/json", &long), Unknown::SourceUnavailable, "more than 1024 KiB"),
-        ("5 MiB of unknown length", Act::Send(endless), Unknown::SourceUnavailable, "more than 1024 KiB"),
-        ("other JSON", json("{\"title\":\"dashboard\"}"), Unknown::SourceUnavailable, "not an answer of the query API"),
-        ("success without data", json("{\"status\":\"success\"}"), Unknown::SourceUnavailable, "it has no data"),
-        ("no number", one("seven"), Unknown::SourceUnavailable, "a value is not a number"),
-        ("hangs", Act::Hang, Unknown::SourceUnavailable, "no answer within 500ms"),
-        (
-            "hangs in the body",
-            Act::SendAfter(Duration::from_secs(2), response("200 OK", "application/json", "{}")),
-            Unknown::SourceUnavailable,
-            "no answer within 500ms",
-        ),
-    ])
-    .await;
+    let success = vector(&[FIGURE], "");
+    let unhealthy = "no\nhealthy upstream";
+    let cases = [
+        ("redirect", Act::Send(redirect), "redirect (HTTP 302)"),
+        ("401", send("401 Unauthorized", "text/plain", "no"), "refused the credentials (HTTP 401)"),
+        ("403", send("403 Forbidden", "application/json", "{}"), "refused the credentials (HTTP 403)"),
+        ("404", send("404 Not Found", "text/plain", "404 page not found"), "is the path in spec.url right?"),
+        ("500", send("500 Internal Server Error", "text/html", HTML), "HTTP 500"),
+        ("500 with success", send("500 Internal Server Error", "application/json", &success), "HTTP 500"),
+        ("503", send("503 Service Unavailable", "text/plain", unhealthy), "text (HTTP 503): no healthy upstream"),
+        ("503 of the API", error("503 Service Unavailable", "timeout"), "HTTP 503, timeout"),
+        ("429", error("429 Too Many Requests", "too_many_requests"), "HTTP 429"),
+    ];
+    check(cases.map(|(name, act, message)| (name, act, Unknown::SourceUnavailable, message)).into()).await;
+}
+
+#[tokio::test]
+async fn an_answer_in_another_form_is_no_answer() {
+    let send = |kind, body: &str| Act::Send(response("200 OK", kind, body));
+    let login = "answered text/html instead of JSON (HTTP 200); is the address that of a login page?";
+    let cases = [
+        ("HTML", send("text/html; charset=utf-8", HTML), login),
+        ("plain text", send("text/plain", "ok"), "in plain text (HTTP 200): ok"),
+        ("a long text", send("text/plain", &"long ".repeat(1000)), "long long …"),
+        ("JSON by another name", send("application/octet-stream", &vector(&[FIGURE], "")), "application/octet-stream"),
+        ("truncated JSON", json("{\"status\":\"success\",\"data\":{\"resultT"), "not an answer of the query API"),
+        ("other JSON", json("{\"title\":\"dashboard\"}"), "not an answer of the query API"),
+        ("success without data", json("{\"status\":\"success\"}"), "it has no data"),
+        ("no number", one("seven"), "a value is not a number"),
+    ];
+    check(cases.map(|(name, act, message)| (name, act, Unknown::SourceUnavailable, message)).into()).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_end_is_no_answer() {
+    let long = "x".repeat(5 << 20);
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+    let cut = format!("{head}Content-Length: 500\r\n\r\n{{\"status\":");
+    let endless = format!("{head}\r\n{long}");
+    let whole = response("200 OK", "application/json", &vector(&[FIGURE], ""));
+    let cases = [
+        ("cut connection", Act::Send(cut.into_bytes()), "broke off"),
+        ("closed connection", Act::Close, "broke off"),
+        ("5 MiB", json(&long), "more than 1024 KiB"),
+        ("5 MiB of unknown length", Act::Send(endless.into_bytes()), "more than 1024 KiB"),
+        ("hangs", Act::Hang, "no answer within 500ms"),
+        ("slow", Act::SendAfter(Duration::from_secs(2), whole.clone()), "no answer within 500ms"),
+        ("slow in the body", Act::SendInHalves(Duration::from_secs(2), whole), "no answer within 500ms"),
+    ];
+    check(cases.map(|(name, act, message)| (name, act, Unknown::SourceUnavailable, message)).into()).await;
 }
 
 #[tokio::test]

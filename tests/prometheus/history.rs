@@ -7,10 +7,13 @@ use std::process::Command;
 use jiff::{SignedDuration, Timestamp};
 
 /// Seconds between two samples.
-const INTERVAL: i64 = 15;
+const INTERVAL: u32 = 15;
 
 /// Samples of each series: a little more than a day.
-const SAMPLES: i64 = 6000;
+const SAMPLES: u32 = 6000;
+
+/// From the first sample to the last, in seconds.
+const LENGTH: i64 = INTERVAL as i64 * SAMPLES as i64;
 
 /// The past, ending some time ago.
 pub struct History {
@@ -26,7 +29,7 @@ pub enum Events {
 
 impl Events {
     /// Events between one sample and the next; uneven, so that a wrong window shows.
-    const fn between(self, sample: i64) -> i64 {
+    const fn between(self, sample: u32) -> u32 {
         match self {
             Self::All => 10 + (sample * 7919) % 23,
             Self::Bad => (sample * 104_729) % 3 + if sample % 400 < 40 { 5 } else { 0 },
@@ -35,9 +38,10 @@ impl Events {
 }
 
 impl History {
-    /// A history that ends two hours before `now`; files of an hour ago cannot be made into blocks.
+    /// A history that ends four hours before `now`: blocks of the last hours would overlap with what Prometheus itself writes.
     pub fn before(now: Timestamp) -> Self {
-        Self { start: now.as_second() / INTERVAL * INTERVAL - SAMPLES * INTERVAL - 4 * 3600 }
+        let interval = i64::from(INTERVAL);
+        Self { start: now.as_second() / interval * interval - LENGTH - 4 * 3600 }
     }
 
     /// The first sample of all series.
@@ -47,23 +51,19 @@ impl History {
 
     /// An instant between two samples near the end.
     pub fn asked(&self) -> Timestamp {
-        let end = Timestamp::from_second(self.start + SAMPLES * INTERVAL).unwrap();
+        let end = Timestamp::from_second(self.start + LENGTH).unwrap();
         end - SignedDuration::from_mins(30) + SignedDuration::from_millis(7250)
     }
 
     /// How many events there were in a span, as if they came evenly between two samples.
     pub fn truth(&self, events: Events, span: SignedDuration, until: Timestamp) -> f64 {
         let counter = |at: Timestamp| {
-            let since = (at - self.first_as_duration()).as_duration().as_secs_f64() / INTERVAL as f64;
-            let whole = since.floor();
-            let sum: i64 = (1..=whole as i64).map(|sample| events.between(sample)).sum();
-            sum as f64 + (since - whole) * events.between(whole as i64 + 1) as f64
+            let millis = u32::try_from(at.as_millisecond() - self.start * 1000).unwrap();
+            let (whole, rest) = (millis / (INTERVAL * 1000), millis % (INTERVAL * 1000));
+            let sum: u32 = (1..=whole).map(|sample| events.between(sample)).sum();
+            f64::from(sum) + f64::from(rest) / f64::from(INTERVAL * 1000) * f64::from(events.between(whole + 1))
         };
         counter(until) - counter(until - span)
-    }
-
-    fn first_as_duration(&self) -> SignedDuration {
-        SignedDuration::from_secs(self.start)
     }
 
     /// Writes the blocks.
@@ -73,7 +73,10 @@ impl History {
     pub fn write(&self, promtool: &Path, directory: &Path) {
         let mut text = String::new();
         let all = SAMPLES;
-        let until = |minutes: i64| (self.asked().as_second() - self.start - minutes * 60) / INTERVAL + 1;
+        let until = |minutes: i64| {
+            let seconds = self.asked().as_second() - self.start - minutes * 60;
+            u32::try_from(seconds).unwrap() / INTERVAL + 1
+        };
         self.family(&mut text, "requests", Events::All, &[("shop", 1, all), ("other", 10, all)]);
         self.family(&mut text, "errors", Events::Bad, &[("shop", 1, all), ("other", 10, all)]);
         self.family(&mut text, "young", Events::All, &[("shop", 1, until(3))]);
@@ -89,13 +92,13 @@ impl History {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     }
 
-    fn family(&self, text: &mut String, name: &str, events: Events, series: &[(&str, i64, i64)]) {
+    fn family(&self, text: &mut String, name: &str, events: Events, series: &[(&str, u64, u32)]) {
         writeln!(text, "# TYPE {name} counter").unwrap();
         for (namespace, factor, samples) in series {
-            let mut counter = 0;
+            let mut counter = 0_u64;
             for sample in 0..*samples {
-                counter += if sample == 0 { 0 } else { events.between(sample) };
-                let at = self.start + sample * INTERVAL;
+                counter += if sample == 0 { 0 } else { u64::from(events.between(sample)) };
+                let at = self.start + i64::from(sample * INTERVAL);
                 writeln!(text, "{name}_total{{namespace=\"{namespace}\"}} {} {at}", counter * factor).unwrap();
             }
         }

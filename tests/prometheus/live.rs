@@ -58,9 +58,9 @@ const SPANS: [SignedDuration; 3] =
 
 /// At least 300 bad and 2,000 events in all; extrapolation at the two ends of a window costs less than 1 %.
 #[track_caller]
-fn assert_near(read: Answer, history: &History, span: SignedDuration, until: Timestamp, factor: f64) {
+fn assert_near(read: &Answer, history: &History, span: SignedDuration, until: Timestamp, factor: f64) {
     let Answer::Counts(Reading::Fresh(Counts { bad, total })) = read else { panic!("{span:#}: {read:?}") };
-    for (read, events) in [(bad, Events::Bad), (total, Events::All)] {
+    for (read, events) in [(*bad, Events::Bad), (*total, Events::All)] {
         let truth = history.truth(events, span, until) * factor;
         assert!(truth >= 100.0, "{span:#}: too few events to compare: {truth}");
         let off = (read - truth).abs() / truth;
@@ -74,7 +74,7 @@ async fn counts_are_those_that_happened(rig: &Rig, history: &History) {
     let declaration = pilot(r#"errors_total{namespace="shop"}"#, r#"requests_total{namespace="shop"}"#);
     let (now, until) = (Timestamp::now(), history.asked());
     for span in SPANS {
-        assert_near(ask(&source, &declaration, counts(span, until), now).await, history, span, until, 1.0);
+        assert_near(&ask(&source, &declaration, counts(span, until), now).await, history, span, until, 1.0);
     }
     let half_an_hour = SPANS[0];
     let never_bad = pilot(r#"errors_total{namespace="shop",code="999"}"#, r#"requests_total{namespace="shop"}"#);
@@ -84,7 +84,7 @@ async fn counts_are_those_that_happened(rig: &Rig, history: &History) {
     assert!(read.bad == 0.0 && read.total > 1000.0, "{read:?}");
     let unknown = |why| Answer::Counts(Reading::Unknown(why));
     let cases = [
-        ("two hours after the last sample", half_an_hour, Timestamp::now(), unknown(Unknown::NoSeries)),
+        ("long after the last sample", half_an_hour, Timestamp::now(), unknown(Unknown::NoSeries)),
         ("no longer scraped, but within the span", SPANS[1], Timestamp::now(), unknown(Unknown::Stale)),
         ("a span with one sample", SignedDuration::from_millis(1), until, unknown(Unknown::NoSeries)),
     ];
@@ -105,9 +105,9 @@ async fn the_namespace_label_keeps_others_out(rig: &Rig, history: &History) {
     let (now, until, span) = (Timestamp::now(), history.asked(), SPANS[0]);
     let declaration = pilot("errors_total", r#"requests_total{namespace=~".+"}"#);
     let confined = source(rig, Some("namespace"));
-    assert_near(ask(&confined, &declaration, counts(span, until), now).await, history, span, until, 1.0);
+    assert_near(&ask(&confined, &declaration, counts(span, until), now).await, history, span, until, 1.0);
     let free = source(rig, None);
-    assert_near(ask(&free, &declaration, counts(span, until), now).await, history, span, until, 11.0);
+    assert_near(&ask(&free, &declaration, counts(span, until), now).await, history, span, until, 11.0);
     let others = value(r#"sum(requests_total{namespace="other"}) - sum(requests_total{namespace!="other"})"#, until);
     assert_eq!(ask(&confined, &declaration, others, now).await, Answer::Value(Reading::Fresh(0.0)));
 }
@@ -188,8 +188,8 @@ async fn a_target_that_goes_becomes_stale(rig: &Rig) {
     };
     let counts = wait::until("80 requests", SOON, enough).await.unwrap();
     #[expect(clippy::cast_precision_loss, reason = "a handful of requests")]
-    let served = requests.load(Ordering::SeqCst) as f64;
-    assert!(counts.total <= served + 10.0, "{counts:?} of {served}");
+    let served_requests = requests.load(Ordering::SeqCst) as f64;
+    assert!(counts.total <= served_requests + 10.0, "{counts:?} of {served_requests}");
     assert!((counts.bad / counts.total - 0.1).abs() < 0.01, "{counts:?}");
 
     rig.scrape(&[]).await.unwrap();

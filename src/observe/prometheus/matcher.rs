@@ -123,12 +123,12 @@ impl LabelValue {
 mod tests {
     use super::*;
 
-    fn mine() -> Scope {
-        Some(LabelValue { label: "namespace".to_owned(), value: "mine".to_owned() })
+    fn mine() -> LabelValue {
+        LabelValue { label: "namespace".to_owned(), value: "mine".to_owned() }
     }
 
     fn confined(query: &str) -> Result<String, QueryError> {
-        print(&confine(query, &mine())?)
+        print(&confine(query, &Some(mine()))?)
     }
 
     #[test]

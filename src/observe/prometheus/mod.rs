@@ -215,7 +215,7 @@ impl Source {
 fn report(before: Option<&Problem>, after: Option<&Problem>, source: &str) {
     match (before, after) {
         (before, Some(after)) if before != Some(after) => {
-            tracing::warn!(source, problem = %after.message, "metrics source is unavailable")
+            tracing::warn!(source, problem = %after.message, "metrics source is unavailable");
         }
         (Some(_), None) => tracing::info!(source, "metrics source answers again"),
         _ => {}
