@@ -20,12 +20,16 @@ fn each_kind_of_change_gets_its_verdict() {
     let paused = edit(json!({"spec": {"paused": true}}));
     let collector = "system:serviceaccount:kube-system:generic-garbage-collector";
     let namespaces = "system:serviceaccount:kube-system:namespace-controller";
-    let restart = json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "x"}}}}});
+    let restart =
+        json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "x"}}}}});
     let cases = [
         ("another image", review("UPDATE", "grace", &old, &with_image("web:2")), false),
         ("a restart of a tag", review("UPDATE", "grace", &old, &edit(restart.clone())), false),
-        ("a restart of a digest",
-            review("UPDATE", "grace", &deployment(PINNED), &with(deployment(PINNED), &restart)), true),
+        (
+            "a restart of a digest",
+            review("UPDATE", "grace", &deployment(PINNED), &with(deployment(PINNED), &restart)),
+            true,
+        ),
         ("a label", review("UPDATE", "grace", &old, &edit(json!({"metadata": {"labels": {"a": "b"}}}))), true),
         ("status", review("UPDATE", "grace", &old, &edit(json!({"status": {"availableReplicas": 0}}))), true),
         ("fewer replicas", review("UPDATE", "grace", &old, &edit(json!({"spec": {"replicas": 1}}))), true),
@@ -87,7 +91,8 @@ fn marks_are_put_back_whatever_the_requester_did() {
     let guarded = guarded(&[pilot()]);
     let quarantine = json!(["f".repeat(64)]).to_string();
     let contained = r#"{"incident":"i","replicas":9}"#;
-    let marks = json!({"metadata": {"annotations": {QUARANTINED: quarantine, CONTAINED: contained, PARKED_REPLICAS: "3"}}});
+    let marks =
+        json!({"metadata": {"annotations": {QUARANTINED: quarantine, CONTAINED: contained, PARKED_REPLICAS: "3"}}});
     let old = with(deployment("web:1"), &marks);
     // What `kubectl rollout undo` does: the annotations of an old ReplicaSet replace those of the Deployment.
     let mut undone = with(old.clone(), &json!({"spec": {"template": template("web:0")}}));
@@ -198,7 +203,8 @@ fn a_resumed_rollout_begins_when_it_is_resumed() {
 #[test]
 fn the_rollback_target_is_admitted_in_any_freeze() {
     let target = json!({"payload": payload_digest(&template("web:2")), "revision": "r", "knownGoodAt": OPEN});
-    let pilot = with(pilot(), &json!({"status": {"rollbackTarget": target, "incident": incident("Standing", "HoldChanges")}}));
+    let pilot =
+        with(pilot(), &json!({"status": {"rollbackTarget": target, "incident": incident("Standing", "HoldChanges")}}));
     let new = with_image("web:2");
     let after = stored(judge(&guarded(&[pilot]), CLOSED, &update("grace", &new)), &new);
     assert_eq!(admitted(&after).verdict, AdmittedVerdict::Allow);
@@ -214,7 +220,10 @@ fn an_observing_pilot_warns_in_one_line_and_keeps_the_verdict() {
     let answer = judge(&guarded(&[observing.clone()]), OPEN, &update("grace", &new));
     let warnings = warnings(answer.clone());
     let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
-    assert!(warning.starts_with("pilotguard (observing): would have refused: updating Deployment checkout"), "{warning}");
+    assert!(
+        warning.starts_with("pilotguard (observing): would have refused: updating Deployment checkout"),
+        "{warning}"
+    );
     assert!(warning.len() <= 250 && !warning.contains('\n'), "{warning:?}");
     let mark = admitted(&stored(answer, &new));
     assert_eq!(mark.verdict, AdmittedVerdict::Deny);
@@ -244,10 +253,17 @@ fn before_the_pilots_are_known_only_what_is_critical_is_refused() {
 
 #[test]
 fn a_pilot_that_cannot_be_used_as_written_refuses_and_says_why() {
-    let broken = with(pilot(), &json!({"spec": {"changes": {"windows": [{"name": "w", "timeZone": "Europe/Atlantis",
-        "weekly": {"days": ["Mon"], "from": "09:00", "to": "16:00"}}]}}}));
+    let broken = with(
+        pilot(),
+        &json!({"spec": {"changes": {"windows": [{"name": "w", "timeZone": "Europe/Atlantis",
+        "weekly": {"days": ["Mon"], "from": "09:00", "to": "16:00"}}]}}}),
+    );
     let refused = denial(judge(&guarded(&[broken.clone()]), OPEN, &update("grace", &with_image("web:2"))));
-    assert!(refused.message.contains("Europe/Atlantis") && refused.message.contains("Correct the Pilot"), "{}", refused.message);
+    assert!(
+        refused.message.contains("Europe/Atlantis") && refused.message.contains("Correct the Pilot"),
+        "{}",
+        refused.message
+    );
     let label = with(deployment("web:1"), &json!({"metadata": {"labels": {"a": "b"}}}));
     assert_eq!(judge(&guarded(&[broken.clone()]), OPEN, &update("grace", &label)), Answer::untouched());
     let observing = with(broken, &json!({"spec": {"enforcement": {"changes": "Observe", "actions": "Observe"}}}));

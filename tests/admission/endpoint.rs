@@ -59,7 +59,10 @@ fn a_review_is_answered_over_tls() {
     let review = update("grace", &with_image("web:2"));
     let (status, body) = SERVED.post("/workloads", review.to_string().into_bytes()).unwrap();
     let answer: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!((status, &answer["apiVersion"], &answer["kind"]), (200, &json!("admission.k8s.io/v1"), &json!("AdmissionReview")));
+    assert_eq!(
+        (status, &answer["apiVersion"], &answer["kind"]),
+        (200, &json!("admission.k8s.io/v1"), &json!("AdmissionReview"))
+    );
     assert_eq!(answer["response"]["uid"], review["request"]["uid"]);
     assert_eq!((&answer["response"]["allowed"], &answer["response"]["status"]["code"]), (&json!(false), &json!(403)));
 }
@@ -67,8 +70,10 @@ fn a_review_is_answered_over_tls() {
 #[test]
 fn what_cannot_be_read_is_refused_with_a_reason() {
     let with_uid = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1"}}"#;
-    let other = json!({"apiVersion": "admission.k8s.io/v1beta1", "kind": "AdmissionReview", "request": {"uid": "u-2"}}).to_string();
-    let no_template = review("UPDATE", "grace", &json!({"kind": "Deployment", "metadata": {}}), &json!({"kind": "Deployment"}));
+    let other = json!({"apiVersion": "admission.k8s.io/v1beta1", "kind": "AdmissionReview", "request": {"uid": "u-2"}})
+        .to_string();
+    let no_template =
+        review("UPDATE", "grace", &json!({"kind": "Deployment", "metadata": {}}), &json!({"kind": "Deployment"}));
     for (body, status, text) in [
         ("".to_owned(), 400, "the body is not JSON"),
         ("[1".to_owned(), 400, "the body is not JSON"),
@@ -121,12 +126,24 @@ fn a_stopped_server_ends() {
 /// Any JSON, now and then with a key that a review has.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
-        Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from), ".{0,12}".prop_map(Value::from),
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
     ];
     let key = prop_oneof![
-        Just("metadata"), Just("spec"), Just("template"), Just("annotations"), Just("replicas"), Just("paused"),
-        Just("containers"), Just("image"), Just("name"), Just("pilotguard.dev/admitted"), Just("x"),
+        Just("metadata"),
+        Just("spec"),
+        Just("template"),
+        Just("annotations"),
+        Just("replicas"),
+        Just("paused"),
+        Just("containers"),
+        Just("image"),
+        Just("name"),
+        Just("pilotguard.dev/admitted"),
+        Just("x"),
     ];
     leaf.prop_recursive(5, 40, 6, move |inner| {
         prop_oneof![
@@ -143,9 +160,17 @@ fn damaged_review() -> impl Strategy<Value = Value> {
     let created = review("CREATE", "grace", &Value::Null, &pilot());
     let reviews = prop_oneof![Just(update("grace", &with_image("web:2"))), Just(scaled), Just(created)];
     let parts = prop_oneof![
-        Just("/request"), Just("/request/object"), Just("/request/oldObject"), Just("/request/object/spec"),
-        Just("/request/object/metadata"), Just("/request/object/metadata/annotations"), Just("/request/oldObject/spec"),
-        Just("/request/object/spec/template"), Just("/request/userInfo"), Just("/request/operation"), Just("/request/name"),
+        Just("/request"),
+        Just("/request/object"),
+        Just("/request/oldObject"),
+        Just("/request/object/spec"),
+        Just("/request/object/metadata"),
+        Just("/request/object/metadata/annotations"),
+        Just("/request/oldObject/spec"),
+        Just("/request/object/spec/template"),
+        Just("/request/userInfo"),
+        Just("/request/operation"),
+        Just("/request/name"),
     ];
     (reviews, parts, any_json()).prop_map(|(mut review, part, value)| {
         if let Some(place) = review.pointer_mut(part) {
@@ -156,15 +181,18 @@ fn damaged_review() -> impl Strategy<Value = Value> {
 }
 
 fn is_well_formed(path: &str, body: Vec<u8>) {
-    let has_uid = serde_json::from_slice::<Value>(&body).ok().is_some_and(|body| {
-        body.pointer("/request/uid").and_then(Value::as_str).is_some_and(|uid| !uid.is_empty())
-    });
+    let has_uid = serde_json::from_slice::<Value>(&body)
+        .ok()
+        .is_some_and(|body| body.pointer("/request/uid").and_then(Value::as_str).is_some_and(|uid| !uid.is_empty()));
     let (status, answer) = SERVED.post(path, body).unwrap();
     assert_eq!(status, if has_uid { 200 } else { 400 }, "{answer}");
     if has_uid {
         let answer: Value = serde_json::from_str(&answer).unwrap();
         assert!(answer["response"]["uid"].is_string() && answer["response"]["allowed"].is_boolean(), "{answer}");
-        assert!(answer["response"]["allowed"] == true || answer["response"]["status"]["message"].is_string(), "{answer}");
+        assert!(
+            answer["response"]["allowed"] == true || answer["response"]["status"]["message"].is_string(),
+            "{answer}"
+        );
     }
 }
 

@@ -154,8 +154,7 @@ pub fn scale(before: i32, after: i32) -> Value {
 
 /// What the endpoint for this review answers.
 pub fn judge(guarded: &Guarded, now: &str, review: &Value) -> Answer {
-    let context =
-        Context { guarded, own_account: OPERATOR, may_refuse_unknown: true, now: at(now) };
+    let context = Context { guarded, own_account: OPERATOR, may_refuse_unknown: true, now: at(now) };
     judge_in(&context, review)
 }
 

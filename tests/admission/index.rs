@@ -48,7 +48,8 @@ fn the_set_is_unknown_until_the_first_list_is_complete() {
     let guardian = guarded.guardian(&WorkloadKey::new("shop", "checkout")).unwrap();
     assert_eq!(guardian.ledger.incident.as_ref().unwrap().id, "fast-burn-3f9c2a71");
 
-    let observing = json!({"metadata": {"generation": 2}, "spec": {"enforcement": {"changes": "Observe", "actions": "Observe"}}});
+    let observing =
+        json!({"metadata": {"generation": 2}, "spec": {"enforcement": {"changes": "Observe", "actions": "Observe"}}});
     guarded.see(&Event::Apply(read(&with(pilot(), &observing))));
     let now = set.borrow_and_update().clone().unwrap();
     assert_eq!((now.enforcing.len(), now.observing.len()), (0, 1));

@@ -17,14 +17,20 @@ fn decision(spec: &Value) -> Value {
 
 #[test]
 fn every_violation_of_a_pilot_is_named_with_its_field() {
-    let broken = with(pilot(), &json!({"spec": {
-        "changes": {"windows": [{"name": "w", "timeZone": "Mars/Olympus", "always": true}]},
-        "slos": [{"name": "s", "target": "100", "window": {"rolling": "7d"}, "indicator": {"ratio": {"bad": "rate(x", "total": "t"}}}],
-    }}));
+    let broken = with(
+        pilot(),
+        &json!({"spec": {
+            "changes": {"windows": [{"name": "w", "timeZone": "Mars/Olympus", "always": true}]},
+            "slos": [{"name": "s", "target": "100", "window": {"rolling": "7d"}, "indicator": {"ratio": {"bad": "rate(x", "total": "t"}}}],
+        }}),
+    );
     let refused = denial(judge(&guarded(&[]), OPEN, &create(&broken)));
     assert_eq!((refused.code, refused.reason), (422, "Invalid"));
     let fields: Vec<_> = refused.causes.iter().map(|cause| cause.path.as_str()).collect();
-    assert_eq!(fields, ["spec.changes.windows[name=w].timeZone", "spec.slos[name=s].target", "spec.slos[name=s].indicator.ratio.bad"]);
+    assert_eq!(
+        fields,
+        ["spec.changes.windows[name=w].timeZone", "spec.slos[name=s].target", "spec.slos[name=s].indicator.ratio.bad"]
+    );
     let answer = Answer::Denied(refused).into_review("u");
     let causes = answer["response"]["status"]["details"]["causes"].as_array().unwrap().clone();
     assert_eq!((causes.len(), &causes[0]["reason"]), (3, &json!("FieldValueInvalid")));
@@ -36,7 +42,10 @@ fn every_violation_of_a_pilot_is_named_with_its_field() {
 
 #[test]
 fn a_pilot_is_warned_about_what_will_never_work() {
-    let mut late = with(pilot(), &json!({"metadata": {"name": "late", "uid": "p-2", "creationTimestamp": "2026-11-02T00:00:00Z"}}));
+    let mut late = with(
+        pilot(),
+        &json!({"metadata": {"name": "late", "uid": "p-2", "creationTimestamp": "2026-11-02T00:00:00Z"}}),
+    );
     late["spec"]["changes"]["windows"].as_array_mut().unwrap().push(json!({
         "name": "old-freeze", "kind": "Deny", "once": {"from": "2026-01-01T00:00:00", "to": "2026-01-02T00:00:00"}}));
     let said = warnings(judge(&guarded(&[pilot()]), OPEN, &create(&late)));
@@ -49,8 +58,13 @@ fn a_pilot_is_warned_about_what_will_never_work() {
 fn a_pilot_can_be_deleted_except_while_an_incident_is_under_way() {
     let delete = |user: &str, pilot: &Value| judge(&guarded(&[]), OPEN, &review("DELETE", user, pilot, &Value::Null));
     for (stage, is_refused) in [
-        ("DecisionWindow", true), ("Continued", true), ("Acting", true), ("Verifying", true), ("Resuming", true),
-        ("Standing", false), ("Closing", false),
+        ("DecisionWindow", true),
+        ("Continued", true),
+        ("Acting", true),
+        ("Verifying", true),
+        ("Resuming", true),
+        ("Standing", false),
+        ("Closing", false),
     ] {
         let pilot = with(pilot(), &json!({"status": {"incident": incident(stage, "Rollback")}}));
         assert_eq!(matches!(delete("grace", &pilot), Answer::Denied(_)), is_refused, "{stage}");
@@ -59,9 +73,12 @@ fn a_pilot_can_be_deleted_except_while_an_incident_is_under_way() {
         let observing = with(pilot, &json!({"spec": {"enforcement": {"actions": "Observe"}}}));
         assert!(matches!(delete("grace", &observing), Answer::Allowed { .. }), "{stage}, observed");
     }
-    assert_eq!(warnings(delete("grace", &pilot())), [
-        "pilot checkout is deleted: Deployment checkout is no longer guarded; what is scaled down or quarantined stays so marked",
-    ]);
+    assert_eq!(
+        warnings(delete("grace", &pilot())),
+        [
+            "pilot checkout is deleted: Deployment checkout is no longer guarded; what is scaled down or quarantined stays so marked",
+        ]
+    );
 }
 
 #[test]
@@ -91,7 +108,11 @@ fn an_exception_lasts_four_hours_at_most() {
             (Answer::Allowed { .. }, None) => {}
             (Answer::Denied(denial), Some(problem)) => {
                 assert_eq!(denial.code, 422);
-                assert!(denial.message.contains(problem) && denial.message.contains("2026-11-18T14:00:00Z"), "{}", denial.message);
+                assert!(
+                    denial.message.contains(problem) && denial.message.contains("2026-11-18T14:00:00Z"),
+                    "{}",
+                    denial.message
+                );
             }
             (answer, _) => panic!("{time}: {answer:?}"),
         }

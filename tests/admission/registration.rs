@@ -19,9 +19,13 @@ fn registration() -> Registration {
 }
 
 /// The entries by name.
-fn entries((mutating, validating): &(MutatingWebhookConfiguration, ValidatingWebhookConfiguration)) -> Vec<(String, Value)> {
+fn entries(
+    (mutating, validating): &(MutatingWebhookConfiguration, ValidatingWebhookConfiguration),
+) -> Vec<(String, Value)> {
     let (mutating, validating) = (json!(mutating), json!(validating));
-    let all = [mutating, validating].into_iter().flat_map(|configuration| configuration["webhooks"].as_array().unwrap().clone());
+    let all = [mutating, validating]
+        .into_iter()
+        .flat_map(|configuration| configuration["webhooks"].as_array().unwrap().clone());
     all.map(|entry| (entry["name"].as_str().unwrap().replace(".pilotguard.dev", ""), entry)).collect()
 }
 
@@ -40,17 +44,20 @@ fn only_enforcing_pilots_can_stop_anyone_and_only_in_their_namespaces() {
             (name.as_str(), entry["failurePolicy"].as_str().unwrap(), namespaces.clone())
         })
         .collect();
-    assert_eq!(facts, [
-        ("workloads", "Fail", json!(["shop"])),
-        ("observed-workloads", "Ignore", json!(["lab"])),
-        ("decisions", "Ignore", Value::Null),
-        ("deletions", "Fail", json!(["shop"])),
-        ("observed-deletions", "Ignore", json!(["lab"])),
-        ("replicas", "Ignore", json!(["lab", "shop"])),
-        ("scale", "Ignore", json!(["lab", "shop"])),
-        ("pilots", "Ignore", Value::Null),
-        ("metrics-sources", "Ignore", Value::Null),
-    ]);
+    assert_eq!(
+        facts,
+        [
+            ("workloads", "Fail", json!(["shop"])),
+            ("observed-workloads", "Ignore", json!(["lab"])),
+            ("decisions", "Ignore", Value::Null),
+            ("deletions", "Fail", json!(["shop"])),
+            ("observed-deletions", "Ignore", json!(["lab"])),
+            ("replicas", "Ignore", json!(["lab", "shop"])),
+            ("scale", "Ignore", json!(["lab", "shop"])),
+            ("pilots", "Ignore", Value::Null),
+            ("metrics-sources", "Ignore", Value::Null),
+        ]
+    );
     for (name, entry) in &entries {
         assert_eq!((&entry["timeoutSeconds"], &entry["sideEffects"]), (&json!(3), &json!("None")), "{name}");
         assert_eq!(entry["matchPolicy"], "Equivalent", "{name}");
