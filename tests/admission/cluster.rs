@@ -151,7 +151,7 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_asks_exactly_when_it_must() -> anyhow::Result<()> {
-    let scene = Scene::set().await?;
+    let scene = Box::pin(Scene::set()).await?;
     let outcome = play(&scene).await;
     if outcome.is_err() {
         scene.rig.keep();
