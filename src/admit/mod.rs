@@ -7,7 +7,6 @@
 //! waits for the network while a request is open.
 
 pub mod certificates;
-pub mod deployment;
 pub mod keeper;
 pub mod objects;
 pub mod pilots;

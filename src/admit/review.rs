@@ -10,7 +10,6 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::deployment;
 use super::pilots::{Guarded, Guardian, WorkloadKey};
 use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
@@ -20,6 +19,7 @@ use crate::decide::judge::{Judgement, Operation, Proposal, Verdict, judge};
 use crate::decide::{Case, SourceFacts};
 use crate::declaration::Declaration;
 use crate::observation::{Observation, Workload};
+use crate::release::deployment;
 use crate::release::digest::{all_images_are_pinned, payload_digest, template_digest};
 use crate::release::marks::{Contained, Marks};
 use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
@@ -305,6 +305,7 @@ fn scaled_workload(request: &Request, guardian: &Guardian, replicas: i32) -> Opt
     Some(Workload {
         reference: declaration.workload.clone(),
         uid: request.old_object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        resource_version: String::new(),
         generation: 0,
         template: String::new(),
         payload: String::new(),

@@ -12,7 +12,6 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation, RemoveOperation};
 use serde_json::Value;
 
-use super::deployment;
 use crate::api::decision::Requester;
 use crate::api::status::ReleaseState;
 use crate::decide::Ledger;
@@ -20,6 +19,7 @@ use crate::decide::judge::Judgement;
 use crate::decide::judge::Verdict;
 use crate::declaration::Declaration;
 use crate::release::change::change_name;
+use crate::release::deployment;
 use crate::release::digest::{payload_digest, template_digest};
 use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, Marks, OURS};
 use crate::report::refusal::shorten;
