@@ -101,7 +101,9 @@ impl Refusal {
         lines.extend(self.earliest());
         lines.extend(self.owner.as_deref().map(|owner| format!("Owner: {}", flat(owner))));
         lines.extend(
-            self.exception.as_ref().map(|it| format!("To {}, an owner can run:\n  {}", it.purpose, it.command)),
+            self.exception.as_ref().map(|it| {
+                format!("To {}, an owner can run, with a reason of their own:\n  {}", it.purpose, it.command)
+            }),
         );
         lines.join("\n")
     }

@@ -4,7 +4,8 @@ use pilotguard::admit::pilots::Guarded;
 use pilotguard::admit::review::Context;
 use pilotguard::admit::wire::Answer;
 use pilotguard::release::digest::{payload_digest, template_digest};
-use pilotguard::release::marks::{ADMITTED, AdmittedVerdict, CONTAINED, PARKED_REPLICAS, QUARANTINED};
+use pilotguard::release::marks::AdmittedVerdict::{self, Adopted, Allow, Deny, Rollback, Unauthorized};
+use pilotguard::release::marks::{ADMITTED, CONTAINED, PARKED_REPLICAS, QUARANTINED};
 use serde_json::{Value, json};
 
 use crate::fixtures::*;
@@ -133,7 +134,7 @@ fn joined(pilot: &Value, verdict: AdmittedVerdict, stamped_at: &str, change: &Va
     let stamped = |object: Value| with(object, &json!({"metadata": {"annotations": {ADMITTED: stamp}}}));
     let old = with(stamped(deployment("web:1")), &json!({"metadata": {"annotations": change}}));
     let new = with(old.clone(), &json!({"spec": {"template": template("web:2")}}));
-    let after = stored(judge(&guarded(&[pilot.clone()]), OPEN, &review("UPDATE", "ada", &old, &new)), &new);
+    let after = stored(judge(&guarded(std::slice::from_ref(pilot)), OPEN, &review("UPDATE", "ada", &old, &new)), &new);
     let mark = admitted(&after);
     assert_eq!(mark.payload, payload_digest(&template("web:2")));
     let is_joined = mark.change == "first";
@@ -149,7 +150,6 @@ fn changes_close_together_or_named_alike_are_one() {
     let payload = payload_digest(&template("web:1"));
     let proven = json!({"payload": payload, "admittedAt": recent, "state": "KnownGood"});
     let proven = with(pilot(), &json!({"status": {"release": proven}}));
-    use AdmittedVerdict::{Adopted, Allow, Deny, Rollback, Unauthorized};
     let cases = [
         ("within the time", pilot(), Allow, recent, json!({}), true),
         ("at its end", pilot(), Allow, at_limit, json!({}), true),
@@ -258,14 +258,14 @@ fn a_pilot_that_cannot_be_used_as_written_refuses_and_says_why() {
         &json!({"spec": {"changes": {"windows": [{"name": "w", "timeZone": "Europe/Atlantis",
         "weekly": {"days": ["Mon"], "from": "09:00", "to": "16:00"}}]}}}),
     );
-    let refused = denial(judge(&guarded(&[broken.clone()]), OPEN, &update("grace", &with_image("web:2"))));
+    let refused = denial(judge(&guarded(std::slice::from_ref(&broken)), OPEN, &update("grace", &with_image("web:2"))));
     assert!(
         refused.message.contains("Europe/Atlantis") && refused.message.contains("Correct the Pilot"),
         "{}",
         refused.message
     );
     let label = with(deployment("web:1"), &json!({"metadata": {"labels": {"a": "b"}}}));
-    assert_eq!(judge(&guarded(&[broken.clone()]), OPEN, &update("grace", &label)), Answer::untouched());
+    assert_eq!(judge(&guarded(std::slice::from_ref(&broken)), OPEN, &update("grace", &label)), Answer::untouched());
     let observing = with(broken, &json!({"spec": {"enforcement": {"changes": "Observe", "actions": "Observe"}}}));
     assert_eq!(warnings(judge(&guarded(&[observing]), OPEN, &update("grace", &with_image("web:2")))).len(), 1);
 }

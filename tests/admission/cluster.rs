@@ -1,1 +1,371 @@
-//! x
+//! On a real API server: the registration calls the webhook exactly when it must, is put back when someone
+//! touches it, and fails closed only for what an enforcing Pilot guards.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use jiff::Timestamp;
+use jiff::tz::TimeZoneDatabase;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use kube::Api;
+use kube::runtime::watcher::Event;
+use pilotguard::admit::certificates::ServerIdentity;
+use pilotguard::admit::keeper::{Applied, keep, owning_cluster_role};
+use pilotguard::admit::pilots::Guarded;
+use pilotguard::admit::registration::{Endpoint, Registration};
+use pilotguard::admit::server::{Admission, serve};
+use pilotguard::api::custom_resource_definitions;
+use pilotguard::release::digest::template_digest;
+use pilotguard::release::marks::{ADMITTED, QUARANTINED};
+use pilotguard_rig::{Output, Person, Rig, RigOptions, wait};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::fixtures::{admitted, pilot, read, with};
+
+const SOON: Duration = Duration::from_secs(20);
+const INSTANCE: &str = "pilotguard-test";
+
+/// How often the webhook was called: the clock is read once a call.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+fn counting_clock() -> Timestamp {
+    CALLS.fetch_add(1, Ordering::SeqCst);
+    Timestamp::now()
+}
+
+/// One operator as far as admission goes, in this process.
+struct Scene {
+    rig: Rig,
+    namespace: String,
+    team: Person,
+    operator: Person,
+    guarded: Arc<Guarded>,
+    applied: watch::Receiver<Applied>,
+    stop_serving: CancellationToken,
+}
+
+impl Scene {
+    async fn set() -> anyhow::Result<Self> {
+        let rig = Rig::start(RigOptions { prometheus: false, ..RigOptions::default() }).await?;
+        for definition in custom_resource_definitions() {
+            let made = rig.admin().kubectl_with(&["apply", "-f", "-"], &json!(definition).to_string()).await?;
+            ensure!(made.succeeded(), "{}", made.stderr);
+        }
+        let namespace = rig.namespace("admission").await?;
+        let (team, operator) = (rig.person("grace", &["shop-team"]).await?, rig.person("operator", &[]).await?);
+        rig.grant(&team, &namespace, "admin").await?;
+        rig.grant(&operator, &namespace, "edit").await?;
+
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let endpoint = Endpoint::Url(format!("https://{}", listener.local_addr()?));
+        let identity = ServerIdentity::generate(&endpoint, Timestamp::now())?;
+        let guarded = Arc::new(Guarded::new(TimeZoneDatabase::bundled()));
+        let owner = owning_cluster_role(&rig.admin().client()?, "view").await?;
+        let registration = Registration {
+            instance: INSTANCE.to_owned(),
+            endpoint,
+            ca_pem: identity.ca_pem.clone(),
+            own_account: operator.name.clone(),
+            namespaces: None,
+            owner: Some(owner),
+        };
+        let admission =
+            Admission { guarded: guarded.clone(), own_account: operator.name.as_str().into(), clock: counting_clock };
+        let stop_serving = CancellationToken::new();
+        let stop = stop_serving.clone();
+        tokio::spawn(async move { serve(listener, &identity, admission, stop).await });
+        let (sender, applied) = watch::channel(None);
+        let client = rig.admin().client()?;
+        tokio::spawn(keep(client, registration, guarded.subscribe(), sender, CancellationToken::new()));
+        Ok(Self { rig, namespace, team, operator, guarded, applied, stop_serving })
+    }
+
+    /// Lets the index see these Pilots, and returns once the API server calls for them.
+    async fn guard(&self, pilots: &[Value]) -> anyhow::Result<()> {
+        self.guarded.see(&Event::Init);
+        for pilot in pilots {
+            self.guarded.see(&Event::InitApply(read(pilot)));
+        }
+        self.guarded.see(&Event::InitDone);
+        let wanted = self.guarded.subscribe().borrow().clone();
+        wait::until("registration", SOON, || async {
+            let applied = self.applied.borrow().clone();
+            if applied == wanted { Ok(()) } else { Err(format!("in force is {applied:?}")) }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Returns once the API server acts by the configuration, which it learns of a moment after it was stored.
+    async fn probed(&self) -> anyhow::Result<()> {
+        let probe =
+            json!({"spec": {"template": {"metadata": {"annotations": {"pilotguard.dev/probe": "n0"}}}}}).to_string();
+        let arguments = ["patch", "deployment", "web", "--dry-run=server", "-p", &probe];
+        wait::until("answer to the probe", SOON, || async {
+            let output = self.run(&self.operator, &arguments).await.map_err(|error| error.to_string())?;
+            if output.stderr.contains("pilotguard probe n0 answered") { Ok(()) } else { Err(output.stderr) }
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn run(&self, person: &Person, arguments: &[&str]) -> anyhow::Result<Output> {
+        let place = ["--namespace", &self.namespace];
+        Ok(person.kubectl(&[arguments, &place].concat()).await?)
+    }
+
+    /// What a command of the team's makes of the webhook: its output and how often it was called.
+    async fn calls(&self, line: &str) -> anyhow::Result<(Output, usize)> {
+        let before = CALLS.load(Ordering::SeqCst);
+        let output = self.run(&self.team, &line.split(' ').collect::<Vec<_>>()).await?;
+        // Longer than the controllers need to follow up on it with writes of their own.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Ok((output, CALLS.load(Ordering::SeqCst) - before))
+    }
+
+    async fn deployment(&self) -> anyhow::Result<Value> {
+        let output = self.run(&self.team, &["get", "deployment", "web", "-o", "json"]).await?;
+        Ok(serde_json::from_str(&output.stdout)?)
+    }
+
+    fn pilot(&self, change: &Value) -> Value {
+        let always = json!({"metadata": {"namespace": self.namespace}, "spec": {
+            "workloads": [{"name": "web"}], "intent": {"decisionDate": "2999-01-01T00:00:00Z"},
+            "blastRadius": {"maxReplicas": 9}, "changes": {"groupWithin": "0s", "windows": [{"name": "always", "always": true}]}}});
+        with(with(pilot(), &always), change)
+    }
+
+    /// Never open.
+    fn closed(&self) -> Value {
+        let once = json!({"from": "2000-01-01T00:00:00", "to": "2000-01-02T00:00:00"});
+        self.pilot(
+            &json!({"metadata": {"generation": 2}, "spec": {"changes": {"windows": [{"name": "past", "once": once}]}}}),
+        )
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_asks_exactly_when_it_must() -> anyhow::Result<()> {
+    let scene = Box::pin(Scene::set()).await?;
+    let outcome = play(&scene).await;
+    if outcome.is_err() {
+        scene.rig.keep();
+    }
+    outcome
+}
+
+async fn play(scene: &Scene) -> anyhow::Result<()> {
+    let created = scene.calls("create deployment web --image=web:1 --replicas=2").await?;
+    ensure!(created.0.succeeded() && created.1 == 0, "{created:?}");
+    scene.guard(&[scene.pilot(&json!({}))]).await?;
+    scene.probed().await?;
+    each_change_makes_its_number_of_calls(scene).await.context("calls")?;
+    marks_hold(scene).await.context("marks")?;
+    a_long_list_is_within_the_servers_budget(scene).await.context("a long list")?;
+    own_objects(scene).await.context("own objects")?;
+    a_refusal_reaches_the_terminal(scene).await.context("refusal")?;
+    edits_are_undone(scene).await.context("edits")?;
+    without_the_webhook(scene).await.context("without the webhook")?;
+    what_is_no_longer_named_is_no_longer_guarded(scene).await.context("release")
+}
+
+async fn each_change_makes_its_number_of_calls(scene: &Scene) -> anyhow::Result<()> {
+    for (line, expected) in [
+        ("label deployment web a=b", 0),
+        ("annotate deployment web a=b", 0),
+        ("annotate deployment web pilotguard.dev/change=CHG-7", 1),
+        ("set image deployment/web web=web:2", 1),
+        ("set image deployment/web web=web:2", 0),
+        ("scale deployment web --replicas=3", 1),
+        (r#"patch deployment web -p {"spec":{"replicas":2}}"#, 1),
+        (r#"patch deployment web -p {"spec":{"replicas":3,"template":{"metadata":{"labels":{"x":"y"}}}}}"#, 1),
+        ("rollout pause deployment/web", 0),
+        ("rollout resume deployment/web", 1),
+        ("rollout restart deployment/web", 1),
+        ("rollout undo deployment/web", 1),
+        ("create deployment other --image=other:1", 0),
+        ("set image deployment/other other=other:2", 0),
+        ("delete deployment other", 0),
+        ("delete deployment web --dry-run=server", 1),
+        ("create deployment web --image=web:1 --dry-run=server", 1),
+    ] {
+        let (output, calls) = scene.calls(line).await?;
+        // A second creation fails, after admission, because the workload exists.
+        ensure!(output.succeeded() || line.starts_with("create deployment web"), "{line}: {}", output.stderr);
+        ensure!(calls == expected, "{line}: {calls} calls instead of {expected}");
+    }
+    Ok(())
+}
+
+/// What is stamped is what is stored, also after `rollout undo`; and nobody but the operator writes marks.
+async fn marks_hold(scene: &Scene) -> anyhow::Result<()> {
+    let stored = scene.deployment().await?;
+    let mark = admitted(&stored);
+    ensure!(mark.template == template_digest(&stored["spec"]["template"]), "stamped is another template: {mark:?}");
+    ensure!(mark.by == "grace" && mark.groups.contains(&"shop-team".to_owned()), "{mark:?}");
+    let forged = format!("annotate deployment web --overwrite {ADMITTED}={{}} {QUARANTINED}=[]");
+    let (output, calls) = scene.calls(&forged).await?;
+    ensure!(output.succeeded() && calls == 1, "{output:?}");
+    let after = scene.deployment().await?;
+    ensure!(admitted(&after) == mark && after["metadata"]["annotations"].get(QUARANTINED).is_none(), "{after}");
+    let image = r#"{"spec":{"template":{"spec":{"containers":[{"name":"web","image":"web:7"}]}}}}"#;
+    let before = CALLS.load(Ordering::SeqCst);
+    let acted = scene.run(&scene.operator, &["patch", "deployment", "web", "-p", image]).await?;
+    ensure!(acted.succeeded() && CALLS.load(Ordering::SeqCst) == before, "the operator asked itself: {acted:?}");
+    Ok(())
+}
+
+async fn a_long_list_is_within_the_servers_budget(scene: &Scene) -> anyhow::Result<()> {
+    let name = |n: usize| format!("{}{n:04}", "a-rather-long-name-of-a-workload-".repeat(2));
+    let many = (0..700).map(|n| {
+        scene.pilot(&json!({"metadata": {"name": name(n), "uid": name(n)}, "spec": {"workloads": [{"name": name(n)}]}}))
+    });
+    let pilots: Vec<Value> = many.chain([scene.pilot(&json!({}))]).collect();
+    let before = Instant::now();
+    scene.guard(&pilots).await?;
+    println!("a set of {} workloads is in force after {:?}", pilots.len(), before.elapsed());
+    // The server learns of it a moment later; a list beyond its budget would then refuse each of these.
+    for n in 0..6 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let (output, calls) = scene.calls(&format!("set image deployment/web web=web:long-{n}")).await?;
+        ensure!(output.succeeded() && calls == 1, "{output:?}");
+    }
+    scene.guard(&[scene.pilot(&json!({}))]).await
+}
+
+async fn own_objects(scene: &Scene) -> anyhow::Result<()> {
+    let apply = |object: Value| {
+        let text = object.to_string();
+        async move { scene.rig.admin().kubectl_with(&["create", "-n", &scene.namespace, "-f", "-"], &text).await }
+    };
+    let forged =
+        apply(json!({"apiVersion": "pilotguard.dev/v1alpha1", "kind": "Decision", "metadata": {"name": "forged"},
+        "spec": {"pilot": "checkout", "type": "Rollback", "reason": "x", "by": {"user": "ada"}}}))
+        .await?;
+    ensure!(forged.succeeded(), "{forged:?}");
+    let by = scene
+        .rig
+        .admin()
+        .kubectl(&["get", "dec", "forged", "-n", &scene.namespace, "-o", "jsonpath={.spec.by.user}"])
+        .await?;
+    ensure!(by.stdout == "rig-admin", "{by:?}");
+    let mut broken = scene
+        .pilot(&json!({"spec": {"changes": {"windows": [{"name": "w", "timeZone": "Mars/Olympus", "always": true}]}}}));
+    broken["metadata"] = json!({"name": "broken"});
+    let refused = apply(broken).await?;
+    ensure!(
+        refused.stderr.contains("spec.changes.windows[name=w].timeZone") && refused.stderr.contains("Mars/Olympus"),
+        "{refused:?}"
+    );
+    let source = json!({"apiVersion": "pilotguard.dev/v1alpha1", "kind": "MetricsSource", "metadata": {"name": "s"},
+        "spec": {"url": "http://[::1:9090"}});
+    let refused = apply(source).await?;
+    ensure!(refused.stderr.contains("spec.url"), "{refused:?}");
+    Ok(())
+}
+
+async fn a_refusal_reaches_the_terminal(scene: &Scene) -> anyhow::Result<()> {
+    scene.guarded.see(&Event::Apply(read(&scene.closed())));
+    let (output, calls) = scene.calls("set image deployment/web web=web:3").await?;
+    println!("{}", output.stderr);
+    ensure!(!output.succeeded() && calls == 1, "{output:?}");
+    ensure!(
+        output.stderr.contains("Refused: updating Deployment web, guarded by pilot checkout.\n- outside"),
+        "{output:?}"
+    );
+    ensure!(output.stderr.contains("Owner: Ada Lovelace (service owner), ada@example.com"), "{output:?}");
+    ensure!(!scene.calls("delete deployment web").await?.0.succeeded(), "deleted");
+    Ok(())
+}
+
+async fn edits_are_undone(scene: &Scene) -> anyhow::Result<()> {
+    let client = scene.rig.admin().client()?;
+    let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let validating: Api<ValidatingWebhookConfiguration> = Api::all(client);
+    let wanted = mutating.get(INSTANCE).await?;
+    ensure!(wanted.metadata.owner_references.iter().flatten().any(|owner| owner.name == "view"), "no owner");
+    let weaker = r#"[{"op":"replace","path":"/webhooks/0/failurePolicy","value":"Ignore"},
+        {"op":"add","path":"/webhooks/0/matchConditions/-","value":{"name":"never","expression":"false"}}]"#;
+    let edits: [&[&str]; 3] = [
+        &["patch", "mutatingwebhookconfiguration", INSTANCE, "--type=json", "-p", weaker],
+        &["delete", "mutatingwebhookconfiguration", INSTANCE],
+        &["delete", "validatingwebhookconfiguration", INSTANCE],
+    ];
+    for edit in edits {
+        let output = scene.rig.admin().kubectl(edit).await?;
+        ensure!(output.succeeded(), "{output:?}");
+        let since = Instant::now();
+        wait::until("undoing an edit", Duration::from_secs(2), || async {
+            let stored = mutating.get_opt(INSTANCE).await.map_err(|error| error.to_string())?;
+            let other = validating.get_opt(INSTANCE).await.map_err(|error| error.to_string())?;
+            let is_whole = stored.is_some_and(|stored| stored.webhooks == wanted.webhooks) && other.is_some();
+            if is_whole { Ok(()) } else { Err("not yet".to_owned()) }
+        })
+        .await?;
+        println!("{} undone within {:?}", edit[0], since.elapsed());
+    }
+    // Its own writes are no edits.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let version = async || {
+        anyhow::Ok((
+            mutating.get(INSTANCE).await?.metadata.resource_version,
+            validating.get(INSTANCE).await?.metadata.resource_version,
+        ))
+    };
+    let settled = version().await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    ensure!(settled == version().await?, "it goes on writing");
+    scene.probed().await
+}
+
+async fn without_the_webhook(scene: &Scene) -> anyhow::Result<()> {
+    scene.stop_serving.cancel();
+    wait::until("end of the webhook", SOON, || async {
+        let output = scene.run(&scene.team, &["set", "image", "deployment/web", "web=web:4", "--dry-run=server"]).await;
+        let text = output.map_err(|error| error.to_string())?.stderr;
+        if text.contains("failed calling webhook") { Ok(()) } else { Err(text) }
+    })
+    .await?;
+    for (line, is_allowed) in [
+        ("set image deployment/web web=web:4", false),
+        ("delete deployment web", false),
+        ("label deployment web c=d", true),
+        ("scale deployment web --replicas=5", true),
+        (r#"patch deployment web -p {"spec":{"replicas":2}}"#, true),
+        ("rollout pause deployment/web", true),
+        ("rollout resume deployment/web", false),
+        ("create deployment other --image=other:1", true),
+    ] {
+        let (output, _) = scene.calls(line).await?;
+        ensure!(output.succeeded() == is_allowed, "{line}: {output:?}");
+    }
+    let image = r#"{"spec":{"paused":false,"template":{"spec":{"containers":[{"name":"web","image":"web:1"}]}}}}"#;
+    let acted = scene.run(&scene.operator, &["patch", "deployment", "web", "-p", image]).await?;
+    ensure!(acted.succeeded(), "the operator cannot roll back: {acted:?}");
+    Ok(())
+}
+
+async fn what_is_no_longer_named_is_no_longer_guarded(scene: &Scene) -> anyhow::Result<()> {
+    let observing =
+        json!({"metadata": {"generation": 3}, "spec": {"enforcement": {"changes": "Observe", "actions": "Observe"}}});
+    scene.guard(&[scene.pilot(&observing)]).await?;
+    let change = async |line: &str| {
+        wait::until(line, SOON, || async {
+            let (output, _) = scene.calls(line).await.map_err(|error| error.to_string())?;
+            if output.succeeded() { Ok(()) } else { Err(output.stderr) }
+        })
+        .await
+    };
+    change("set image deployment/web web=web:5").await?;
+    scene.guard(&[]).await?;
+    change("delete deployment web").await?;
+    let stored = Api::<MutatingWebhookConfiguration>::all(scene.rig.admin().client()?).get(INSTANCE).await?;
+    let names: Vec<_> = stored.webhooks.unwrap_or_default().into_iter().map(|webhook| webhook.name).collect();
+    ensure!(names == ["decisions.pilotguard.dev"], "{names:?}");
+    Ok(())
+}

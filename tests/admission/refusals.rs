@@ -27,7 +27,12 @@ fn in_incident(stage: &str, action: &str) -> Value {
 
 #[test]
 fn a_closed_window_names_the_next_opening_in_its_own_zone() {
-    insta::assert_snapshot!(refused(&pilot(), CLOSED, &update("grace", &with_image("web:2"))), @"");
+    insta::assert_snapshot!(refused(&pilot(), CLOSED, &update("grace", &with_image("web:2"))), @r#"
+    Refused: updating Deployment checkout, guarded by pilot checkout.
+    - outside the change windows
+    Allowed from Mon 2026-11-23 09:00 Europe/Berlin (08:00 UTC, in 2d 14h)
+    Owner: Ada Lovelace (service owner), ada@example.com
+    "#);
 }
 
 #[test]
@@ -36,32 +41,69 @@ fn a_freeze_names_its_reason() {
     frozen["spec"]["changes"]["windows"].as_array_mut().unwrap().push(json!({
         "name": "year-end", "kind": "Deny", "reason": "Year-end freeze,\nno exceptions", "timeZone": "UTC",
         "once": {"from": "2026-11-18T00:00:00", "to": "2026-11-19T09:30:15"}}));
-    insta::assert_snapshot!(refused(&frozen, OPEN, &review("DELETE", "grace", &deployment("web:1"), &Value::Null)), @"");
+    insta::assert_snapshot!(refused(&frozen, OPEN, &review("DELETE", "grace", &deployment("web:1"), &Value::Null)), @r#"
+    Refused: deleting Deployment checkout, guarded by pilot checkout.
+    - in a freeze: year-end (Year-end freeze, no exceptions)
+    Allowed from Thu 2026-11-19 09:30:15 UTC (in 23h 30m)
+    Owner: Ada Lovelace (service owner), ada@example.com
+    "#);
 }
 
 #[test]
 fn a_quarantined_release_comes_with_the_command_that_readmits_it() {
-    insta::assert_snapshot!(refused(&pilot(), CLOSED, &quarantined()), @"");
+    insta::assert_snapshot!(refused(&pilot(), CLOSED, &quarantined()), @r#"
+    Refused: updating Deployment checkout, guarded by pilot checkout.
+    - this release was rolled back after an incident; allowed after an owner readmits it, or another release is applied
+    - outside the change windows
+    In any case not before Mon 2026-11-23 09:00 Europe/Berlin (08:00 UTC, in 2d 14h)
+    Owner: Ada Lovelace (service owner), ada@example.com
+    To let this release be tried again, an owner can run, with a reason of their own:
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-readmit-"},"spec":{"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"why it is safe now","type":"Readmit"}}' | kubectl create -n shop -f -
+    "#);
 }
 
 #[test]
 fn an_incident_comes_with_the_command_that_fits_its_stage() {
     let change = update("grace", &with_image("web:2"));
-    insta::assert_snapshot!(refused(&in_incident("DecisionWindow", "Rollback"), OPEN, &change), @"");
-    insta::assert_snapshot!(refused(&in_incident("Standing", "HoldChanges"), OPEN, &change), @"");
-    insta::assert_snapshot!(refused(&in_incident("Acting", "Rollback"), OPEN, &change), @"");
+    insta::assert_snapshot!(refused(&in_incident("DecisionWindow", "Rollback"), OPEN, &change), @r#"
+    Refused: updating Deployment checkout, guarded by pilot checkout.
+    - incident fast-burn-3f9c2a71 is open; Rollback follows at 2026-11-18T10:05:00Z; allowed after the incident has closed, or an owner decides
+    Owner: Ada Lovelace (service owner), ada@example.com
+    To let the running release run on for an hour (changes stay held), an owner can run, with a reason of their own:
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-continue-"},"spec":{"incident":"fast-burn-3f9c2a71","pilot":"checkout","reason":"why it may run on","type":"Continue","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
+    "#);
+    insta::assert_snapshot!(refused(&in_incident("Standing", "HoldChanges"), OPEN, &change), @r#"
+    Refused: updating Deployment checkout, guarded by pilot checkout.
+    - incident fast-burn-3f9c2a71 holds changes; allowed after it is clear, or an owner resumes
+    Owner: Ada Lovelace (service owner), ada@example.com
+    To end the incident and allow changes again, an owner can run, with a reason of their own:
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-resume-"},"spec":{"incident":"fast-burn-3f9c2a71","pilot":"checkout","reason":"why it is safe","type":"Resume"}}' | kubectl create -n shop -f -
+    "#);
+    insta::assert_snapshot!(refused(&in_incident("Acting", "Rollback"), OPEN, &change), @r#"
+    Refused: updating Deployment checkout, guarded by pilot checkout.
+    - incident fast-burn-3f9c2a71 is open; allowed after it has closed
+    Owner: Ada Lovelace (service owner), ada@example.com
+    "#);
 }
 
 #[test]
 fn too_many_replicas_name_the_limit() {
-    insta::assert_snapshot!(refused(&pilot(), OPEN, &scale(2, 9)), @"");
+    insta::assert_snapshot!(refused(&pilot(), OPEN, &scale(2, 9)), @r#"
+    Refused: scaling Deployment checkout from 2 to 9 replicas, guarded by pilot checkout.
+    - 9 replicas are more than blastRadius.maxReplicas allows (4); allowed after the owners raise blastRadius.maxReplicas
+    Owner: Ada Lovelace (service owner), ada@example.com
+    "#);
 }
 
 #[test]
 fn a_past_decision_date_names_who_has_to_decide() {
     let resumed = with(deployment("web:1"), &json!({"spec": {"paused": true}}));
     let review = review("UPDATE", "grace", &resumed, &deployment("web:1"));
-    insta::assert_snapshot!(refused(&pilot(), "2027-01-05T10:00:00Z", &review), @"");
+    insta::assert_snapshot!(refused(&pilot(), "2027-01-05T10:00:00Z", &review), @r#"
+    Refused: resuming the rollout of Deployment checkout, guarded by pilot checkout.
+    - the pilot's decision date 2026-12-31T00:00:00Z has passed; allowed after the owners decide to scale, iterate or stop, and move intent.decisionDate
+    Owner: Ada Lovelace (service owner), ada@example.com
+    "#);
 }
 
 #[test]
