@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use jiff::Timestamp;
 use jiff::tz::TimeZoneDatabase;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,6 +24,7 @@ use crate::controller::{Context, Enforcement, Watching, watch as watch_cluster};
 use crate::observe::cluster::Cluster;
 use crate::observe::sources::Sources;
 use crate::runtime::clients::Clients;
+use crate::runtime::clock;
 use crate::runtime::health;
 use crate::runtime::logs::{self, LogFormat};
 use crate::runtime::metrics::Metrics;
@@ -85,7 +85,7 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
     let clients = Clients::connect().await?;
     let own_account = clients.own_account().await?;
     let endpoint = args.endpoint()?;
-    let identity = ServerIdentity::generate(&endpoint, Timestamp::now())?;
+    let identity = ServerIdentity::generate(&endpoint, clock::now())?;
     let listener = TcpListener::bind(args.listen).with_context(|| format!("{} cannot be listened on", args.listen))?;
     tracing::info!(account = own_account, instance = args.instance, listen = %args.listen, "pilotguard starts");
 
@@ -116,10 +116,10 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
         sources: Sources::new(sources, clients.acting.clone(), &args.own_namespace),
         enforcement: Enforcement::new(applied),
         metrics: metrics.clone(),
-        clock: Timestamp::now,
+        clock: clock::now,
         kept: Mutex::new(HashMap::new()),
     });
-    let admission = Admission { guarded: guarded.clone(), own_account: own_account.into(), clock: Timestamp::now };
+    let admission = Admission { guarded: guarded.clone(), own_account: own_account.into(), clock: clock::now };
     let is_ready: health::Readiness = {
         let guarded = guarded.clone();
         Arc::new(move || if guarded.is_ready() { Ok(()) } else { Err("the Pilots have not been read yet") })

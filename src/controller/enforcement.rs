@@ -18,6 +18,7 @@ use crate::admit::review::PROBE;
 use crate::declaration::Declaration;
 use crate::observe::cluster::RawDeployment;
 use crate::report::projection::Enforced;
+use crate::runtime::clock;
 
 /// A good answer is good for so long.
 const GOOD_FOR: Duration = Duration::from_secs(300);
@@ -62,7 +63,7 @@ impl Enforcement {
 }
 
 async fn probe(writer: &Writer, key: &WorkloadKey) -> Enforced {
-    let nonce = jiff::Timestamp::now().as_nanosecond().to_string();
+    let nonce = clock::now().as_millisecond().to_string();
     let annotations = PointerBuf::from_tokens(["spec", "template", "metadata", "annotations"]);
     let patch = Patch(vec![PatchOperation::Add(AddOperation { path: annotations, value: json!({ PROBE: nonce }) })]);
     let expected = format!("pilotguard probe {nonce} answered");

@@ -1,5 +1,7 @@
 //! Structured logs on standard error: text for people, JSON for machines.
 
+use std::io::IsTerminal;
+
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
@@ -19,6 +21,6 @@ pub fn start(format: LogFormat) {
     // A second start in one process (tests) keeps the first.
     let _ = match format {
         LogFormat::Json => lines.json().flatten_event(true).try_init().map_err(drop),
-        LogFormat::Text => lines.try_init().map_err(drop),
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init().map_err(drop),
     };
 }
