@@ -3,12 +3,13 @@
 //! This file only puts the parts together, in the order in which they need each other, and ends them all when
 //! one of them ends.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use futures::FutureExt;
 use jiff::tz::TimeZoneDatabase;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -92,28 +93,18 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
     let guarded = Arc::new(Guarded::new(TimeZoneDatabase::bundled()));
     let metrics = Arc::new(Metrics::new());
     let (applied_sender, applied) = watch::channel(None);
-    let owner = match &args.owner_cluster_role {
-        Some(name) => Some(owning_cluster_role(&clients.acting, name).await?),
-        None => None,
+    let registration = args.registration(&clients, endpoint, &identity, &own_account).await?;
+    let watching = Watching {
+        client: clients.watching.clone(),
+        namespaces: registration.namespaces.clone().map(Arc::new),
+        stop: stop.clone(),
     };
-    let namespaces: Option<BTreeSet<String>> =
-        (!args.namespaces.is_empty()).then(|| args.namespaces.iter().cloned().collect());
-    let registration = Registration {
-        instance: args.instance.clone(),
-        endpoint,
-        ca_pem: identity.ca_pem.clone(),
-        own_account: own_account.clone(),
-        namespaces: namespaces.clone(),
-        owner,
-    };
-    let watching =
-        Watching { client: clients.watching.clone(), namespaces: namespaces.map(Arc::new), stop: stop.clone() };
     let (sources, sources_touched) = watching.metrics_sources();
     let context = Arc::new(Context {
         writer: Writer::new(clients.acting.clone()),
         cluster: Arc::new(Cluster::default()),
         guarded: guarded.clone(),
-        sources: Sources::new(sources, clients.acting.clone(), &args.own_namespace),
+        sources: Sources::new(sources.clone(), clients.acting.clone(), &args.own_namespace),
         enforcement: Enforcement::new(applied),
         metrics: metrics.clone(),
         clock: clock::now,
@@ -125,46 +116,70 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
         Arc::new(move || if guarded.is_ready() { Ok(()) } else { Err("the Pilots have not been read yet") })
     };
 
-    let mut parts: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    {
-        let stop = stop.clone();
-        parts.spawn(async move { Ok(server::serve(listener, &identity, admission, stop).await?) });
-    }
+    let mut parts = Parts::default();
+    let stopped = stop.clone();
+    parts.add("the webhook", async move { Ok(server::serve(listener, &identity, admission, stopped).await?) });
     let keeping = keeper::keep(clients.acting, registration, guarded.subscribe(), applied_sender, stop.clone());
-    parts.spawn(async move {
-        keeping.await;
-        Ok(())
-    });
-    parts.spawn(async move {
-        watch_cluster(watching, context, sources_touched).await;
-        Ok(())
-    });
+    parts.add("the registration", keeping.map(Ok));
+    let controlling = watch_cluster(watching, context, (sources, sources_touched));
+    parts.add("the controller", controlling.map(Ok));
     let health = health::serve_health(args.health, is_ready, stop.clone());
-    parts.spawn(async move { health.await.with_context(|| format!("{} cannot be served on", args.health)) });
+    parts.add("the health endpoint", async move { Ok(health.await?) });
     let own_metrics = health::serve_metrics(args.metrics, metrics, stop.clone());
-    parts.spawn(async move { own_metrics.await.with_context(|| format!("{} cannot be served on", args.metrics)) });
-    wait(parts, stop).await
+    parts.add("the metrics endpoint", async move { Ok(own_metrics.await?) });
+    parts.wait(stop).await
 }
 
-/// Waits for a signal or for a part to end, then ends the rest.
-async fn wait(mut parts: JoinSet<anyhow::Result<()>>, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let mut outcome = Ok(());
-    tokio::select! {
-        _ = terminated.recv() => tracing::info!("told to stop"),
-        _ = tokio::signal::ctrl_c() => tracing::info!("told to stop"),
-        Some(ended) = parts.join_next() => outcome = match ended {
-            Ok(Ok(())) => Err(anyhow!("a part of the operator ended by itself")),
-            Ok(Err(error)) => Err(error),
-            Err(panic) => Err(panic.into()),
-        },
+/// The parts of the operator, which end together.
+#[derive(Default)]
+struct Parts(JoinSet<anyhow::Result<()>>);
+
+impl Parts {
+    fn add(&mut self, name: &'static str, part: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        self.0.spawn(async move { part.await.with_context(|| format!("{name} failed")) });
     }
-    stop.cancel();
-    while parts.join_next().await.is_some() {}
-    outcome
+
+    /// Waits for a signal or for a part to end, then ends the rest.
+    async fn wait(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut outcome = Ok(());
+        tokio::select! {
+            _ = terminated.recv() => tracing::info!("told to stop"),
+            _ = tokio::signal::ctrl_c() => tracing::info!("told to stop"),
+            Some(ended) = self.0.join_next() => outcome = match ended {
+                Ok(Ok(())) => Err(anyhow!("a part of the operator ended by itself")),
+                Ok(Err(error)) => Err(error),
+                Err(panic) => Err(panic.into()),
+            },
+        }
+        stop.cancel();
+        while self.0.join_next().await.is_some() {}
+        outcome
+    }
 }
 
 impl RunArgs {
+    async fn registration(
+        &self,
+        clients: &Clients,
+        endpoint: Endpoint,
+        identity: &ServerIdentity,
+        own_account: &str,
+    ) -> anyhow::Result<Registration> {
+        let owner = match &self.owner_cluster_role {
+            Some(name) => Some(owning_cluster_role(&clients.acting, name).await?),
+            None => None,
+        };
+        Ok(Registration {
+            instance: self.instance.clone(),
+            endpoint,
+            ca_pem: identity.ca_pem.clone(),
+            own_account: own_account.to_owned(),
+            namespaces: (!self.namespaces.is_empty()).then(|| self.namespaces.iter().cloned().collect()),
+            owner,
+        })
+    }
+
     fn endpoint(&self) -> anyhow::Result<Endpoint> {
         match (&self.webhook_service, &self.webhook_url) {
             (Some(service), _) => Ok(service.clone()),

@@ -21,7 +21,7 @@ use crate::report::projection::Enforced;
 use crate::runtime::clock;
 
 /// A good answer is good for so long.
-const GOOD_FOR: Duration = Duration::from_secs(300);
+const GOOD_FOR: Duration = Duration::from_mins(5);
 
 /// After a bad one it is asked again this soon.
 const ASK_AGAIN: Duration = Duration::from_secs(2);

@@ -6,6 +6,7 @@
 mod effects;
 mod enforcement;
 mod look;
+mod source_status;
 mod watches;
 
 use std::collections::HashMap;
@@ -82,7 +83,7 @@ pub async fn reconcile(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Actio
         Ok(declaration) => declaration,
         Err(violations) => return context.report_invalid(kept, &pilot, &violations, now).await,
     };
-    let look = look(&context, &declaration, &kept.ledger, now).await?; // observe, decide
+    let look = Box::pin(look(&context, &declaration, &kept.ledger, now)).await?; // observe, decide
     let status = context.report(kept, &pilot, &declaration, &look, now).await;
     kept.write(&context.writer, status, look.plan.ledger.clone(), now).await?; // record
     let all_well = effects::carry_out(&context, &declaration, &look, now).await; // act
@@ -92,6 +93,7 @@ pub async fn reconcile(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Actio
 }
 
 /// How long a pilot waits whose look failed.
+#[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
 pub fn retry(_: Arc<Pilot>, error: &ReconcileError, context: Arc<Context>) -> Action {
     context.metrics.look_failed();
     tracing::warn!(cause = chain(error), "a look failed; looking again");

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, chain, reconcile, retry};
+use super::{Context, chain, reconcile, retry, source_status};
 use crate::admit::pilots::WorkloadKey;
 use crate::api::metrics_source::MetricsSource;
 use crate::api::pilot::Pilot;
@@ -138,11 +138,11 @@ impl Wake {
     }
 }
 
-/// Runs the loop until it is stopped.
+/// Runs the loop until it is stopped. `sources` is what [`Watching::metrics_sources`] gave.
 pub async fn watch(
     watching: Watching,
     context: Arc<Context>,
-    sources_touched: impl Stream<Item = ()> + Send + 'static,
+    (sources, sources_touched): (Store<MetricsSource>, impl Stream<Item = ()> + Send + 'static),
 ) {
     let (pilots, woken) = mpsc::unbounded_channel();
     let of_workload = Wake { context: context.clone(), pilots, by_workload: true };
@@ -163,7 +163,8 @@ pub async fn watch(
     if watching.stop.run_until_cancelled(context.cluster.ready()).await.is_none() {
         return;
     }
-    controller.run(reconcile, retry, context).for_each(|_| future::ready(())).await;
+    let looking = controller.run(reconcile, retry, context.clone()).for_each(|_| future::ready(()));
+    future::join(looking, source_status::keep(&context, sources, watching.stop)).await;
 }
 
 /// The watch on Pilots: keeps the index of admission, and passes on those whose spec moved.

@@ -141,13 +141,17 @@ fn gather(
     Observation { workload, snapshots, changes, decisions, ..Observation::default() }
 }
 
-async fn within<T>(
+/// Boxes the reading first: a request's future is large, and every caller would carry it.
+fn within<T>(
     what: &'static str,
     reading: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, ObserveError> {
-    match tokio::time::timeout(DEADLINE, reading).await {
-        Ok(result) => result.map_err(|source| ObserveError::Read { what, source }),
-        Err(_) => Err(ObserveError::Deadline(what)),
+) -> impl Future<Output = Result<T, ObserveError>> {
+    let reading = Box::pin(tokio::time::timeout(DEADLINE, reading));
+    async move {
+        match reading.await {
+            Ok(result) => result.map_err(|source| ObserveError::Read { what, source }),
+            Err(_) => Err(ObserveError::Deadline(what)),
+        }
     }
 }
 

@@ -73,7 +73,7 @@ impl Kept {
             self.ledger = ledger;
             return Ok(());
         }
-        self.replace(writer, status).await?;
+        Box::pin(self.replace(writer, status)).await?;
         self.figures_at = now;
         self.ledger = ledger;
         Ok(())

@@ -75,15 +75,12 @@ impl Metrics {
                 SloLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone(), slo: slo.name.clone() };
             let is_known = slo.verdict != SloVerdict::Unknown;
             self.slo_known.get_or_create(&labels).set(i64::from(is_known));
-            match &slo.budget_remaining {
-                Some(remaining) => {
-                    self.budget_remaining.get_or_create(&labels).set(remaining.value() / 100.0);
-                    self.slo_met.get_or_create(&labels).set(i64::from(slo.verdict == SloVerdict::Ok));
-                }
-                None => {
-                    self.budget_remaining.remove(&labels);
-                    self.slo_met.remove(&labels);
-                }
+            if let Some(remaining) = &slo.budget_remaining {
+                self.budget_remaining.get_or_create(&labels).set(remaining.value() / 100.0);
+                self.slo_met.get_or_create(&labels).set(i64::from(slo.verdict == SloVerdict::Ok));
+            } else {
+                self.budget_remaining.remove(&labels);
+                self.slo_met.remove(&labels);
             }
         }
     }
