@@ -9,7 +9,7 @@ use pilotguard_rig::{AuditEvent, wait};
 use crate::cluster::{Cluster, SOON};
 use crate::release::Release;
 
-tests![it_refuses_records_and_reports_with_the_rights_of_the_chart];
+tests![it_refuses_acts_and_reports_with_the_rights_of_the_chart];
 
 const PILOT: &str = r#"
 apiVersion: pilotguard.dev/v1alpha1
@@ -24,10 +24,21 @@ spec:
     windows:
     - {name: always, always: true}
     - {name: freeze, kind: Deny, once: {from: "2020-01-01T00:00:00", to: "2090-01-01T00:00:00"}}
-  triggers: [{name: two, when: {consecutiveFailedChanges: {count: 2}}, action: Notify}]
+  metricsSource: SOURCE
+  triggers:
+  - name: quiet
+    when: {promql: {query: vector(1), operator: GT, threshold: "2"}}
+    for: 0s
+    decisionWindow: 0s
+    action: ScaleDown
+---
+apiVersion: pilotguard.dev/v1alpha1
+kind: MetricsSource
+metadata: {name: SOURCE}
+spec: {url: "URL", evaluationInterval: 1s}
 "#;
 
-async fn it_refuses_records_and_reports_with_the_rights_of_the_chart(cluster: &Cluster) -> anyhow::Result<()> {
+async fn it_refuses_acts_and_reports_with_the_rights_of_the_chart(cluster: &Cluster) -> anyhow::Result<()> {
     let guarded = cluster.rig.namespace("guarded").await?;
     let release = Release::install(cluster, &guarded, &["external=true"]).await?;
     let (name, namespace) = (&release.name, &release.namespace);
@@ -49,7 +60,8 @@ async fn it_refuses_records_and_reports_with_the_rights_of_the_chart(cluster: &C
         cluster.done(&words).await
     };
     kubectl("create deployment web --image=web:1").await?;
-    cluster.done_with(&["apply", "--namespace", &guarded, "-f", "-"], PILOT).await?;
+    let manifests = PILOT.replace("SOURCE", name).replace("URL", cluster.rig.prometheus_url()?);
+    cluster.done_with(&["apply", "--namespace", &guarded, "-f", "-"], &manifests).await?;
     kubectl("wait pilot/web --for=condition=Enforced --timeout=30s").await?;
     let refused = || async {
         match kubectl("set image deployment/web web=web:2 --dry-run=server").await {
@@ -63,6 +75,18 @@ async fn it_refuses_records_and_reports_with_the_rights_of_the_chart(cluster: &C
         if state == "KnownGood" { Ok(()) } else { Err(state) }
     };
     wait::until("known-good release", SOON, known_good).await?;
+
+    let firing = manifests.replace(r#"threshold: "2""#, r#"threshold: "0""#);
+    cluster.done_with(&["apply", "--namespace", &guarded, "-f", "-"], &firing).await?;
+    let of_web = ["deployment", "web", "--namespace", &guarded, "-o"];
+    let replicas = [&["get"], &of_web[..], &["jsonpath={.spec.replicas}"]].concat();
+    cluster.prints(&replicas, "0").await?;
+    let told = || async {
+        let events = kubectl("get events.events.k8s.io -o jsonpath={.items[*].regarding.kind}").await;
+        let events = events.map_err(|error| error.to_string())?;
+        if events.contains("Pilot") { Ok(()) } else { Err(events) }
+    };
+    wait::until("Event on the Pilot", SOON, told).await?;
     drop(process);
 
     // Reads are not in the audit log; what the operator was told about them is in its own.
