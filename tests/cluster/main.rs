@@ -38,16 +38,25 @@ mod chart;
 mod cluster;
 mod examples;
 mod objects;
+mod operator;
 mod policies;
 mod release;
 mod rights;
 mod schemas;
 
 fn all() -> Vec<Test> {
-    [chart::tests(), examples::tests(), objects::tests(), policies::tests(), rights::tests(), schemas::tests()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        chart::tests(),
+        examples::tests(),
+        objects::tests(),
+        operator::tests(),
+        policies::tests(),
+        rights::tests(),
+        schemas::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A `static` would never be dropped, and a rig that is not dropped keeps its files.
