@@ -171,6 +171,7 @@ async fn play(scene: &Scene) -> anyhow::Result<()> {
     a_refusal_reaches_the_terminal(scene).await.context("refusal")?;
     edits_are_undone(scene).await.context("edits")?;
     without_the_webhook(scene).await.context("without the webhook")?;
+    a_namespace_can_end_without_the_webhook(scene).await.context("the end of a namespace")?;
     what_is_no_longer_named_is_no_longer_guarded(scene).await.context("release")
 }
 
@@ -347,6 +348,26 @@ async fn without_the_webhook(scene: &Scene) -> anyhow::Result<()> {
     let image = r#"{"spec":{"paused":false,"template":{"spec":{"containers":[{"name":"web","image":"web:1"}]}}}}"#;
     let acted = scene.run(&scene.operator, &["patch", "deployment", "web", "-p", image]).await?;
     ensure!(acted.succeeded(), "the operator cannot roll back: {acted:?}");
+    Ok(())
+}
+
+/// Nobody can delete the workload, but Kubernetes' own collectors are not held up.
+async fn a_namespace_can_end_without_the_webhook(scene: &Scene) -> anyhow::Result<()> {
+    let ending = scene.rig.namespace("ending").await?;
+    let run = async |line: &str| {
+        let words: Vec<_> = line.split(' ').chain(["--namespace", &ending]).collect();
+        anyhow::Ok(scene.rig.admin().kubectl(&words).await?)
+    };
+    ensure!(run("create deployment web --image=web:1").await?.succeeded());
+    let there = json!({"metadata": {"namespace": ending, "uid": "p-9"}});
+    scene.guard(&[scene.pilot(&json!({})), scene.pilot(&there)]).await?;
+    wait::until("refusal", SOON, || async {
+        let output = run("delete deployment web --dry-run=server").await.map_err(|error| error.to_string())?;
+        if output.stderr.contains("failed calling webhook") { Ok(()) } else { Err(format!("{output:?}")) }
+    })
+    .await?;
+    let ended = scene.rig.admin().kubectl(&["delete", "namespace", &ending, "--timeout=30s"]).await?;
+    ensure!(ended.succeeded(), "{ended:?}");
     Ok(())
 }
 
