@@ -166,6 +166,7 @@ async fn play(scene: &Scene) -> anyhow::Result<()> {
     scene.probed().await?;
     each_change_makes_its_number_of_calls(scene).await.context("calls")?;
     marks_hold(scene).await.context("marks")?;
+    applying_again_asks_nobody(scene).await.context("apply")?;
     a_long_list_is_within_the_servers_budget(scene).await.context("a long list")?;
     own_objects(scene).await.context("own objects")?;
     a_refusal_reaches_the_terminal(scene).await.context("refusal")?;
@@ -218,6 +219,34 @@ async fn marks_hold(scene: &Scene) -> anyhow::Result<()> {
     let before = CALLS.load(Ordering::SeqCst);
     let acted = scene.run(&scene.operator, &["patch", "deployment", "web", "-p", image]).await?;
     ensure!(acted.succeeded() && CALLS.load(Ordering::SeqCst) == before, "the operator asked itself: {acted:?}");
+    Ok(())
+}
+
+/// The stamp is nobody's field: applying the same manifest again neither removes it nor calls the webhook.
+async fn applying_again_asks_nobody(scene: &Scene) -> anyhow::Result<()> {
+    let manifest = |image: &str| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": image}]}}}})
+        .to_string()
+    };
+    let server_side = ["--server-side", "--force-conflicts"];
+    for (image, flags, expected) in [
+        ("web:a", &server_side[..], 1),
+        ("web:a", &server_side[..], 0),
+        ("web:b", &server_side[..], 1),
+        ("web:b", &[], 0),
+        ("web:c", &[], 1),
+        ("web:c", &[], 0),
+    ] {
+        let before = CALLS.load(Ordering::SeqCst);
+        let arguments = [&["apply", "-n", &scene.namespace, "-f", "-"], flags].concat();
+        let output = scene.team.kubectl_with(&arguments, &manifest(image)).await?;
+        let calls = CALLS.load(Ordering::SeqCst) - before;
+        ensure!(output.succeeded() && calls == expected, "{image} {flags:?}: {calls} calls, {output:?}");
+        let stored = scene.deployment().await?;
+        ensure!(admitted(&stored).template == template_digest(&stored["spec"]["template"]), "{image}: {stored}");
+    }
     Ok(())
 }
 
