@@ -166,11 +166,13 @@ async fn play(scene: &Scene) -> anyhow::Result<()> {
     scene.probed().await?;
     each_change_makes_its_number_of_calls(scene).await.context("calls")?;
     marks_hold(scene).await.context("marks")?;
+    applying_again_asks_nobody(scene).await.context("apply")?;
     a_long_list_is_within_the_servers_budget(scene).await.context("a long list")?;
     own_objects(scene).await.context("own objects")?;
     a_refusal_reaches_the_terminal(scene).await.context("refusal")?;
     edits_are_undone(scene).await.context("edits")?;
     without_the_webhook(scene).await.context("without the webhook")?;
+    a_namespace_can_end_without_the_webhook(scene).await.context("the end of a namespace")?;
     what_is_no_longer_named_is_no_longer_guarded(scene).await.context("release")
 }
 
@@ -217,6 +219,34 @@ async fn marks_hold(scene: &Scene) -> anyhow::Result<()> {
     let before = CALLS.load(Ordering::SeqCst);
     let acted = scene.run(&scene.operator, &["patch", "deployment", "web", "-p", image]).await?;
     ensure!(acted.succeeded() && CALLS.load(Ordering::SeqCst) == before, "the operator asked itself: {acted:?}");
+    Ok(())
+}
+
+/// The stamp is nobody's field: applying the same manifest again neither removes it nor calls the webhook.
+async fn applying_again_asks_nobody(scene: &Scene) -> anyhow::Result<()> {
+    let manifest = |image: &str| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": image}]}}}})
+        .to_string()
+    };
+    let server_side = ["--server-side", "--force-conflicts"];
+    for (image, flags, expected) in [
+        ("web:a", &server_side[..], 1),
+        ("web:a", &server_side[..], 0),
+        ("web:b", &server_side[..], 1),
+        ("web:b", &[], 0),
+        ("web:c", &[], 1),
+        ("web:c", &[], 0),
+    ] {
+        let before = CALLS.load(Ordering::SeqCst);
+        let arguments = [&["apply", "-n", &scene.namespace, "-f", "-"], flags].concat();
+        let output = scene.team.kubectl_with(&arguments, &manifest(image)).await?;
+        let calls = CALLS.load(Ordering::SeqCst) - before;
+        ensure!(output.succeeded() && calls == expected, "{image} {flags:?}: {calls} calls, {output:?}");
+        let stored = scene.deployment().await?;
+        ensure!(admitted(&stored).template == template_digest(&stored["spec"]["template"]), "{image}: {stored}");
+    }
     Ok(())
 }
 
@@ -347,6 +377,26 @@ async fn without_the_webhook(scene: &Scene) -> anyhow::Result<()> {
     let image = r#"{"spec":{"paused":false,"template":{"spec":{"containers":[{"name":"web","image":"web:1"}]}}}}"#;
     let acted = scene.run(&scene.operator, &["patch", "deployment", "web", "-p", image]).await?;
     ensure!(acted.succeeded(), "the operator cannot roll back: {acted:?}");
+    Ok(())
+}
+
+/// Nobody can delete the workload, but Kubernetes' own collectors are not held up.
+async fn a_namespace_can_end_without_the_webhook(scene: &Scene) -> anyhow::Result<()> {
+    let ending = scene.rig.namespace("ending").await?;
+    let run = async |line: &str| {
+        let words: Vec<_> = line.split(' ').chain(["--namespace", &ending]).collect();
+        anyhow::Ok(scene.rig.admin().kubectl(&words).await?)
+    };
+    ensure!(run("create deployment web --image=web:1").await?.succeeded());
+    let there = json!({"metadata": {"namespace": ending, "uid": "p-9"}});
+    scene.guard(&[scene.pilot(&json!({})), scene.pilot(&there)]).await?;
+    wait::until("refusal", SOON, || async {
+        let output = run("delete deployment web --dry-run=server").await.map_err(|error| error.to_string())?;
+        if output.stderr.contains("failed calling webhook") { Ok(()) } else { Err(format!("{output:?}")) }
+    })
+    .await?;
+    let ended = scene.rig.admin().kubectl(&["delete", "namespace", &ending, "--timeout=30s"]).await?;
+    ensure!(ended.succeeded(), "{ended:?}");
     Ok(())
 }
 
