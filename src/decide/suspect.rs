@@ -8,6 +8,7 @@ use super::slo::Span;
 use super::turn::Turn;
 use crate::api::change_record::Outcome;
 use crate::api::incident::{RollbackTarget, Suspect};
+use crate::api::pilot::Dependency;
 use crate::api::status::ReleaseState;
 use crate::declaration::{Condition, Objective, Trigger};
 use crate::observation::Reading;
@@ -20,13 +21,16 @@ impl Turn<'_> {
         if admitted.payload == target.payload {
             return Err("what runs is the release that a rollback would go back to".to_owned());
         }
-        self.dependencies_are_well()?;
-        self.began_with(trigger, admitted)?;
-        if let Condition::ErrorBudget { slo, .. } | Condition::BurnRate { slo, .. } = &trigger.when
-            && let Some(slo) = self.case.declaration.slo(slo)
-        {
-            self.is_worse_since(slo, admitted.at)?;
-        }
+        // All are looked up before any is judged, so that everything is asked in one round.
+        let dependencies = self.dependencies_are_well();
+        let began = self.began_with(trigger, admitted);
+        let worse = match &trigger.when {
+            Condition::ErrorBudget { slo, .. } | Condition::BurnRate { slo, .. } => {
+                self.case.declaration.slo(slo).map_or(Ok(()), |slo| self.is_worse_since(slo, admitted.at))
+            }
+            _ => Ok(()),
+        };
+        dependencies.and(began).and(worse)?;
         Ok(Suspect { change: admitted.change.clone(), payload: admitted.payload.clone(), admitted_at: admitted.at })
     }
 
@@ -60,20 +64,15 @@ impl Turn<'_> {
     }
 
     fn dependencies_are_well(&self) -> Result<(), String> {
-        for dependency in &self.case.declaration.dependencies {
-            match self.inquiry.value(&dependency.query, self.case.now, false) {
-                Reading::Fresh(0.0) => {}
-                Reading::Fresh(_) => return Err(format!("the dependency {} is in breach", dependency.name)),
-                Reading::Unknown(why) => {
-                    return Err(format!(
-                        "whether the dependency {} is well is unknown ({})",
-                        dependency.name,
-                        why.as_str()
-                    ));
-                }
+        let dependencies = &self.case.declaration.dependencies;
+        let judge = |dependency: &Dependency| match self.inquiry.value(&dependency.query, self.case.now, false) {
+            Reading::Fresh(0.0) => Ok(()),
+            Reading::Fresh(_) => Err(format!("the dependency {} is in breach", dependency.name)),
+            Reading::Unknown(why) => {
+                Err(format!("whether the dependency {} is well is unknown ({})", dependency.name, why.as_str()))
             }
-        }
-        Ok(())
+        };
+        dependencies.iter().map(judge).fold(Ok(()), Result::and)
     }
 
     /// The condition was false just before the rollout, or the short-window burn has at least doubled since.
@@ -90,10 +89,11 @@ impl Turn<'_> {
             }
             _ => {}
         }
+        let has_doubled = self.burn_has_doubled(trigger, before);
         match self.condition(trigger, Form::at(before)) {
             State::Clear => Ok(()),
             State::Unknown => Err("whether the condition held before the last change is unknown".to_owned()),
-            State::Holds(_) if self.burn_has_doubled(trigger, before) => Ok(()),
+            State::Holds(_) if has_doubled => Ok(()),
             State::Holds(_) => Err("the condition held before the last change and is no worse since".to_owned()),
         }
     }
@@ -117,13 +117,14 @@ impl Turn<'_> {
             return Err("the last change has only just begun".to_owned());
         }
         let ratio = |until| self.error_ratio(slo, Span { length, until, confirm: false });
-        let Reading::Fresh(since) = ratio(self.case.now) else {
+        let (since, before) = (ratio(self.case.now), ratio(rollout));
+        let Reading::Fresh(since) = since else {
             return Err("the error ratio since the last change is unknown".to_owned());
         };
         if since.at_least <= slo.allowed {
             return Err("the errors since the last change are within the objective".to_owned());
         }
-        match ratio(rollout) {
+        match before {
             Reading::Fresh(before)
                 if before.counts.total >= slo.min_events && since.at_least <= 2.0 * before.measured =>
             {
