@@ -52,6 +52,8 @@ pub struct Operator {
 pub struct Look {
     pub plan: Plan,
     pub arrived: Vec<Effect>,
+    /// Nothing failed, nothing was planned and nothing was written.
+    pub is_settled: bool,
 }
 
 impl Operator {
@@ -79,7 +81,7 @@ impl Operator {
         if fault == Some(Fault::CrashBeforeWrite) {
             return self.die(world, plan, Vec::new());
         }
-        world.status = store(&plan.ledger);
+        let before = std::mem::replace(&mut world.status, store(&plan.ledger));
         if fault == Some(Fault::CrashAfterWrite) {
             return self.die(world, plan, Vec::new());
         }
@@ -92,7 +94,8 @@ impl Operator {
             self.look_at(world.now + SignedDuration::from_secs(1));
         }
         self.ledger = Some(plan.ledger.clone());
-        Look { plan, arrived }
+        let is_settled = fault.is_none() && plan.effects.is_empty() && before == world.status;
+        Look { plan, arrived, is_settled }
     }
 
     /// Looks no later than then.
@@ -134,7 +137,7 @@ impl Operator {
     fn die(&mut self, world: &World, plan: Plan, arrived: Vec<Effect>) -> Look {
         self.crash();
         self.look_at(world.now + SignedDuration::from_secs(2));
-        Look { plan, arrived }
+        Look { plan, arrived, is_settled: false }
     }
 
     fn remember(&mut self, now: Timestamp, live: &Observation) {

@@ -208,7 +208,7 @@ pub fn play(story: &Story) -> Outturn {
 
 /// Looking again at a world that has not changed does nothing and writes nothing.
 pub fn settled_looks_repeat_nothing(operator: &mut Operator, world: &mut World, look: &Look) {
-    if !look.plan.effects.is_empty() {
+    if !look.is_settled {
         return;
     }
     let (ledger, again) = operator.plan_again(world);
