@@ -84,8 +84,7 @@ impl Turn<'_> {
     pub(super) fn budget(&self, slo: &Objective, span: Span, since: Option<Timestamp>) -> Reading<Budget> {
         let whole = Span { length: slo.window, ..span };
         let (length, ratio) = (self.judged_length(slo, whole), self.judged_ratio(slo, whole));
-        let since =
-            since.map(|instant| self.error_ratio(slo, Span { length: since_then(span, instant, slo), ..span }));
+        let since = since.map(|instant| self.error_ratio(slo, Span { length: since_then(span, instant, slo), ..span }));
         length.and_then(|length| {
             ratio.and_then(|ratio| {
                 let total = ratio.counts.total * (slo.window.as_secs_f64() / length.as_secs_f64()).max(1.0);

@@ -113,13 +113,7 @@ impl Operator {
 
     fn ask_and_decide(&mut self, world: &mut World, ledger: &Ledger, seen: &mut Observation) -> Plan {
         for round in 1..=MOST_ROUNDS + 1 {
-            let case = Case {
-                declaration: &world.declaration,
-                source: world.source,
-                seen,
-                ledger,
-                now: world.now,
-            };
+            let case = Case { declaration: &world.declaration, source: world.source, seen, ledger, now: world.now };
             let plan = decide(&case);
             assert_eq!(format!("{plan:?}"), format!("{:?}", decide(&case)), "the same case was decided differently");
             if plan.ask.is_empty() {

@@ -114,13 +114,8 @@ impl World {
         self.name(release);
         let ledger = Ledger::read(&self.status);
         let seen = self.observe();
-        let case = Case {
-            declaration: &self.declaration,
-            source: self.source,
-            seen: &seen,
-            ledger: &ledger,
-            now: self.now,
-        };
+        let case =
+            Case { declaration: &self.declaration, source: self.source, seen: &seen, ledger: &ledger, now: self.now };
         let payload = payload_of(release);
         let replicas = seen.workload.as_ref().map(|workload| workload.replicas);
         let moves_release = seen.workload.as_ref().is_none_or(|workload| workload.payload != payload);
@@ -135,8 +130,11 @@ impl World {
                 replicas_after: replicas,
             },
         );
-        let findings: Vec<String> =
-            judgement.findings.iter().map(|finding| format!("{}: {}", finding.guard.as_str(), finding.problem)).collect();
+        let findings: Vec<String> = judgement
+            .findings
+            .iter()
+            .map(|finding| format!("{}: {}", finding.guard.as_str(), finding.problem))
+            .collect();
         if judgement.verdict == Verdict::Deny {
             return Err(findings);
         }
@@ -176,7 +174,12 @@ impl World {
         self.settle();
     }
 
-    pub fn decide(&mut self, type_: DecisionType, by: &str, detail: (Option<String>, Option<SignedDuration>)) -> String {
+    pub fn decide(
+        &mut self,
+        type_: DecisionType,
+        by: &str,
+        detail: (Option<String>, Option<SignedDuration>),
+    ) -> String {
         let name = format!("decision-{}", self.decisions.len() + 1);
         let (release, lasts) = detail;
         let names_incident = matches!(type_, DecisionType::Continue | DecisionType::Resume);
