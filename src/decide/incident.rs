@@ -175,7 +175,7 @@ impl<'a> Turn<'a> {
                 }
                 incident.stage = IncidentStage::Standing;
             }
-            TriggerAction::Rollback => match self.rollback_intent(incident) {
+            TriggerAction::Rollback => match self.rollback_intent(incident, decided_by) {
                 Ok(workload) => intend(incident, workload),
                 Err(why) => self.stand(incident, &why),
             },
@@ -186,11 +186,15 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn rollback_intent(&self, incident: &Incident) -> Result<WorkloadIntent, String> {
+    fn rollback_intent(&self, incident: &Incident, decided_by: DecidedBy) -> Result<WorkloadIntent, String> {
         let workload = self.workload().ok_or("the workload does not exist any more")?;
         let target = incident.target.as_ref().ok_or("there is no known-good release to go back to")?;
         if !self.case.seen.snapshots.iter().any(|snapshot| snapshot.name == target.revision) {
             return Err("the snapshot of the release to go back to is gone".to_owned());
+        }
+        let is_blamed = incident.suspect.as_ref().is_some_and(|suspect| suspect.payload == workload.payload);
+        if decided_by == DecidedBy::Deadline && !is_blamed && workload.payload != target.payload {
+            return Err("another release than the one that is blamed was rolled out before the deadline".to_owned());
         }
         Ok(WorkloadIntent {
             workload: workload.reference.clone(),

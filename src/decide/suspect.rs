@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 
+use super::bake::admitted_template;
 use super::condition::{Form, State, consecutive_failures};
 use super::slo::Span;
 use super::turn::Turn;
@@ -35,8 +36,7 @@ impl Turn<'_> {
     }
 
     fn change_in_bake(&self, trigger: &Trigger) -> Result<&Admitted, String> {
-        let admitted =
-            self.workload().and_then(|workload| workload.marks.admitted.as_ref()).ok_or("no admitted change runs")?;
+        let admitted = self.workload().and_then(admitted_template).ok_or("no admitted change runs")?;
         match admitted.verdict {
             AdmittedVerdict::Adopted => return Err("no change was made since the pilot was adopted".to_owned()),
             AdmittedVerdict::Rollback => return Err("what runs was itself rolled back to".to_owned()),
