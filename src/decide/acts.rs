@@ -43,9 +43,11 @@ impl Turn<'_> {
     }
 
     fn progress(&self, incident: &Incident, intent: &WorkloadIntent, workload: &Workload) -> Progress {
+        // The marks belong to the act: a template that others put back does not quarantine what it replaced.
+        let is_marked = intent.quarantine.iter().all(|payload| workload.marks.quarantined.contains(payload));
         match (&intent.to, intent.replicas) {
-            (Some(to), _) if workload.payload == *to => Progress::Done,
-            (Some(_), _) if workload.payload != intent.from => {
+            (Some(to), _) if workload.payload == *to && is_marked => Progress::Done,
+            (Some(to), _) if workload.payload != intent.from && workload.payload != *to => {
                 Progress::Overtaken("another release was rolled out before this one could be rolled back")
             }
             (Some(to), _) => Progress::Due(Box::new(Effect::RollBack(self.roll_back(incident, intent, to, workload)))),
