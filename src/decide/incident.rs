@@ -145,8 +145,10 @@ impl<'a> Turn<'a> {
             incident.continued = Some(Continued { until, decision: word.name.clone() });
             self.look_again_at(until);
         } else if let Some(action) = action_of(word.type_) {
-            if incident.target.is_none() {
+            if action == TriggerAction::Rollback {
+                // The word speaks of what runs and of the target that it was told, whatever was chosen at the trip.
                 incident.target.clone_from(&self.ledger.rollback_target);
+                incident.suspect = self.change_that_runs().or(incident.suspect.take());
             }
             self.start(incident, action, DecidedBy::Person, Some(word.name.clone()));
         }

@@ -35,6 +35,17 @@ impl Turn<'_> {
         Ok(Suspect { change: admitted.change.clone(), payload: admitted.payload.clone(), admitted_at: admitted.at })
     }
 
+    /// The change that brought what runs, if one did: neither an adoption nor a rollback.
+    pub(super) fn change_that_runs(&self) -> Option<Suspect> {
+        let admitted = self.workload().and_then(admitted_template)?;
+        let is_change = !matches!(admitted.verdict, AdmittedVerdict::Adopted | AdmittedVerdict::Rollback);
+        is_change.then(|| Suspect {
+            change: admitted.change.clone(),
+            payload: admitted.payload.clone(),
+            admitted_at: admitted.at,
+        })
+    }
+
     fn change_in_bake(&self, trigger: &Trigger) -> Result<&Admitted, String> {
         let admitted = self.workload().and_then(admitted_template).ok_or("no admitted change runs")?;
         match admitted.verdict {
