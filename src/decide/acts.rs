@@ -125,8 +125,9 @@ impl Turn<'_> {
             }
             Reading::Fresh(true) => self.rollback_failed(incident, "rolled back, but the service still suffers"),
             Reading::Unknown(why) => {
+                // What is not known never takes the service away.
                 let why = format!("rolled back, but whether it helped is unknown ({})", why.as_str());
-                self.rollback_failed(incident, &why);
+                self.stand(incident, &why);
             }
         }
     }
