@@ -37,6 +37,7 @@ impl Turn<'_> {
                     intent.done_at = Some(self.case.now);
                 }
                 incident.stage = IncidentStage::Verifying;
+                self.put_its_errors_aside(incident);
                 self.ledger.memory.available_since = None;
             }
         }
@@ -119,6 +120,7 @@ impl Turn<'_> {
         if self.case.now < asks_at {
             return self.look_again_at(asks_at);
         }
+        self.put_its_errors_aside(incident);
         match self.still_suffers(trigger, since) {
             Reading::Fresh(false) => {
                 self.close_as_acted(incident, "rolled back, and the service is well again".to_owned());
@@ -152,6 +154,18 @@ impl Turn<'_> {
         self.stand(incident, why);
         if scales_down {
             self.start(incident, TriggerAction::ScaleDown, DecidedBy::Deadline, None);
+        }
+    }
+
+    /// At the start and at the end of verification: the errors of the release that was rolled back fire no more.
+    fn put_its_errors_aside(&mut self, incident: &Incident) {
+        let intent = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::Rollback);
+        let workload = intent.and_then(|intent| intent.workloads.first());
+        let blamed = incident.suspect.as_ref().map(|suspect| &suspect.payload).or(workload.map(|w| &w.from));
+        if workload.is_some()
+            && let Some(blamed) = blamed
+        {
+            self.latch_what_remains_of(blamed);
         }
     }
 
