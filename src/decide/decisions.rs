@@ -48,6 +48,7 @@ impl<'a> Turn<'a> {
         let incident = self.ledger.incident.as_ref();
         if let Some(named) = &decision.incident
             && incident.is_none_or(|incident| incident.id != *named)
+            && !(incident.is_none() && self.is_left_contained(decision))
         {
             return Err(match incident {
                 Some(open) => format!("incident {named} is not open; the open one is {}", open.id),
@@ -60,6 +61,7 @@ impl<'a> Turn<'a> {
         }
         match decision.type_ {
             DecisionType::Continue => self.weigh_continue(decision, incident),
+            DecisionType::Resume if self.is_left_contained(decision) => Ok("the replicas are restored".to_owned()),
             DecisionType::Resume => weigh_resume(incident),
             DecisionType::Readmit => self.weigh_readmit(decision, incident),
             DecisionType::HoldChanges => weigh_act(incident).map(|()| "changes are held".to_owned()),
@@ -79,6 +81,14 @@ impl<'a> Turn<'a> {
                 }
             }
         }
+    }
+
+    /// Whether it resumes a workload that is still scaled down by an incident of which the status knows no more.
+    fn is_left_contained(&self, decision: &PilotDecision) -> bool {
+        let contained = self.workload().and_then(|workload| workload.marks.contained.as_ref());
+        decision.type_ == DecisionType::Resume
+            && self.ledger.incident.is_none()
+            && contained.is_some_and(|contained| decision.incident.as_ref() == Some(&contained.incident))
     }
 
     /// Whether the ledger already carries this Decision: a restarted operator must not refuse what it followed.

@@ -4,7 +4,8 @@ use super::incident::action_of;
 use super::triggers::Firing;
 use super::turn::Turn;
 use crate::api::decimal::Decimal;
-use crate::api::incident::{FreshReading, Incident, IncidentStage, RollbackTarget, Suspect};
+use crate::api::decision::DecisionType;
+use crate::api::incident::{DecidedBy, FreshReading, Incident, IncidentStage, Intent, RollbackTarget, Suspect};
 use crate::api::trigger::TriggerAction;
 use crate::declaration::Trigger;
 use crate::observation::PilotDecision;
@@ -55,6 +56,9 @@ impl<'a> Turn<'a> {
     }
 
     pub(super) fn open_by_word(&mut self, word: &PilotDecision) -> Option<Incident> {
+        if word.type_ == DecisionType::Resume {
+            return self.reopen_contained(word);
+        }
         let action = action_of(word.type_)?;
         let now = self.case.now;
         Some(Incident {
@@ -77,6 +81,26 @@ impl<'a> Turn<'a> {
             paged: None,
             closing: None,
         })
+    }
+
+    /// The incident behind a scale-down whose status was lost, as far as the mark tells of it, ready to be ended.
+    fn reopen_contained(&mut self, word: &PilotDecision) -> Option<Incident> {
+        let contained = self.workload()?.marks.contained.clone()?;
+        let hold = PilotDecision { type_: DecisionType::ScaleDown, ..word.clone() };
+        let mut incident = self.open_by_word(&hold)?;
+        incident.id = contained.incident;
+        incident.scale_down_to = contained.replicas;
+        incident.intent = Some(Intent {
+            action: TriggerAction::ScaleDown,
+            decided_by: DecidedBy::Person,
+            decision: Some(word.name.clone()),
+            at: self.case.now,
+            done_at: Some(self.case.now),
+            workloads: Vec::new(),
+        });
+        self.close(&mut incident, DecidedBy::Person, Some(&word.name), format!("resumed: {}", word.reason));
+        incident.stage = IncidentStage::Resuming;
+        Some(incident)
     }
 
     /// A trigger that fires while an incident is open joins it: it may shorten the deadline or raise the
