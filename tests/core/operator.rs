@@ -44,6 +44,8 @@ pub struct Operator {
     views: VecDeque<(Timestamp, Observation)>,
     /// The seam at which the next look fails.
     pub fault: Option<Fault>,
+    /// What goes wrong later: after so many more looks each.
+    pub faults: VecDeque<(usize, Fault)>,
     pub rounds: usize,
     pub looks: usize,
 }
@@ -63,7 +65,7 @@ impl Operator {
 
     pub fn look(&mut self, world: &mut World) -> Look {
         self.looks += 1;
-        let fault = self.fault.take();
+        let fault = self.fault.take().or_else(|| self.next_fault());
         let ledger = self.ledger.take().unwrap_or_else(|| Ledger::read(&world.status));
         let live = world.observe();
         self.remember(world.now, &live);
@@ -96,6 +98,15 @@ impl Operator {
         self.ledger = Some(plan.ledger.clone());
         let is_settled = fault.is_none() && plan.effects.is_empty() && before == world.status;
         Look { plan, arrived, is_settled }
+    }
+
+    fn next_fault(&mut self) -> Option<Fault> {
+        let (wait, _) = self.faults.front_mut()?;
+        if *wait > 0 {
+            *wait -= 1;
+            return None;
+        }
+        self.faults.pop_front().map(|(_, fault)| fault)
     }
 
     /// Looks no later than then.

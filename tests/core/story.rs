@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use pilotguard::api::change_record::Outcome;
 use pilotguard::api::decision::{DecisionPhase, DecisionType};
-use pilotguard::api::incident::{Incident, IncidentStage};
+use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::status::{PilotStatus, ReleaseState};
 use pilotguard::decide::plan::Effect;
 use pilotguard::observation::Unknown;
@@ -18,7 +18,7 @@ use crate::traffic::Weather;
 use crate::world::{World, payload_of};
 
 /// One timeline.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Story {
     pub title: String,
@@ -36,6 +36,9 @@ pub struct Story {
     /// In seconds.
     #[serde(default)]
     pub query_offset: i64,
+    /// After so many looks each, what goes wrong.
+    #[serde(default)]
+    pub faults: Vec<(usize, Fault)>,
     pub timeline: Vec<Event>,
     pub until: String,
     pub expect: Expectation,
@@ -167,6 +170,7 @@ pub fn play(story: &Story) -> Outturn {
     let facts = source(story.evaluation_interval, story.query_offset);
     let mut world = World::new(&pilot(&story.pilot), facts, zero(), zero() - duration(&story.history));
     let mut operator = Operator::default();
+    operator.faults.extend(story.faults.iter().copied());
     let mut teller = Teller::new();
     let mut events: Vec<(Timestamp, &Event)> =
         story.timeline.iter().map(|event| (zero() + duration(&event.at), event)).collect();
@@ -193,6 +197,7 @@ pub fn play(story: &Story) -> Outturn {
         world.settle();
         let look = operator.look(&mut world);
         teller.tell(&world, &look);
+        check_status(&world);
         settled_looks_repeat_nothing(&mut operator, &mut world, &look);
     }
     Outturn {
@@ -207,7 +212,7 @@ pub fn play(story: &Story) -> Outturn {
 }
 
 /// Looking again at a world that has not changed does nothing and writes nothing.
-pub fn settled_looks_repeat_nothing(operator: &mut Operator, world: &mut World, look: &Look) {
+fn settled_looks_repeat_nothing(operator: &mut Operator, world: &mut World, look: &Look) {
     if !look.is_settled {
         return;
     }
@@ -218,8 +223,15 @@ pub fn settled_looks_repeat_nothing(operator: &mut Operator, world: &mut World, 
     assert_eq!(stored, written, "at {} a second look writes", world.now);
 }
 
-pub fn happen_quietly(event: &Event, world: &mut World, operator: &mut Operator) {
-    happen(event, world, operator, &mut Teller::new());
+/// What must hold of everything that is stored.
+fn check_status(world: &World) {
+    let Some(incident) = &world.status.incident else { return };
+    for intent in incident.intent.iter().flat_map(|intent| &intent.workloads) {
+        assert!(intent.to.as_ref().is_none_or(|to| !intent.quarantine.contains(to)), "the target is to be quarantined");
+    }
+    let recovered = incident.closing.as_ref().is_some_and(|closing| closing.decided_by == DecidedBy::Recovery);
+    let at = incident.closing.as_ref().map(|closing| closing.at);
+    assert!(!(recovered && at == Some(world.now) && world.traffic.is_unknown()), "unknown data closed an incident");
 }
 
 fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mut Teller) {
@@ -497,9 +509,4 @@ fn ten_days() -> String {
 
 fn fifteen() -> i64 {
     15
-}
-
-/// A span that the tests of other modules share.
-pub fn minutes(minutes: i64) -> SignedDuration {
-    SignedDuration::from_mins(minutes)
 }

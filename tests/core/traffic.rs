@@ -78,6 +78,11 @@ impl Traffic {
         self.weather = weather;
     }
 
+    /// Nothing that is asked about the present is answered.
+    pub fn is_unknown(&self) -> bool {
+        self.weather != Weather::Fair
+    }
+
     /// Answers as the metrics source does, which is asked `offset` in the past.
     pub fn answer(&mut self, question: &Question) -> Answer {
         match question {

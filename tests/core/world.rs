@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use pilotguard::api::decision::{DecisionPhase, DecisionType, Requester};
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
-use pilotguard::api::pilot::{Mode, Pilot};
+use pilotguard::api::pilot::Pilot;
 use pilotguard::api::status::PilotStatus;
 use pilotguard::api::trigger::TriggerAction;
 use pilotguard::decide::judge::{Operation, Proposal, Verdict, judge};
@@ -270,6 +270,8 @@ impl World {
     pub fn carry_out(&mut self, effect: &Effect, seen: &Observation) -> Result<(), String> {
         match effect {
             Effect::Stamp(stamp) => {
+                let verdict = stamp.admitted.verdict;
+                assert!(matches!(verdict, AdmittedVerdict::Adopted | AdmittedVerdict::Unauthorized), "{verdict:?}");
                 let deployment = self.expect_deployment(&stamp.uid, Some(stamp.generation))?;
                 deployment.marks.admitted = Some(stamp.admitted.clone());
             }
@@ -325,7 +327,11 @@ impl World {
             _ => None,
         };
         let now = self.now;
+        let has_cause = self.traffic.told_of_failure || !self.stuck.is_empty();
         let deployment = self.expect_deployment(uid, Some(generation))?;
+        let decided_by =
+            incident.as_ref().and_then(|incident| incident.intent.as_ref()).map(|intent| intent.decided_by);
+        assert!(has_cause || decided_by == Some(DecidedBy::Person), "an act without any breach that was seen");
         check_act(effect, incident.as_ref(), deployment);
         let before = (deployment.runs.clone(), deployment.replicas, deployment.marks.clone());
         match effect {
@@ -496,9 +502,4 @@ fn check_act(effect: &Effect, incident: Option<&Incident>, deployment: &Deployme
         }
         _ => {}
     }
-}
-
-/// Whether the declared actions are really carried out.
-pub fn acts_for_real(declaration: &Declaration) -> bool {
-    declaration.enforcement.actions == Mode::Enforce
 }
