@@ -170,6 +170,11 @@ impl Turn<'_> {
     }
 
     fn close_as_acted(&mut self, incident: &mut Incident, summary: String) {
+        if self.workload().is_some_and(|workload| workload.marks.contained.is_some()) {
+            // Scaled down before it was rolled back: only an owner's Resume ends that.
+            incident.stage = IncidentStage::Standing;
+            return;
+        }
         let intent = incident.intent.as_ref();
         let decided_by = intent.map_or(DecidedBy::Deadline, |intent| intent.decided_by);
         let decision = intent.and_then(|intent| intent.decision.clone());

@@ -4,11 +4,13 @@
 //! Loosening (Continue, Resume, Readmit) needs a person who holds a role of the pilot; service accounts are
 //! not people. Where several count at once, the strictest wins.
 
+use super::incident::action_of;
 use super::plan::Effect;
 use super::turn::Turn;
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::owners::{Identities, Owners};
+use crate::api::trigger::TriggerAction;
 use crate::declaration::LONGEST_EXCEPTION;
 use crate::observation::PilotDecision;
 
@@ -34,6 +36,8 @@ impl<'a> Turn<'a> {
             }
             if decision.type_ == DecisionType::Readmit {
                 self.readmit(decision);
+            } else if decision.type_ == DecisionType::HoldChanges && holds_already(self.ledger.incident.as_ref()) {
+                // Nothing moves.
             } else if word.is_none_or(|word| strictness(decision.type_) > strictness(word.type_)) {
                 word = Some(decision);
             }
@@ -56,7 +60,7 @@ impl<'a> Turn<'a> {
             });
         }
         let loosens = matches!(decision.type_, DecisionType::Continue | DecisionType::Resume | DecisionType::Readmit);
-        if loosens {
+        if loosens || incident.is_some_and(|incident| is_milder_than_due(decision.type_, incident)) {
             may_loosen(&self.case.declaration.owners, decision.by.as_ref())?;
         }
         match decision.type_ {
@@ -64,6 +68,7 @@ impl<'a> Turn<'a> {
             DecisionType::Resume if self.is_left_contained(decision) => Ok("the replicas are restored".to_owned()),
             DecisionType::Resume => weigh_resume(incident),
             DecisionType::Readmit => self.weigh_readmit(decision, incident),
+            DecisionType::HoldChanges if holds_already(incident) => Ok("changes are held already".to_owned()),
             DecisionType::HoldChanges => weigh_act(incident).map(|()| "changes are held".to_owned()),
             DecisionType::ScaleDown => {
                 weigh_act(incident)?;
@@ -151,6 +156,19 @@ const fn strictness(type_: DecisionType) -> u8 {
         DecisionType::Continue => 1,
         DecisionType::Readmit => 0,
     }
+}
+
+/// Whether a word would put something milder in the place of what happens at the deadline.
+fn is_milder_than_due(type_: DecisionType, incident: &Incident) -> bool {
+    matches!(incident.stage, IncidentStage::DecisionWindow | IncidentStage::Continued)
+        && action_of(type_).is_some_and(|action| action < incident.action)
+}
+
+/// Whether all that is left to do by itself is to hold changes.
+fn holds_already(incident: Option<&Incident>) -> bool {
+    incident.is_some_and(|incident| {
+        incident.stage == IncidentStage::Standing && incident.action >= TriggerAction::HoldChanges
+    })
 }
 
 fn weigh_act(incident: Option<&Incident>) -> Result<(), String> {

@@ -55,7 +55,7 @@ pub struct World {
     pub failing: BTreeMap<String, f64>,
     /// Releases that never become available.
     pub stuck: BTreeSet<String>,
-    /// Acts that moved the world, by incident and kind.
+    /// Acts that moved the world, by incident and workload, and by kind.
     pub acts: BTreeMap<(String, &'static str), usize>,
     names: BTreeMap<String, String>,
     created: usize,
@@ -361,7 +361,7 @@ impl World {
             _ => unreachable!(),
         }
         if before != (deployment.runs.clone(), deployment.replicas, deployment.marks.clone()) {
-            let key = (incident.unwrap().id, act_name(effect));
+            let key = (format!("{} on {uid}", incident.unwrap().id), act_name(effect));
             *self.acts.entry(key).or_default() += 1;
         }
         for (act, times) in &self.acts {
