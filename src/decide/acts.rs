@@ -38,15 +38,18 @@ impl Turn<'_> {
                     intent.done_at = Some(self.case.now);
                 }
                 incident.stage = IncidentStage::Verifying;
+                self.put_its_errors_aside(incident);
                 self.ledger.memory.available_since = None;
             }
         }
     }
 
     fn progress(&self, incident: &Incident, intent: &WorkloadIntent, workload: &Workload) -> Progress {
+        // The marks belong to the act: a template that others put back does not quarantine what it replaced.
+        let is_marked = intent.quarantine.iter().all(|payload| workload.marks.quarantined.contains(payload));
         match (&intent.to, intent.replicas) {
-            (Some(to), _) if workload.payload == *to => Progress::Done,
-            (Some(_), _) if workload.payload != intent.from => {
+            (Some(to), _) if workload.payload == *to && is_marked => Progress::Done,
+            (Some(to), _) if workload.payload != intent.from && workload.payload != *to => {
                 Progress::Overtaken("another release was rolled out before this one could be rolled back")
             }
             (Some(to), _) => Progress::Due(Box::new(Effect::RollBack(self.roll_back(incident, intent, to, workload)))),
@@ -118,14 +121,16 @@ impl Turn<'_> {
         if self.case.now < asks_at {
             return self.look_again_at(asks_at);
         }
+        self.put_its_errors_aside(incident);
         match self.still_suffers(trigger, since) {
             Reading::Fresh(false) => {
                 self.close_as_acted(incident, "rolled back, and the service is well again".to_owned());
             }
             Reading::Fresh(true) => self.rollback_failed(incident, "rolled back, but the service still suffers"),
             Reading::Unknown(why) => {
+                // What is not known never takes the service away.
                 let why = format!("rolled back, but whether it helped is unknown ({})", why.as_str());
-                self.rollback_failed(incident, &why);
+                self.stand(incident, &why);
             }
         }
     }
@@ -153,7 +158,24 @@ impl Turn<'_> {
         }
     }
 
+    /// At the start and at the end of verification: the errors of the release that was rolled back fire no more.
+    fn put_its_errors_aside(&mut self, incident: &Incident) {
+        let intent = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::Rollback);
+        let workload = intent.and_then(|intent| intent.workloads.first());
+        let blamed = incident.suspect.as_ref().map(|suspect| &suspect.payload).or(workload.map(|w| &w.from));
+        if workload.is_some()
+            && let Some(blamed) = blamed
+        {
+            self.latch_what_remains_of(blamed);
+        }
+    }
+
     fn close_as_acted(&mut self, incident: &mut Incident, summary: String) {
+        if self.workload().is_some_and(|workload| workload.marks.contained.is_some()) {
+            // Scaled down before it was rolled back: only an owner's Resume ends that.
+            incident.stage = IncidentStage::Standing;
+            return;
+        }
         let intent = incident.intent.as_ref();
         let decided_by = intent.map_or(DecidedBy::Deadline, |intent| intent.decided_by);
         let decision = intent.and_then(|intent| intent.decision.clone());

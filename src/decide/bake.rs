@@ -2,8 +2,9 @@
 
 use super::plan::Effect;
 use super::turn::Turn;
+use crate::api::change_record::Outcome;
 use crate::api::status::{ReleaseState, ReleaseStatus};
-use crate::observation::Workload;
+use crate::observation::{Change, Snapshot, Workload};
 use crate::release::marks::{Admitted, AdmittedVerdict};
 
 impl Turn<'_> {
@@ -20,7 +21,7 @@ impl Turn<'_> {
             _ => ReleaseStatus {
                 payload: admitted.payload.clone(),
                 admitted_at: admitted.at,
-                state: ReleaseState::RollingOut,
+                state: if self.has_survived(admitted) { ReleaseState::KnownGood } else { ReleaseState::RollingOut },
                 bake_until: None,
             },
         };
@@ -36,6 +37,14 @@ impl Turn<'_> {
             self.effects.push(Effect::MarkKnownGood { snapshot: snapshot.name.clone(), at: self.case.now });
         }
         self.ledger.release = Some(release);
+    }
+
+    /// Whether the records tell of a finished bake, where the status does not (any more).
+    fn has_survived(&self, admitted: &Admitted) -> bool {
+        let has_succeeded = |change: &Change| change.name == admitted.change && change.outcome == Outcome::Succeeded;
+        let was_good_since = |snapshot: &Snapshot| snapshot.known_good_at.is_some_and(|at| at >= admitted.at);
+        self.case.seen.changes.iter().any(has_succeeded)
+            || self.snapshot_of(&admitted.payload).is_some_and(was_good_since)
     }
 
     fn start_bake(&mut self, release: &mut ReleaseStatus, admitted: &Admitted) {

@@ -111,8 +111,10 @@ impl Turn<'_> {
             None => length,
         };
         let span = |length| Span { length: cut(length), until: form.at, confirm: form.confirm };
-        self.judged_ratio(slo, span(long)).and_then(|over_long| {
-            self.error_ratio(slo, span(short)).map(|over_short| {
+        // Both are looked up before either is judged, so that they are asked in one round.
+        let (over_long, over_short) = (self.judged_ratio(slo, span(long)), self.error_ratio(slo, span(short)));
+        over_long.and_then(|over_long| {
+            over_short.map(|over_short| {
                 let limit = factor * slo.allowed;
                 let exceeds = over_long.at_least > limit && over_short.measured > limit;
                 exceeds.then(|| describe_burn(slo, (&over_long, long), (&over_short, short), factor))

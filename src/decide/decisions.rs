@@ -4,11 +4,13 @@
 //! Loosening (Continue, Resume, Readmit) needs a person who holds a role of the pilot; service accounts are
 //! not people. Where several count at once, the strictest wins.
 
+use super::incident::action_of;
 use super::plan::{Effect, Readmit};
 use super::turn::Turn;
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::owners::{Identities, Owners};
+use crate::api::trigger::TriggerAction;
 use crate::declaration::LONGEST_EXCEPTION;
 use crate::observation::PilotDecision;
 
@@ -32,7 +34,9 @@ impl<'a> Turn<'a> {
                 self.readmit(decision);
                 continue;
             }
-            let is_news = counts && !self.was_followed(decision);
+            let holds_already =
+                decision.type_ == DecisionType::HoldChanges && holds_already(self.ledger.incident.as_ref());
+            let is_news = counts && !holds_already && !self.was_followed(decision);
             self.effects.push(Effect::JudgeDecision { name: decision.name.clone(), phase, message });
             if is_news && word.is_none_or(|word| strictness(decision.type_) > strictness(word.type_)) {
                 word = Some(decision);
@@ -48,6 +52,7 @@ impl<'a> Turn<'a> {
         let incident = self.ledger.incident.as_ref();
         if let Some(named) = &decision.incident
             && incident.is_none_or(|incident| incident.id != *named)
+            && !(incident.is_none() && self.is_left_contained(decision))
         {
             return Err(match incident {
                 Some(open) => format!("incident {named} is not open; the open one is {}", open.id),
@@ -55,13 +60,15 @@ impl<'a> Turn<'a> {
             });
         }
         let loosens = matches!(decision.type_, DecisionType::Continue | DecisionType::Resume | DecisionType::Readmit);
-        if loosens {
+        if loosens || incident.is_some_and(|incident| is_milder_than_due(decision.type_, incident)) {
             may_loosen(&self.case.declaration.owners, decision.by.as_ref())?;
         }
         match decision.type_ {
             DecisionType::Continue => self.weigh_continue(decision, incident),
+            DecisionType::Resume if self.is_left_contained(decision) => Ok("the replicas are restored".to_owned()),
             DecisionType::Resume => weigh_resume(incident),
             DecisionType::Readmit => self.weigh_readmit(decision, incident),
+            DecisionType::HoldChanges if holds_already(incident) => Ok("changes are held already".to_owned()),
             DecisionType::HoldChanges => weigh_act(incident).map(|()| "changes are held".to_owned()),
             DecisionType::ScaleDown => {
                 weigh_act(incident)?;
@@ -79,6 +86,14 @@ impl<'a> Turn<'a> {
                 }
             }
         }
+    }
+
+    /// Whether it resumes a workload that is still scaled down by an incident of which the status knows no more.
+    fn is_left_contained(&self, decision: &PilotDecision) -> bool {
+        let contained = self.workload().and_then(|workload| workload.marks.contained.as_ref());
+        decision.type_ == DecisionType::Resume
+            && self.ledger.incident.is_none()
+            && contained.is_some_and(|contained| decision.incident.as_ref() == Some(&contained.incident))
     }
 
     /// Whether the ledger already carries this Decision: a restarted operator must not refuse what it followed.
@@ -148,6 +163,19 @@ const fn strictness(type_: DecisionType) -> u8 {
         DecisionType::Continue => 1,
         DecisionType::Readmit => 0,
     }
+}
+
+/// Whether a word would put something milder in the place of what happens at the deadline.
+fn is_milder_than_due(type_: DecisionType, incident: &Incident) -> bool {
+    matches!(incident.stage, IncidentStage::DecisionWindow | IncidentStage::Continued)
+        && action_of(type_).is_some_and(|action| action < incident.action)
+}
+
+/// Whether all that is left to do by itself is to hold changes.
+fn holds_already(incident: Option<&Incident>) -> bool {
+    incident.is_some_and(|incident| {
+        incident.stage == IncidentStage::Standing && incident.action >= TriggerAction::HoldChanges
+    })
 }
 
 fn weigh_act(incident: Option<&Incident>) -> Result<(), String> {

@@ -9,31 +9,14 @@ use jiff::{SignedDuration, Timestamp};
 use super::condition::{Form, State};
 use super::triggers::Firing;
 use super::turn::Turn;
-use crate::api::decimal::Decimal;
 use crate::api::decision::DecisionType;
 use crate::api::incident::{
-    Closing, Continued, DecidedBy, FreshReading, Incident, IncidentStage, Intent, RollbackTarget, Suspect,
-    WorkloadIntent,
+    Closing, Continued, DecidedBy, FreshReading, Incident, IncidentStage, Intent, WorkloadIntent,
 };
 use crate::api::pilot::Mode;
 use crate::api::trigger::TriggerAction;
 use crate::declaration::{Condition, Trigger};
 use crate::observation::{PilotDecision, Reading};
-use crate::release::digest;
-
-/// The trigger name of an incident that a person opened.
-pub const OPENED_BY_PERSON: &str = "person";
-
-/// Evidence beyond this is not kept.
-const MOST_EVIDENCE: usize = 16;
-
-/// What would happen at the deadline, and why.
-struct Choice {
-    action: TriggerAction,
-    because: String,
-    suspect: Option<Suspect>,
-    target: Option<RollbackTarget>,
-}
 
 impl<'a> Turn<'a> {
     /// Opens, joins and moves on the pilot's incident.
@@ -73,120 +56,6 @@ impl<'a> Turn<'a> {
         }
         let is_over = incident.stage == IncidentStage::Closing && self.record_incident(&incident);
         self.ledger.incident = (!is_over).then_some(incident);
-    }
-
-    fn open(&mut self, firing: &Firing<'a>) -> Incident {
-        let trigger = firing.trigger;
-        let now = self.case.now;
-        self.latch(trigger);
-        let choice = self.choose(trigger);
-        let suffers = self.suffers(trigger);
-        Incident {
-            id: self.incident_id(&trigger.name),
-            trigger: trigger.name.clone(),
-            opened_at: now,
-            stage: IncidentStage::DecisionWindow,
-            deadline: now + trigger.decision_window,
-            declared: trigger.action,
-            action: choice.action,
-            scale_down_to: trigger.scale_down_to,
-            because: choice.because,
-            evidence: vec![firing.evidence.clone()],
-            suspect: choice.suspect,
-            target: choice.target,
-            burn_at_trip: self.burn_of(trigger).and_then(|burn| Decimal::rounded(burn, 4)),
-            // The condition was fresh and held; only a fresh answer to the contrary says that it is over.
-            last_fresh: Some(FreshReading { since: now, burning: suffers.fresh().unwrap_or(true) }),
-            continued: None,
-            intent: None,
-            paged: None,
-            closing: None,
-        }
-    }
-
-    fn open_by_word(&mut self, word: &PilotDecision) -> Option<Incident> {
-        let action = action_of(word.type_)?;
-        let now = self.case.now;
-        Some(Incident {
-            id: self.incident_id(OPENED_BY_PERSON),
-            trigger: OPENED_BY_PERSON.to_owned(),
-            opened_at: now,
-            stage: IncidentStage::DecisionWindow,
-            deadline: now,
-            declared: action,
-            action,
-            scale_down_to: 0,
-            because: word.reason.clone(),
-            evidence: Vec::new(),
-            suspect: None,
-            target: self.ledger.rollback_target.clone(),
-            burn_at_trip: None,
-            last_fresh: None,
-            continued: None,
-            intent: None,
-            paged: None,
-            closing: None,
-        })
-    }
-
-    /// A trigger that fires while an incident is open joins it: it may shorten the deadline or raise the
-    /// action, and never opens a second one. Nothing joins between an act and the end of its verification.
-    fn join(&mut self, mut incident: Incident, firing: &Firing<'a>) -> Incident {
-        let open_to_joining = matches!(
-            incident.stage,
-            IncidentStage::DecisionWindow | IncidentStage::Continued | IncidentStage::Standing
-        );
-        if !open_to_joining {
-            return incident;
-        }
-        let trigger = firing.trigger;
-        self.latch(trigger);
-        if incident.evidence.len() < MOST_EVIDENCE {
-            incident.evidence.push(firing.evidence.clone());
-        }
-        let deadline = self.case.now + trigger.decision_window;
-        if incident.stage == IncidentStage::DecisionWindow {
-            incident.deadline = incident.deadline.min(deadline);
-        }
-        incident.declared = incident.declared.max(trigger.action);
-        let choice = self.choose(trigger);
-        if choice.action > incident.action {
-            if incident.stage == IncidentStage::Standing {
-                incident.stage = IncidentStage::DecisionWindow;
-                incident.deadline = deadline;
-            }
-            incident.action = choice.action;
-            incident.because = choice.because;
-            incident.suspect = choice.suspect.or(incident.suspect);
-            incident.target = choice.target.or(incident.target);
-            incident.scale_down_to = trigger.scale_down_to;
-        }
-        incident
-    }
-
-    /// What a trigger does now: its action, or `otherwise` where a rollback has no suspect or no target.
-    fn choose(&self, trigger: &Trigger) -> Choice {
-        let plain = |action, because: String| Choice { action, because, suspect: None, target: None };
-        if trigger.action != TriggerAction::Rollback {
-            return plain(trigger.action, format!("{:?} is declared by trigger {}", trigger.action, trigger.name));
-        }
-        let instead =
-            |why: String| plain(trigger.otherwise, format!("{:?} instead of Rollback: {why}", trigger.otherwise));
-        let Some(target) = self.ledger.rollback_target.clone() else {
-            return instead("there is no known-good release to go back to".to_owned());
-        };
-        if let Some(reason) = self.unsafe_to_cross(&target) {
-            return instead(format!("going back is declared unsafe ({reason})"));
-        }
-        match self.find_suspect(trigger, &target) {
-            Ok(suspect) => Choice {
-                action: TriggerAction::Rollback,
-                because: format!("change {} is blamed", suspect.change),
-                suspect: Some(suspect),
-                target: Some(target),
-            },
-            Err(why) => instead(why),
-        }
     }
 
     fn in_decision_window(&mut self, incident: &mut Incident, word: Option<&PilotDecision>) {
@@ -276,8 +145,10 @@ impl<'a> Turn<'a> {
             incident.continued = Some(Continued { until, decision: word.name.clone() });
             self.look_again_at(until);
         } else if let Some(action) = action_of(word.type_) {
-            if incident.target.is_none() {
+            if action == TriggerAction::Rollback {
+                // The word speaks of what runs and of the target that it was told, whatever was chosen at the trip.
                 incident.target.clone_from(&self.ledger.rollback_target);
+                incident.suspect = self.change_that_runs().or(incident.suspect.take());
             }
             self.start(incident, action, DecidedBy::Person, Some(word.name.clone()));
         }
@@ -306,7 +177,7 @@ impl<'a> Turn<'a> {
                 }
                 incident.stage = IncidentStage::Standing;
             }
-            TriggerAction::Rollback => match self.rollback_intent(incident) {
+            TriggerAction::Rollback => match self.rollback_intent(incident, decided_by) {
                 Ok(workload) => intend(incident, workload),
                 Err(why) => self.stand(incident, &why),
             },
@@ -317,11 +188,15 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn rollback_intent(&self, incident: &Incident) -> Result<WorkloadIntent, String> {
+    fn rollback_intent(&self, incident: &Incident, decided_by: DecidedBy) -> Result<WorkloadIntent, String> {
         let workload = self.workload().ok_or("the workload does not exist any more")?;
         let target = incident.target.as_ref().ok_or("there is no known-good release to go back to")?;
         if !self.case.seen.snapshots.iter().any(|snapshot| snapshot.name == target.revision) {
             return Err("the snapshot of the release to go back to is gone".to_owned());
+        }
+        let is_blamed = incident.suspect.as_ref().is_some_and(|suspect| suspect.payload == workload.payload);
+        if decided_by == DecidedBy::Deadline && !is_blamed && workload.payload != target.payload {
+            return Err("another release than the one that is blamed was rolled out before the deadline".to_owned());
         }
         Ok(WorkloadIntent {
             workload: workload.reference.clone(),
@@ -443,7 +318,7 @@ impl<'a> Turn<'a> {
         self.triggers_of(incident).map(|trigger| trigger.clear_after).max().unwrap_or(SignedDuration::ZERO)
     }
 
-    fn burn_of(&self, trigger: &Trigger) -> Option<f64> {
+    pub(super) fn burn_of(&self, trigger: &Trigger) -> Option<f64> {
         match &trigger.when {
             Condition::ErrorBudget { slo, .. } | Condition::BurnRate { slo, .. } => {
                 self.short_burn(slo, trigger.short_window, self.case.now, 1.0).fresh()
@@ -451,16 +326,9 @@ impl<'a> Turn<'a> {
             _ => None,
         }
     }
-
-    fn incident_id(&self, trigger: &str) -> String {
-        let seed = serde_json::json!([self.case.declaration.pilot.uid, trigger, self.case.now.to_string()]);
-        let mut hash = digest::digest(&seed);
-        hash.truncate(8);
-        format!("{trigger}-{hash}")
-    }
 }
 
-const fn action_of(type_: DecisionType) -> Option<TriggerAction> {
+pub(super) const fn action_of(type_: DecisionType) -> Option<TriggerAction> {
     match type_ {
         DecisionType::Rollback => Some(TriggerAction::Rollback),
         DecisionType::ScaleDown => Some(TriggerAction::ScaleDown),

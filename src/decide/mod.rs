@@ -12,6 +12,7 @@ mod decisions;
 mod incident;
 mod inquiry;
 pub mod judge;
+mod opening;
 pub mod pilot;
 pub mod plan;
 pub mod records;

@@ -83,15 +83,13 @@ impl Turn<'_> {
     /// The error budget. With `since` it is judged as if it had been full at that instant.
     pub(super) fn budget(&self, slo: &Objective, span: Span, since: Option<Timestamp>) -> Reading<Budget> {
         let whole = Span { length: slo.window, ..span };
-        self.judged_length(slo, whole).and_then(|length| {
-            self.judged_ratio(slo, whole).and_then(|ratio| {
+        let (length, ratio) = (self.judged_length(slo, whole), self.judged_ratio(slo, whole));
+        let since = since.map(|instant| self.error_ratio(slo, Span { length: since_then(span, instant, slo), ..span }));
+        length.and_then(|length| {
+            ratio.and_then(|ratio| {
                 let total = ratio.counts.total * (slo.window.as_secs_f64() / length.as_secs_f64()).max(1.0);
                 let allowed = slo.allowed * total;
-                let spent = match since {
-                    None => Reading::Fresh(ratio),
-                    Some(instant) => self.error_ratio(slo, Span { length: since_then(span, instant, slo), ..span }),
-                };
-                spent.map(|ratio| Budget {
+                since.unwrap_or(Reading::Fresh(ratio)).map(|ratio| Budget {
                     ratio,
                     remaining: 1.0 - ratio.counts.bad / allowed,
                     remaining_at_most: 1.0 - ratio.at_least * ratio.counts.total / allowed,

@@ -3,11 +3,13 @@
 
 use jiff::Timestamp;
 
+use super::bake::admitted_template;
 use super::condition::{Form, State, consecutive_failures};
 use super::slo::Span;
 use super::turn::Turn;
 use crate::api::change_record::Outcome;
 use crate::api::incident::{RollbackTarget, Suspect};
+use crate::api::pilot::Dependency;
 use crate::api::status::ReleaseState;
 use crate::declaration::{Condition, Objective, Trigger};
 use crate::observation::Reading;
@@ -20,19 +22,32 @@ impl Turn<'_> {
         if admitted.payload == target.payload {
             return Err("what runs is the release that a rollback would go back to".to_owned());
         }
-        self.dependencies_are_well()?;
-        self.began_with(trigger, admitted)?;
-        if let Condition::ErrorBudget { slo, .. } | Condition::BurnRate { slo, .. } = &trigger.when
-            && let Some(slo) = self.case.declaration.slo(slo)
-        {
-            self.is_worse_since(slo, admitted.at)?;
-        }
+        // All are looked up before any is judged, so that everything is asked in one round.
+        let dependencies = self.dependencies_are_well();
+        let began = self.began_with(trigger, admitted);
+        let worse = match &trigger.when {
+            Condition::ErrorBudget { slo, .. } | Condition::BurnRate { slo, .. } => {
+                self.case.declaration.slo(slo).map_or(Ok(()), |slo| self.is_worse_since(slo, admitted.at))
+            }
+            _ => Ok(()),
+        };
+        dependencies.and(began).and(worse)?;
         Ok(Suspect { change: admitted.change.clone(), payload: admitted.payload.clone(), admitted_at: admitted.at })
     }
 
+    /// The change that brought what runs, if one did: neither an adoption nor a rollback.
+    pub(super) fn change_that_runs(&self) -> Option<Suspect> {
+        let admitted = self.workload().and_then(admitted_template)?;
+        let is_change = !matches!(admitted.verdict, AdmittedVerdict::Adopted | AdmittedVerdict::Rollback);
+        is_change.then(|| Suspect {
+            change: admitted.change.clone(),
+            payload: admitted.payload.clone(),
+            admitted_at: admitted.at,
+        })
+    }
+
     fn change_in_bake(&self, trigger: &Trigger) -> Result<&Admitted, String> {
-        let admitted =
-            self.workload().and_then(|workload| workload.marks.admitted.as_ref()).ok_or("no admitted change runs")?;
+        let admitted = self.workload().and_then(admitted_template).ok_or("no admitted change runs")?;
         match admitted.verdict {
             AdmittedVerdict::Adopted => return Err("no change was made since the pilot was adopted".to_owned()),
             AdmittedVerdict::Rollback => return Err("what runs was itself rolled back to".to_owned()),
@@ -60,20 +75,15 @@ impl Turn<'_> {
     }
 
     fn dependencies_are_well(&self) -> Result<(), String> {
-        for dependency in &self.case.declaration.dependencies {
-            match self.inquiry.value(&dependency.query, self.case.now, false) {
-                Reading::Fresh(0.0) => {}
-                Reading::Fresh(_) => return Err(format!("the dependency {} is in breach", dependency.name)),
-                Reading::Unknown(why) => {
-                    return Err(format!(
-                        "whether the dependency {} is well is unknown ({})",
-                        dependency.name,
-                        why.as_str()
-                    ));
-                }
+        let dependencies = &self.case.declaration.dependencies;
+        let judge = |dependency: &Dependency| match self.inquiry.value(&dependency.query, self.case.now, false) {
+            Reading::Fresh(0.0) => Ok(()),
+            Reading::Fresh(_) => Err(format!("the dependency {} is in breach", dependency.name)),
+            Reading::Unknown(why) => {
+                Err(format!("whether the dependency {} is well is unknown ({})", dependency.name, why.as_str()))
             }
-        }
-        Ok(())
+        };
+        dependencies.iter().map(judge).fold(Ok(()), Result::and)
     }
 
     /// The condition was false just before the rollout, or the short-window burn has at least doubled since.
@@ -90,10 +100,11 @@ impl Turn<'_> {
             }
             _ => {}
         }
+        let has_doubled = self.burn_has_doubled(trigger, before);
         match self.condition(trigger, Form::at(before)) {
             State::Clear => Ok(()),
             State::Unknown => Err("whether the condition held before the last change is unknown".to_owned()),
-            State::Holds(_) if self.burn_has_doubled(trigger, before) => Ok(()),
+            State::Holds(_) if has_doubled => Ok(()),
             State::Holds(_) => Err("the condition held before the last change and is no worse since".to_owned()),
         }
     }
@@ -117,13 +128,14 @@ impl Turn<'_> {
             return Err("the last change has only just begun".to_owned());
         }
         let ratio = |until| self.error_ratio(slo, Span { length, until, confirm: false });
-        let Reading::Fresh(since) = ratio(self.case.now) else {
+        let (since, before) = (ratio(self.case.now), ratio(rollout));
+        let Reading::Fresh(since) = since else {
             return Err("the error ratio since the last change is unknown".to_owned());
         };
         if since.at_least <= slo.allowed {
             return Err("the errors since the last change are within the objective".to_owned());
         }
-        match ratio(rollout) {
+        match before {
             Reading::Fresh(before)
                 if before.counts.total >= slo.min_events && since.at_least <= 2.0 * before.measured =>
             {

@@ -45,6 +45,24 @@ impl<'a> Turn<'a> {
         });
     }
 
+    /// Latches for the release that was rolled back what still holds because of it, so that the one that was put
+    /// back is judged by what it does itself.
+    pub(super) fn latch_what_remains_of(&mut self, payload: &str) {
+        let now = self.case.now;
+        for trigger in &self.case.declaration.triggers {
+            if !has_own_release_form(trigger) {
+                continue;
+            }
+            let form = Form::at(now);
+            let is_latched = self.ledger.latches.iter().any(|latch| latch.trigger == trigger.name);
+            if is_latched || matches!(self.condition(trigger, form), State::Holds(_)) {
+                self.ledger.latches.retain(|latch| latch.trigger != trigger.name);
+                let (trigger, payload) = (trigger.name.clone(), payload.to_owned());
+                self.ledger.latches.push(Latch { trigger, payload, since: now });
+            }
+        }
+    }
+
     fn read_trigger(&mut self, trigger: &Trigger) -> Option<Evidence> {
         let now = self.case.now;
         self.release_latch_when_clear(trigger);
@@ -75,9 +93,15 @@ impl<'a> Turn<'a> {
         let Some(latch) = self.ledger.latches.iter().find(|latch| latch.trigger == trigger.name) else {
             return Watch::Plain;
         };
-        let has_own_release_form = matches!(trigger.when, Condition::ErrorBudget { .. } | Condition::BurnRate { .. });
         match self.workload().and_then(|workload| workload.marks.admitted.as_ref()) {
-            Some(admitted) if admitted.payload != latch.payload && has_own_release_form => Watch::Since(admitted.at),
+            // A later change to the same release is a new one; what a rolled-back release did until its latch is not
+            // the restored one's.
+            Some(admitted)
+                if has_own_release_form(trigger)
+                    && (admitted.payload != latch.payload || admitted.at > latch.since) =>
+            {
+                Watch::Since(admitted.at.max(latch.since))
+            }
             _ => Watch::Silent,
         }
     }
@@ -121,6 +145,10 @@ enum Watch {
     Since(Timestamp),
     /// Not at all: it has fired and not been clear since.
     Silent,
+}
+
+const fn has_own_release_form(trigger: &Trigger) -> bool {
+    matches!(trigger.when, Condition::ErrorBudget { .. } | Condition::BurnRate { .. })
 }
 
 fn is_destructive(trigger: &Trigger) -> bool {

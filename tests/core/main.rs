@@ -1,0 +1,13 @@
+//! The decision core against a simulated world: timelines as data, invariants under random faults, and tables
+//! of single judgements. No cluster, no Prometheus, no clock.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod arithmetic;
+mod judging;
+mod operator;
+mod pilots;
+mod properties;
+mod scenarios;
+mod story;
+mod traffic;
+mod world;

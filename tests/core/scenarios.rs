@@ -1,0 +1,43 @@
+//! Every timeline under `tests/scenarios`: its expectations are asserted and its trace is a reviewed snapshot.
+
+use std::path::PathBuf;
+
+use crate::story::{Story, play};
+
+#[test]
+fn every_timeline_ends_as_expected() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let only = std::env::var("SCENARIO").unwrap_or_default();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .filter(|path| path.file_stem().unwrap().to_string_lossy().contains(&only))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no timeline matches {only:?}");
+    let mut failed = Vec::new();
+    for file in files {
+        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+        if std::panic::catch_unwind(|| tell(&name, &std::fs::read_to_string(&file).unwrap())).is_err() {
+            failed.push(name);
+        }
+    }
+    assert!(failed.is_empty(), "timelines that did not end as expected (SCENARIO=name runs one): {failed:#?}");
+}
+
+fn tell(name: &str, text: &str) {
+    let story: Story = serde_yaml::from_str(text).unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    let outturn = play(&story);
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../scenarios/snapshots");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.set_description(format!("{}\n{}", story.title, story.story.trim()));
+    let report = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| outturn.check(&story.expect)));
+    if let Err(problem) = report {
+        eprintln!("--- {name}: what happened\n{}\n", outturn.trace);
+        std::panic::resume_unwind(problem);
+    }
+    settings.bind(|| insta::assert_snapshot!(name, outturn.trace));
+}

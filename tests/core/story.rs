@@ -1,0 +1,515 @@
+//! Timelines as data: what happens and when, told in YAML; what the core made of it, told as a trace.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use pilotguard::api::change_record::Outcome;
+use pilotguard::api::decision::{DecisionPhase, DecisionType};
+use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
+use pilotguard::api::status::{PilotStatus, ReleaseState};
+use pilotguard::decide::plan::Effect;
+use pilotguard::observation::Unknown;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::operator::{Fault, Look, Operator};
+use crate::pilots::{duration, pilot, source, zero};
+use crate::traffic::Weather;
+use crate::world::{World, payload_of};
+
+/// One timeline.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Story {
+    pub title: String,
+    /// What happens and what is right, for people.
+    pub story: String,
+    /// Laid over the small pilot's spec.
+    #[serde(default)]
+    pub pilot: Value,
+    /// How long before zero the service had traffic.
+    #[serde(default = "ten_days")]
+    pub history: String,
+    /// In seconds.
+    #[serde(default = "fifteen")]
+    pub evaluation_interval: i64,
+    /// In seconds.
+    #[serde(default)]
+    pub query_offset: i64,
+    /// After so many looks each, what goes wrong.
+    #[serde(default)]
+    pub faults: Vec<(usize, Fault)>,
+    pub timeline: Vec<Event>,
+    pub until: String,
+    pub expect: Expectation,
+}
+
+/// What must have come of it, whatever the trace says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Expectation {
+    #[serde(default)]
+    pub rollbacks: usize,
+    #[serde(default)]
+    pub scale_downs: usize,
+    #[serde(default)]
+    pub restores: usize,
+    /// How many incidents opened.
+    #[serde(default)]
+    pub incidents: usize,
+    /// How many times people were called.
+    #[serde(default)]
+    pub pages: usize,
+    /// How many proposals admission refused.
+    #[serde(default)]
+    pub refusals: usize,
+    /// The release that runs at the end.
+    pub runs: Option<String>,
+    pub replicas: Option<i32>,
+    #[serde(default)]
+    pub quarantined: BTreeSet<String>,
+    /// The stage of the incident at the end; absent where none is open.
+    pub incident: Option<IncidentStage>,
+    /// The outcome of the newest change to each release.
+    #[serde(default)]
+    pub outcomes: BTreeMap<String, Outcome>,
+    /// What became of people's Decisions, in their order.
+    #[serde(default)]
+    pub decisions: Vec<DecisionPhase>,
+    /// What the operator recorded, in order.
+    #[serde(default)]
+    pub records: Vec<DecisionType>,
+    /// How far the release has come at the end.
+    pub release: Option<ReleaseState>,
+    /// When the last act happened, since zero.
+    pub acted_at: Option<String>,
+    /// When the last incident opened, since zero.
+    pub opened_at: Option<String>,
+    /// What remains of the budget of the first SLO at the end, in percent.
+    pub budget_remaining: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Event {
+    pub at: String,
+    /// Events per second.
+    pub traffic: Option<f64>,
+    /// The share of failing events by release, or for `all`.
+    pub errors: Option<BTreeMap<String, f64>>,
+    /// Single requests: good and bad.
+    pub requests: Option<(f64, f64)>,
+    /// Values of expressions.
+    pub values: Option<BTreeMap<String, f64>>,
+    pub metrics: Option<Metrics>,
+    /// A release is applied through admission.
+    pub deploy: Option<String>,
+    /// A release appears without having been admitted.
+    pub bypass: Option<String>,
+    /// This release never becomes available.
+    pub stuck: Option<String>,
+    /// The annotation of the release that runs.
+    #[serde(rename = "unsafe")]
+    pub unsafe_reason: Option<String>,
+    pub decide: Option<Word>,
+    pub fault: Option<Fault>,
+    #[serde(default)]
+    pub crash: bool,
+    /// The Pilot is deleted and created again.
+    #[serde(default)]
+    pub lose_status: bool,
+    #[serde(default)]
+    pub delete: bool,
+    /// The Deployment is created anew with this release.
+    pub create: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Word {
+    #[serde(rename = "type")]
+    pub type_: DecisionType,
+    pub by: String,
+    #[serde(rename = "for")]
+    pub lasts: Option<String>,
+    pub release: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Metrics {
+    Up,
+    Down,
+    NaN,
+    Partial,
+    Silent,
+}
+
+/// What came of a story.
+pub struct Outturn {
+    pub trace: String,
+    pub world: World,
+    pub incidents: usize,
+    pub pages: usize,
+    pub refusals: usize,
+    pub acted_at: Option<Timestamp>,
+    pub opened_at: Option<Timestamp>,
+}
+
+struct Teller {
+    lines: Vec<String>,
+    last: PilotStatus,
+    incidents: usize,
+    pages: usize,
+    refusals: usize,
+    acted_at: Option<Timestamp>,
+    opened_at: Option<Timestamp>,
+}
+
+pub fn play(story: &Story) -> Outturn {
+    let facts = source(story.evaluation_interval, story.query_offset);
+    let mut world = World::new(&pilot(&story.pilot), facts, zero(), zero() - duration(&story.history));
+    let mut operator = Operator::default();
+    operator.faults.extend(story.faults.iter().copied());
+    let mut teller = Teller::new();
+    let mut events: Vec<(Timestamp, &Event)> =
+        story.timeline.iter().map(|event| (zero() + duration(&event.at), event)).collect();
+    events.sort_by_key(|(at, _)| *at);
+    let until = zero() + duration(&story.until);
+    world.now = zero() - duration(&story.history);
+    world.create_deployment("v1", 3);
+    world.per_second = 10.0;
+    world.settle();
+    world.now = zero();
+    let mut events = events.into_iter().peekable();
+    loop {
+        let next_event = events.peek().map_or(until, |(at, _)| *at);
+        let next_look = operator.next_look.unwrap_or(world.now).max(world.now);
+        let rollout = world.rollout_ends().unwrap_or(until);
+        let next = next_event.min(next_look).min(rollout).min(until);
+        world.pass_to(next);
+        if next == until {
+            break;
+        }
+        while let Some((_, event)) = events.next_if(|(at, _)| *at <= next) {
+            happen(event, &mut world, &mut operator, &mut teller);
+        }
+        world.settle();
+        let look = operator.look(&mut world);
+        teller.tell(&world, &look);
+        check_status(&world);
+        settled_looks_repeat_nothing(&mut operator, &mut world, &look);
+    }
+    Outturn {
+        trace: teller.lines.join("\n"),
+        world,
+        incidents: teller.incidents,
+        pages: teller.pages,
+        refusals: teller.refusals,
+        acted_at: teller.acted_at,
+        opened_at: teller.opened_at,
+    }
+}
+
+/// Looking again at a world that has not changed does nothing and writes nothing.
+fn settled_looks_repeat_nothing(operator: &mut Operator, world: &mut World, look: &Look) {
+    if !look.is_settled {
+        return;
+    }
+    let (ledger, again) = operator.plan_again(world);
+    assert!(again.effects.is_empty(), "at {} a second look plans {:?}", world.now, again.effects);
+    let stored = crate::operator::store(&ledger);
+    let written = crate::operator::store(&again.ledger);
+    assert_eq!(stored, written, "at {} a second look writes", world.now);
+}
+
+/// What must hold of everything that is stored.
+fn check_status(world: &World) {
+    let Some(incident) = &world.status.incident else { return };
+    for intent in incident.intent.iter().flat_map(|intent| &intent.workloads) {
+        assert!(intent.to.as_ref().is_none_or(|to| !intent.quarantine.contains(to)), "the target is to be quarantined");
+    }
+    let recovered = incident.closing.as_ref().is_some_and(|closing| closing.decided_by == DecidedBy::Recovery);
+    let at = incident.closing.as_ref().map(|closing| closing.at);
+    assert!(!(recovered && at == Some(world.now) && world.traffic.is_unknown()), "unknown data closed an incident");
+}
+
+fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mut Teller) {
+    if let Some(per_second) = event.traffic {
+        world.per_second = per_second;
+        teller.say(world, &format!("traffic is {per_second} per second"));
+    }
+    if let Some(errors) = &event.errors {
+        world.failing.extend(errors.clone());
+        teller.say(world, &format!("errors: {errors:?}"));
+    }
+    if let Some((good, bad)) = event.requests {
+        world.traffic.burst(world.now, good + bad, bad);
+        teller.say(world, &format!("{good} good and {bad} bad requests"));
+    }
+    for (query, value) in event.values.iter().flatten() {
+        world.traffic.set_value(query, world.now, *value);
+        teller.say(world, &format!("{query} is {value}"));
+    }
+    if let Some(metrics) = event.metrics {
+        world.traffic.set_weather(match metrics {
+            Metrics::Up => Weather::Fair,
+            Metrics::Down => Weather::All(Unknown::SourceUnavailable),
+            Metrics::NaN => Weather::All(Unknown::NotFinite),
+            Metrics::Partial => Weather::All(Unknown::Partial),
+            Metrics::Silent => Weather::SilentSince(world.now),
+        });
+        teller.say(world, &format!("metrics: {metrics:?}"));
+    }
+    if let Some(release) = &event.stuck {
+        world.stuck.insert(release.clone());
+    }
+    move_workload(event, world, teller);
+    if let Some(word) = &event.decide {
+        let detail = (word.release.clone(), word.lasts.as_deref().map(duration));
+        let name = world.decide(word.type_, &word.by, detail);
+        teller.say(world, &format!("{} writes {name}: {:?}", word.by, word.type_));
+    }
+    if event.crash {
+        operator.crash();
+        teller.say(world, "the operator restarts");
+    }
+    if event.lose_status {
+        world.status = PilotStatus::default();
+        teller.last = PilotStatus::default();
+        operator.crash();
+        teller.say(world, "the Pilot is created anew");
+    }
+    if let Some(fault) = event.fault {
+        operator.fault = Some(fault);
+        teller.say(world, &format!("the next look meets {fault:?}"));
+    }
+}
+
+fn move_workload(event: &Event, world: &mut World, teller: &mut Teller) {
+    if let Some(release) = &event.deploy {
+        match world.apply(release, "dev") {
+            Ok(_) => teller.say(world, &format!("dev applies {release}: admitted")),
+            Err(findings) => {
+                teller.refusals += 1;
+                teller.say(world, &format!("dev applies {release}: refused, {}", findings.join("; ")));
+            }
+        }
+    }
+    if let Some(release) = &event.bypass {
+        world.roll_out(release);
+        teller.say(world, &format!("{release} is applied past admission"));
+    }
+    if let Some(reason) = &event.unsafe_reason {
+        if let Some(deployment) = &mut world.deployment {
+            deployment.unsafe_reason = Some(reason.clone());
+        }
+        teller.say(world, &format!("the release is annotated unsafe: {reason}"));
+    }
+    if event.delete {
+        world.deployment = None;
+        world.snapshots.clear();
+        teller.say(world, "the Deployment is deleted");
+    }
+    if let Some(release) = &event.create {
+        world.create_deployment(release, 3);
+        teller.say(world, &format!("the Deployment is created anew with {release}"));
+    }
+}
+
+impl Teller {
+    fn new() -> Self {
+        Self {
+            lines: Vec::new(),
+            last: PilotStatus::default(),
+            incidents: 0,
+            pages: 0,
+            refusals: 0,
+            acted_at: None,
+            opened_at: None,
+        }
+    }
+
+    fn say(&mut self, world: &World, text: &str) {
+        self.lines.push(format!("{} * {}", since_zero(world.now), world.readable(text)));
+    }
+
+    fn note(&mut self, world: &World, text: &str) {
+        self.lines.push(format!("{}   {}", since_zero(world.now), world.readable(text)));
+    }
+
+    fn tell(&mut self, world: &World, look: &Look) {
+        let now = world.status.clone();
+        if release_of(&now) != release_of(&self.last) {
+            self.note(world, &format!("release {}", release_of(&now)));
+        }
+        let target = |status: &PilotStatus| status.rollback_target.as_ref().map(|target| target.payload.clone());
+        if target(&now) != target(&self.last) {
+            let name = target(&now).map_or("none".to_owned(), |payload| world.release_of(&payload));
+            self.note(world, &format!("rollback target {name}"));
+        }
+        let latches = |status: &PilotStatus| {
+            let latches = status.latches.iter().map(|latch| format!("{} for {}", latch.trigger, latch.payload));
+            latches.collect::<Vec<_>>().join(", ")
+        };
+        if latches(&now) != latches(&self.last) {
+            self.note(world, &format!("latched: [{}]", latches(&now)));
+        }
+        let verdicts = |status: &PilotStatus| {
+            let verdicts = status.slos.iter().map(|slo| format!("{} {:?} {:?}", slo.name, slo.verdict, slo.reason));
+            verdicts.collect::<Vec<_>>().join(", ").replace("None", "").replace("Some(", "(")
+        };
+        if verdicts(&now) != verdicts(&self.last) {
+            self.note(world, &format!("slo {}", verdicts(&now)));
+        }
+        self.tell_incident(world, &now);
+        for effect in &look.plan.effects {
+            let arrived = if look.arrived.contains(effect) { "" } else { " (did not arrive)" };
+            self.note(world, &format!("-> {}{arrived}", describe(effect)));
+            if !crate::world::act_name(effect).is_empty() && arrived.is_empty() {
+                self.acted_at = Some(world.now);
+            }
+        }
+        self.last = now;
+    }
+
+    fn tell_incident(&mut self, world: &World, now: &PilotStatus) {
+        let id = |status: &PilotStatus| status.incident.as_ref().map(|incident| incident.id.clone());
+        if id(now).is_some() && id(now) != id(&self.last) {
+            self.incidents += 1;
+            self.opened_at = Some(world.now);
+        }
+        let paged = |status: &PilotStatus| status.incident.as_ref().and_then(|incident| incident.paged.clone());
+        if paged(now).is_some() && paged(now) != paged(&self.last) {
+            self.pages += 1;
+        }
+        let before = self.last.incident.as_ref().map(told);
+        match &now.incident {
+            Some(incident) if Some(told(incident)) != before => {
+                let heard = if id(now) == id(&self.last) { self.last.incident.as_ref() } else { None };
+                let evidence = heard.map_or(0, |before| before.evidence.len());
+                for evidence in incident.evidence.iter().skip(evidence) {
+                    self.note(world, &format!("{} fires: {}", evidence.trigger, evidence.text));
+                }
+                self.note(world, &told(incident));
+            }
+            None if before.is_some() => self.note(world, "the incident is closed"),
+            _ => {}
+        }
+    }
+}
+
+fn told(incident: &Incident) -> String {
+    let mut text = format!("incident {}: {:?}, {:?}", incident.id, incident.stage, incident.action);
+    if incident.stage == IncidentStage::DecisionWindow {
+        text += &format!(" at {}", since_zero(incident.deadline));
+    }
+    text += &format!(", because {}", incident.because);
+    if let Some(paged) = &incident.paged {
+        text += &format!("; people are called: {paged}");
+    }
+    if let Some(closing) = &incident.closing {
+        text += &format!("; decided by {:?}: {}", closing.decided_by, closing.summary);
+    }
+    text
+}
+
+fn release_of(status: &PilotStatus) -> String {
+    status.release.as_ref().map_or("none".to_owned(), |release| format!("{} {:?}", release.payload, release.state))
+}
+
+fn describe(effect: &Effect) -> String {
+    match effect {
+        Effect::Stamp(stamp) => format!("stamp {} as {:?}", stamp.admitted.payload, stamp.admitted.verdict),
+        Effect::TakeSnapshot { payload } => format!("take a snapshot of {payload}"),
+        Effect::MarkKnownGood { snapshot, .. } => format!("mark {snapshot} known-good"),
+        Effect::MarkRunning { snapshot, stopped_at: Some(_) } => format!("mark {snapshot} as stopped"),
+        Effect::MarkRunning { snapshot, stopped_at: None } => format!("mark {snapshot} as running"),
+        Effect::Prune { snapshots } => format!("prune {}", snapshots.join(", ")),
+        Effect::OpenChange(open) => format!("open change {} ({:?})", open.name, open.class),
+        Effect::UpdateChange(update) => {
+            let completed = if update.completed_at.is_some() { "completed" } else { "not completed" };
+            let cause = update.cause.as_ref().map(|cause| format!(", {cause}")).unwrap_or_default();
+            format!("change {}: {:?}, {completed}{cause}", update.name, update.outcome)
+        }
+        Effect::RollBack(act) => {
+            let quarantined: Vec<&str> = act.quarantined.iter().map(String::as_str).collect();
+            format!("ROLL BACK to {}, quarantining {}", act.admitted.payload, quarantined.join(", "))
+        }
+        Effect::ScaleDown(act) => format!("SCALE DOWN to {}, parking {}", act.replicas, act.parked),
+        Effect::RestoreReplicas(act) => format!("RESTORE {} replicas", act.replicas),
+        Effect::Readmit(readmit) => {
+            let left: Vec<&str> = readmit.quarantined.iter().map(String::as_str).collect();
+            format!("follow {}: still quarantined [{}]", readmit.decision, left.join(", "))
+        }
+        Effect::JudgeDecision { name, phase, message } => format!("{name} is {phase:?}: {message}"),
+        Effect::RecordDecision { name, spec } => {
+            let record = spec.record.as_ref().unwrap();
+            let carried_out = if record.carried_out { "carried out" } else { "not carried out" };
+            format!("record {name}: {:?}, {carried_out}, {:?}: {}", spec.type_, record.decided_by, spec.reason)
+        }
+    }
+}
+
+pub fn since_zero(instant: Timestamp) -> String {
+    let seconds = instant.duration_since(zero()).as_secs();
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+impl Outturn {
+    /// Holds what came of a story against what it expects.
+    pub fn check(&self, expect: &Expectation) {
+        let world = &self.world;
+        let acts = |kind| world.acts.iter().filter(|((_, name), _)| *name == kind).count();
+        assert_eq!(acts("RollBack"), expect.rollbacks, "rollbacks");
+        assert_eq!(acts("ScaleDown"), expect.scale_downs, "scale-downs");
+        assert_eq!(acts("RestoreReplicas"), expect.restores, "restores");
+        assert_eq!(self.incidents, expect.incidents, "incidents");
+        assert_eq!(self.pages, expect.pages, "pages");
+        assert_eq!(self.refusals, expect.refusals, "refusals");
+        assert_eq!(world.status.incident.as_ref().map(|incident| incident.stage), expect.incident, "incident");
+        let deployment = world.deployment.as_ref();
+        if expect.runs.is_some() {
+            assert_eq!(deployment.map(|deployment| &deployment.runs), expect.runs.as_ref(), "runs");
+        }
+        if expect.replicas.is_some() {
+            assert_eq!(deployment.map(|deployment| deployment.replicas), expect.replicas, "replicas");
+        }
+        let quarantined = deployment.map(|deployment| deployment.marks.quarantined.clone()).unwrap_or_default();
+        let expected: BTreeSet<String> = expect.quarantined.iter().map(|release| payload_of(release)).collect();
+        assert_eq!(quarantined, expected, "quarantined: {:?}", expect.quarantined);
+        for (release, outcome) in &expect.outcomes {
+            let payload = payload_of(release);
+            let newest = world.changes.iter().rfind(|change| change.payload == payload);
+            assert_eq!(newest.map(|change| change.outcome), Some(*outcome), "outcome of {release}");
+        }
+        let (records, words): (Vec<_>, Vec<_>) = world.decisions.iter().partition(|decision| decision.is_record);
+        let phases: Vec<_> = words.iter().filter_map(|decision| decision.phase).collect();
+        assert_eq!(phases, expect.decisions, "decisions");
+        let records: Vec<_> = records.iter().map(|decision| decision.type_).collect();
+        assert_eq!(records, expect.records, "records");
+        if expect.release.is_some() {
+            let state = world.status.release.as_ref().map(|release| release.state);
+            assert_eq!(state, expect.release, "release");
+        }
+        let since = |instant: Option<Timestamp>| instant.map(|instant| instant.duration_since(zero()));
+        if let Some(acted_at) = &expect.acted_at {
+            assert_eq!(since(self.acted_at), Some(duration(acted_at)), "acted at");
+        }
+        if let Some(opened_at) = &expect.opened_at {
+            assert_eq!(since(self.opened_at), Some(duration(opened_at)), "opened at");
+        }
+        if let Some(remaining) = &expect.budget_remaining {
+            let slo = world.status.slos.first().and_then(|slo| slo.budget_remaining.as_ref());
+            assert_eq!(slo.map(ToString::to_string).as_ref(), Some(remaining), "budget remaining");
+        }
+    }
+}
+
+fn ten_days() -> String {
+    "10d".to_owned()
+}
+
+fn fifteen() -> i64 {
+    15
+}
