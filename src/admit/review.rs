@@ -19,6 +19,7 @@ use crate::decide::judge::{Judgement, Operation, Proposal, Verdict, judge};
 use crate::decide::{Case, SourceFacts};
 use crate::declaration::Declaration;
 use crate::observation::{Observation, Workload};
+use crate::observe::cluster::Cluster;
 use crate::release::deployment;
 use crate::release::digest::{all_images_are_pinned, payload_digest, template_digest};
 use crate::release::marks::{Contained, Marks};
@@ -31,11 +32,17 @@ pub const PROBE: &str = "pilotguard.dev/probe";
 const NO_SOURCE: SourceFacts =
     SourceFacts { evaluation_interval: SignedDuration::ZERO, query_offset: SignedDuration::ZERO };
 
+/// Without the records nobody can say whether the release was rolled back before.
+const RECORDS_UNKNOWN: &str =
+    "pilotguard has just started and has not read the change records yet; try again in a few seconds";
+
 /// What an answer depends on besides the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// Which Pilot guards what.
     pub guarded: &'a Guarded,
+    /// What is recorded of the past.
+    pub cluster: &'a Cluster,
     /// The user name under which the operator itself acts.
     pub own_account: &'a str,
     /// Whether the caller's registration may refuse: false for workloads that are only observed.
@@ -214,8 +221,18 @@ impl<'a> Attempt<'a> {
             }
             Err(_) => return self.answer_unreadable(guardian),
         };
+        let records;
+        let seen = if self.proposal.operation == Operation::Create {
+            let Some(known) = context.cluster.records(&guardian.id) else {
+                return Answer::unavailable(RECORDS_UNKNOWN.to_owned());
+            };
+            records = known;
+            &records
+        } else {
+            &self.seen
+        };
         let ledger = &guardian.ledger;
-        let case = Case { declaration, source: NO_SOURCE, seen: &self.seen, ledger, now: context.now };
+        let case = Case { declaration, source: NO_SOURCE, seen, ledger, now: context.now };
         let judgement = judge(&case, &self.proposal);
         if judgement.verdict == Verdict::Deny {
             return Answer::forbidden(Refusal::of(&case, &self.proposal, &judgement, self.what.clone()).full());

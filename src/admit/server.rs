@@ -22,6 +22,7 @@ use super::objects;
 use super::pilots::Guarded;
 use super::review::{self, Context};
 use super::wire::{Answer, Malformed, Request};
+use crate::observe::cluster::Cluster;
 
 /// Requests on Deployments of enforcing Pilots, and on their replicas.
 pub const WORKLOADS: &str = "/workloads";
@@ -43,6 +44,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Admission {
     /// Which Pilot guards what.
     pub guarded: Arc<Guarded>,
+    /// What is recorded of the past.
+    pub cluster: Arc<Cluster>,
     /// The user name under which the operator itself acts.
     pub own_account: Arc<str>,
     /// Where the time comes from.
@@ -106,8 +109,13 @@ async fn own_objects(State(admission): State<Admission>, body: Bytes) -> Respons
 
 impl Admission {
     fn answer(&self, body: &[u8], judge: fn(&Request, &Context<'_>) -> Answer, may_refuse_unknown: bool) -> Response {
-        let context =
-            Context { guarded: &self.guarded, own_account: &self.own_account, may_refuse_unknown, now: (self.clock)() };
+        let context = Context {
+            guarded: &self.guarded,
+            cluster: &self.cluster,
+            own_account: &self.own_account,
+            may_refuse_unknown,
+            now: (self.clock)(),
+        };
         let (uid, answer) = match Request::read(body) {
             Ok(request) => {
                 let answer = judge(&request, &context);

@@ -100,9 +100,10 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
         stop: stop.clone(),
     };
     let (sources, sources_touched) = watching.metrics_sources();
+    let cluster = Arc::new(Cluster::default());
     let context = Arc::new(Context {
         writer: Writer::new(clients.acting.clone()),
-        cluster: Arc::new(Cluster::default()),
+        cluster: cluster.clone(),
         guarded: guarded.clone(),
         sources: Sources::new(sources.clone(), clients.acting.clone(), &args.own_namespace),
         enforcement: Enforcement::new(applied),
@@ -110,7 +111,7 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
         clock: clock::now,
         kept: Mutex::new(HashMap::new()),
     });
-    let admission = Admission { guarded: guarded.clone(), own_account: own_account.into(), clock: clock::now };
+    let admission = Admission { guarded: guarded.clone(), cluster, own_account: own_account.into(), clock: clock::now };
     let is_ready: health::Readiness = {
         let guarded = guarded.clone();
         Arc::new(move || if guarded.is_ready() { Ok(()) } else { Err("the Pilots have not been read yet") })

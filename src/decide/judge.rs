@@ -6,11 +6,13 @@
 use jiff::Timestamp;
 
 use super::Case;
-use crate::api::decision::Requester;
+use crate::api::change_record::Outcome;
+use crate::api::decision::{DecisionPhase, DecisionType, Requester};
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::pilot::Mode;
 use crate::api::trigger::TriggerAction;
 use crate::calendar::Reason;
+use crate::observation::PilotDecision;
 
 /// What someone wants to do to a guarded workload.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,14 +164,32 @@ fn quarantine(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
     if proposal.operation == Operation::Delete {
         return None;
     }
-    let marks = &case.seen.workload.as_ref()?.marks;
-    let is_quarantined = marks.quarantined.contains(&proposal.payload);
+    let is_quarantined = match &case.seen.workload {
+        Some(workload) => workload.marks.quarantined.contains(&proposal.payload),
+        // A workload that is created anew has lost its marks; the records remember.
+        None => was_rolled_back(case, &proposal.payload),
+    };
     is_quarantined.then(|| Finding {
         guard: GuardName::Quarantine,
         mode: case.declaration.enforcement.actions,
         problem: "this release was rolled back after an incident".to_owned(),
         until: Until::Someone("an owner readmits it, or another release is applied".to_owned()),
     })
+}
+
+/// Whether a change to this release failed and nobody has readmitted the release since.
+fn was_rolled_back(case: &Case<'_>, payload: &str) -> bool {
+    let failed = case.seen.changes.iter().filter(|change| change.outcome == Outcome::Failed);
+    let Some(failed_at) = failed.filter(|change| change.payload == payload).map(|change| change.started_at).max()
+    else {
+        return false;
+    };
+    let is_readmission = |decision: &&PilotDecision| {
+        decision.type_ == DecisionType::Readmit
+            && decision.phase == Some(DecisionPhase::Accepted)
+            && decision.payload.as_deref() == Some(payload)
+    };
+    !case.seen.decisions.iter().filter(is_readmission).any(|decision| decision.created_at > failed_at)
 }
 
 fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {

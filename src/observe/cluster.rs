@@ -17,7 +17,7 @@ use super::index::{Entry, Index, Owner};
 use crate::api::change_record::{ChangeRecord, ChangeRecordStatus};
 use crate::api::decision::Decision;
 use crate::decide::records::OPERATOR;
-use crate::declaration::Declaration;
+use crate::declaration::{Declaration, PilotId};
 use crate::observation::{Change, Observation, PilotDecision, Snapshot, Workload};
 use crate::record::snapshots;
 use crate::release::deployment;
@@ -89,6 +89,13 @@ impl Cluster {
             self.changes.of(&pilot),
             self.decisions.of(&pilot),
         )
+    }
+
+    /// What is recorded of a pilot's past, without its workload; `None` before the watches have seen it all.
+    pub fn records(&self, pilot: &PilotId) -> Option<Observation> {
+        let owner = Owner { namespace: pilot.namespace.clone(), name: pilot.name.clone() };
+        let is_known = self.changes.is_ready() && self.decisions.is_ready();
+        is_known.then(|| gather(None, Vec::new(), self.changes.of(&owner), self.decisions.of(&owner)))
     }
 
     /// Waits until every watch has seen its first complete list.

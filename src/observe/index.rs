@@ -56,6 +56,11 @@ impl<T: Clone> Index<T> {
         entries.current.get(owner).into_iter().flat_map(BTreeMap::values).cloned().collect()
     }
 
+    /// Whether the first complete list has arrived.
+    pub fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
     /// Waits until the first complete list has arrived.
     pub async fn ready(&self) {
         // The sender lives in `self`, so the wait can only end by becoming ready.

@@ -3,6 +3,9 @@
 use pilotguard::admit::pilots::Guarded;
 use pilotguard::admit::review::Context;
 use pilotguard::admit::wire::Answer;
+use pilotguard::api::change_record::ChangeRecord;
+use pilotguard::api::decision::Decision;
+use pilotguard::observe::cluster::Cluster;
 use pilotguard::release::digest::{payload_digest, template_digest};
 use pilotguard::release::marks::AdmittedVerdict::{self, Adopted, Allow, Deny, Rollback, Unauthorized};
 use pilotguard::release::marks::{ADMITTED, CONTAINED, PARKED_REPLICAS, QUARANTINED};
@@ -247,7 +250,9 @@ fn before_the_pilots_are_known_only_what_is_critical_is_refused() {
     assert_eq!(warnings(judge(&cold, OPEN, &scale(1, 9))).len(), 1);
     let forged = with(deployment("web:1"), &json!({"metadata": {"annotations": {QUARANTINED: "[]"}}}));
     assert_eq!(denial(judge(&cold, OPEN, &update("grace", &forged))).code, 503);
-    let observed = Context { guarded: &cold, own_account: OPERATOR, may_refuse_unknown: false, now: at(OPEN) };
+    let cluster = no_records();
+    let observed =
+        Context { guarded: &cold, cluster: &cluster, own_account: OPERATOR, may_refuse_unknown: false, now: at(OPEN) };
     assert_eq!(warnings(judge_in(&observed, &update("grace", &new))).len(), 1);
 }
 
@@ -298,4 +303,42 @@ fn a_contained_workload_stays_small() {
     let old = with(deployment("web:1"), &mark);
     let grown = with(old.clone(), &json!({"spec": {"replicas": 3}, "metadata": {"annotations": {CONTAINED: null}}}));
     assert!(!verdict(&pilot(), &review("UPDATE", "grace", &old, &grown)));
+}
+
+#[test]
+fn a_workload_that_is_created_anew_does_not_bring_back_what_was_rolled_back() {
+    let guarded = guarded(&[pilot()]);
+    let payload = payload_digest(&with_image("web:2")["spec"]["template"]);
+    let failed: ChangeRecord = serde_json::from_value(json!({
+        "apiVersion": "pilotguard.dev/v1alpha1", "kind": "ChangeRecord",
+        "metadata": {"name": "checkout-1", "namespace": "shop"},
+        "spec": {"pilot": "checkout", "class": "Normal", "release": "r", "payload": payload,
+            "requestedBy": {"user": "grace"}},
+        "status": {"outcome": "Failed", "startedAt": "2026-11-20T10:00:00Z"},
+    }))
+    .unwrap();
+    let readmit = |created: &str, phase: &str| -> Decision {
+        serde_json::from_value(json!({
+            "apiVersion": "pilotguard.dev/v1alpha1", "kind": "Decision",
+            "metadata": {"name": "d", "namespace": "shop", "creationTimestamp": created},
+            "spec": {"pilot": "checkout", "type": "Readmit", "payload": payload, "reason": "a broken load balancer"},
+            "status": {"phase": phase},
+        }))
+        .unwrap()
+    };
+    let create = |cluster: &Cluster, image: &str| {
+        let context =
+            Context { guarded: &guarded, cluster, own_account: OPERATOR, may_refuse_unknown: true, now: at(OPEN) };
+        judge_in(&context, &review("CREATE", "grace", &Value::Null, &with_image(image)))
+    };
+    let changes = std::slice::from_ref(&failed);
+    let refused = denial(create(&records(changes, &[]), "web:2"));
+    assert!(refused.message.contains("rolled back after an incident"), "{}", refused.message);
+    assert!(matches!(create(&records(changes, &[]), "web:3"), Answer::Allowed { .. }));
+    let readmitted = records(changes, &[readmit("2026-11-21T10:00:00Z", "Accepted")]);
+    assert!(matches!(create(&readmitted, "web:2"), Answer::Allowed { .. }));
+    for no_readmission in [readmit("2026-11-19T10:00:00Z", "Accepted"), readmit("2026-11-21T10:00:00Z", "Refused")] {
+        denial(create(&records(changes, &[no_readmission]), "web:2"));
+    }
+    assert_eq!(denial(create(&Cluster::default(), "web:3")).code, 503, "records that were not read are unknown");
 }

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::fixtures::{admitted, pilot, read, with};
+use crate::fixtures::{admitted, no_records, pilot, read, with};
 
 const SOON: Duration = Duration::from_secs(20);
 const INSTANCE: &str = "pilotguard-test";
@@ -74,8 +74,12 @@ impl Scene {
             namespaces: None,
             owner: Some(owner),
         };
-        let admission =
-            Admission { guarded: guarded.clone(), own_account: operator.name.as_str().into(), clock: counting_clock };
+        let admission = Admission {
+            guarded: guarded.clone(),
+            cluster: Arc::new(no_records()),
+            own_account: operator.name.as_str().into(),
+            clock: counting_clock,
+        };
         let stop_serving = CancellationToken::new();
         let stop = stop_serving.clone();
         tokio::spawn(async move { serve(listener, &identity, admission, stop).await });

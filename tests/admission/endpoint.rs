@@ -39,8 +39,12 @@ impl Served {
             .timeout(Duration::from_secs(10))
             .build()
             .unwrap();
-        let admission =
-            Admission { guarded: Arc::new(guarded(&[pilot()])), own_account: OPERATOR.into(), clock: || at(CLOSED) };
+        let admission = Admission {
+            guarded: Arc::new(guarded(&[pilot()])),
+            cluster: Arc::new(no_records()),
+            own_account: OPERATOR.into(),
+            clock: || at(CLOSED),
+        };
         let stop = stop.clone();
         runtime.spawn(async move { serve(listener, &identity, admission, stop).await.unwrap() });
         Self { runtime, client, base }

@@ -8,7 +8,10 @@ use pilotguard::admit::pilots::Guarded;
 use pilotguard::admit::review::Context;
 use pilotguard::admit::wire::{Answer, Denial, Request};
 use pilotguard::admit::{objects, review};
+use pilotguard::api::change_record::ChangeRecord;
+use pilotguard::api::decision::Decision;
 use pilotguard::api::pilot::Pilot;
+use pilotguard::observe::cluster::{Cluster, reduce_change, reduce_decision};
 use pilotguard::release::digest::{payload_digest, template_digest};
 use pilotguard::release::marks::{ADMITTED, Admitted, AdmittedVerdict};
 use serde_json::{Value, json};
@@ -152,9 +155,33 @@ pub fn scale(before: i32, after: i32) -> Value {
     review("UPDATE", "grace", &of(before), &of(after))
 }
 
+/// A cluster whose records have been read and are empty.
+pub fn no_records() -> Cluster {
+    records(&[], &[])
+}
+
+/// A cluster whose records have been read.
+pub fn records(changes: &[ChangeRecord], decisions: &[Decision]) -> Cluster {
+    let cluster = Cluster::default();
+    let reduce = |change: &ChangeRecord| Some(reduce_change(change));
+    cluster.changes.see(&Event::Init, reduce);
+    for change in changes {
+        cluster.changes.see(&Event::InitApply(change.clone()), reduce);
+    }
+    cluster.changes.see(&Event::InitDone, reduce);
+    let reduce = |decision: &Decision| Some(reduce_decision(decision));
+    cluster.decisions.see(&Event::Init, reduce);
+    for decision in decisions {
+        cluster.decisions.see(&Event::InitApply(decision.clone()), reduce);
+    }
+    cluster.decisions.see(&Event::InitDone, reduce);
+    cluster
+}
+
 /// What the endpoint for this review answers.
 pub fn judge(guarded: &Guarded, now: &str, review: &Value) -> Answer {
-    let context = Context { guarded, own_account: OPERATOR, may_refuse_unknown: true, now: at(now) };
+    let cluster = no_records();
+    let context = Context { guarded, cluster: &cluster, own_account: OPERATOR, may_refuse_unknown: true, now: at(now) };
     judge_in(&context, review)
 }
 
