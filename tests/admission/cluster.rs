@@ -18,6 +18,7 @@ use pilotguard::admit::pilots::Guarded;
 use pilotguard::admit::registration::{Endpoint, Registration};
 use pilotguard::admit::server::{Admission, serve};
 use pilotguard::api::custom_resource_definitions;
+use pilotguard::observe::cluster::RawDeployment;
 use pilotguard::release::digest::template_digest;
 use pilotguard::release::marks::{ADMITTED, QUARANTINED};
 use pilotguard::runtime::clients::Clients;
@@ -150,10 +151,10 @@ impl Scene {
         Ok(())
     }
 
+    /// Null where there is none.
     async fn deployment(&self) -> anyhow::Result<Value> {
-        let output = self.run(&self.team, &["get", "deployment", "web", "--ignore-not-found", "-o", "json"]).await?;
-        ensure!(output.succeeded(), "{}", output.stderr);
-        if output.stdout.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&output.stdout)?) }
+        let deployments: Api<RawDeployment> = Api::namespaced(self.team.client()?, &self.namespace);
+        Ok(json!(deployments.get_opt("web").await?))
     }
 
     fn pilot(&self, change: &Value) -> Value {
