@@ -12,6 +12,7 @@ use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, 
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ObjectMeta, PostParams};
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pilots::GuardedSet;
 use super::registration::Registration;
+use crate::runtime::clients::Clients;
 
 /// Every call to the API server is given up after this time.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -75,18 +77,19 @@ pub async fn owning_cluster_role(client: &Client, name: &str) -> Result<OwnerRef
 /// with them a change is refused until the operator is back. Nothing is written before the workloads are
 /// known, so that a start does not open what the last process guarded.
 pub async fn keep(
-    client: Client,
+    clients: Clients,
     registration: Registration,
     mut guarded: watch::Receiver<Option<Arc<GuardedSet>>>,
     applied: watch::Sender<Applied>,
     stop: CancellationToken,
 ) {
-    let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    let validating: Api<ValidatingWebhookConfiguration> = Api::all(client);
-    let edits =
-        |instance| futures::stream::select(edits(mutating.clone(), instance), edits(validating.clone(), instance));
-    let mut edits = edits(&registration.instance);
-    let keeper = Keeper { mutating, validating, registration };
+    let instance = &registration.instance;
+    let mut edits = futures::stream::select(
+        edits(Api::<MutatingWebhookConfiguration>::all(clients.watching.clone()), instance),
+        edits(Api::<ValidatingWebhookConfiguration>::all(clients.watching), instance),
+    );
+    let keeper =
+        Keeper { mutating: Api::all(clients.acting.clone()), validating: Api::all(clients.acting), registration };
     let mut has_failed = false;
     loop {
         let known = guarded.borrow_and_update().clone();
@@ -174,7 +177,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let only = watcher::Config::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS);
-    let events = watcher(api, only).default_backoff();
+    let events = watcher(api, only).backoff(EverySecond);
     Box::pin(events.filter_map(|event| async {
         match event {
             Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone) => Some(()),
@@ -185,6 +188,21 @@ where
             }
         }
     }))
+}
+
+/// A watch that grew slower with every error would leave an edit in place for half a minute.
+struct EverySecond;
+
+impl Iterator for EverySecond {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(RETRY)
+    }
+}
+
+impl Backoff for EverySecond {
+    fn reset(&mut self) {}
 }
 
 async fn within<T>(what: &str, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, KeeperError> {

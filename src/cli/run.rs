@@ -120,7 +120,7 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
     let mut parts = Parts::default();
     let stopped = stop.clone();
     parts.add("the webhook", async move { Ok(server::serve(listener, &identity, admission, stopped).await?) });
-    let keeping = keeper::keep(clients.acting, registration, guarded.subscribe(), applied_sender, stop.clone());
+    let keeping = keeper::keep(clients, registration, guarded.subscribe(), applied_sender, stop.clone());
     parts.add("the registration", keeping.map(Ok));
     let controlling = watch_cluster(watching, context, (sources, sources_touched));
     parts.add("the controller", controlling.map(Ok));

@@ -18,8 +18,10 @@ use pilotguard::admit::pilots::Guarded;
 use pilotguard::admit::registration::{Endpoint, Registration};
 use pilotguard::admit::server::{Admission, serve};
 use pilotguard::api::custom_resource_definitions;
+use pilotguard::observe::cluster::RawDeployment;
 use pilotguard::release::digest::template_digest;
 use pilotguard::release::marks::{ADMITTED, QUARANTINED};
+use pilotguard::runtime::clients::Clients;
 use pilotguard_rig::{Output, Person, Rig, RigOptions, wait};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -84,8 +86,8 @@ impl Scene {
         let stop = stop_serving.clone();
         tokio::spawn(async move { serve(listener, &identity, admission, stop).await });
         let (sender, applied) = watch::channel(None);
-        let client = rig.admin().client()?;
-        tokio::spawn(keep(client, registration, guarded.subscribe(), sender, CancellationToken::new()));
+        let clients = Clients { watching: rig.admin().client()?, acting: rig.admin().client()? };
+        tokio::spawn(keep(clients, registration, guarded.subscribe(), sender, CancellationToken::new()));
         Ok(Self { rig, namespace, team, operator, guarded, applied, stop_serving })
     }
 
@@ -125,16 +127,38 @@ impl Scene {
 
     /// What a command of the team's makes of the webhook: its output and how often it was called.
     async fn calls(&self, line: &str) -> anyhow::Result<(Output, usize)> {
+        self.settled().await?;
         let before = CALLS.load(Ordering::SeqCst);
         let output = self.run(&self.team, &line.split(' ').collect::<Vec<_>>()).await?;
-        // Longer than the controllers need to follow up on it with writes of their own.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        self.settled().await?;
         Ok((output, CALLS.load(Ordering::SeqCst) - before))
     }
 
+    /// Returns once the controllers have followed up on the last change: a request that meets a write of theirs
+    /// is repeated within the API server, admission included, and what they write must not count either.
+    async fn settled(&self) -> anyhow::Result<()> {
+        wait::until("rest", SOON, || async {
+            let first = self.deployment().await.map_err(|error| error.to_string())?;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let second = self.deployment().await.map_err(|error| error.to_string())?;
+            let status = &second["status"];
+            let is_complete = ["updatedReplicas", "availableReplicas", "replicas"]
+                .iter()
+                .all(|count| status[count].as_i64().unwrap_or(0) == second["spec"]["replicas"].as_i64().unwrap_or(0));
+            let is_followed = status["observedGeneration"] == second["metadata"]["generation"]
+                && (is_complete || second["spec"]["paused"] == true);
+            let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+            let is_at_rest = second.is_null() || (is_followed && version(&first) == version(&second));
+            if is_at_rest { Ok(()) } else { Err(status.to_string()) }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Null where there is none.
     async fn deployment(&self) -> anyhow::Result<Value> {
-        let output = self.run(&self.team, &["get", "deployment", "web", "-o", "json"]).await?;
-        Ok(serde_json::from_str(&output.stdout)?)
+        let deployments: Api<RawDeployment> = Api::namespaced(self.team.client()?, &self.namespace);
+        Ok(json!(deployments.get_opt("web").await?))
     }
 
     fn pilot(&self, change: &Value) -> Value {
@@ -243,6 +267,7 @@ async fn applying_again_asks_nobody(scene: &Scene) -> anyhow::Result<()> {
         ("web:c", &[], 1),
         ("web:c", &[], 0),
     ] {
+        scene.settled().await?;
         let before = CALLS.load(Ordering::SeqCst);
         let arguments = [&["apply", "-n", &scene.namespace, "-f", "-"], flags].concat();
         let output = scene.team.kubectl_with(&arguments, &manifest(image)).await?;
@@ -330,7 +355,13 @@ async fn edits_are_undone(scene: &Scene) -> anyhow::Result<()> {
         &["delete", "mutatingwebhookconfiguration", INSTANCE],
         &["delete", "validatingwebhookconfiguration", INSTANCE],
     ];
-    for edit in edits {
+    for (number, edit) in edits.into_iter().enumerate() {
+        if number == 2 {
+            // Watches that broke off are back in time too.
+            scene.rig.stop_apiserver();
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            scene.rig.start_apiserver().await?;
+        }
         let output = scene.rig.admin().kubectl(edit).await?;
         ensure!(output.succeeded(), "{output:?}");
         let since = Instant::now();
