@@ -2,14 +2,19 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use pilotguard_rig::{AuditEvent, wait};
+use pilotguard_rig::{AuditEvent, Leashed, wait};
+use tokio::net::TcpStream;
 
 use crate::cluster::{Cluster, SOON};
 use crate::release::Release;
 
 tests![it_refuses_acts_and_reports_with_the_rights_of_the_chart];
+
+/// Another process may take a port between our choosing it and its use.
+const ATTEMPTS: u32 = 3;
 
 const PILOT: &str = r#"
 apiVersion: pilotguard.dev/v1alpha1
@@ -42,17 +47,8 @@ async fn it_refuses_acts_and_reports_with_the_rights_of_the_chart(cluster: &Clus
     let guarded = cluster.rig.namespace("guarded").await?;
     let release = Release::install(cluster, &guarded, &["external=true"]).await?;
     let (name, namespace) = (&release.name, &release.namespace);
-    let [webhook, health, metrics] = [(); 3].map(|()| free_address(cluster));
-    let (webhook, health, metrics) = (webhook?, health?, metrics?);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pilotguard"));
-    command.env("KUBECONFIG", &release.operator(cluster).await?.kubeconfig).env("POD_NAMESPACE", namespace);
-    command.args(["run", "--instance", name, "--namespaces", &guarded, "--owner-cluster-role", name]);
-    command.arg("--webhook-service").arg(format!("{namespace}/{name}:443"));
-    for (flag, address) in [("--listen", webhook), ("--health", health), ("--metrics", metrics)] {
-        command.arg(flag).arg(address.to_string());
-    }
+    let (process, webhook) = started(cluster, &release, &guarded).await?;
     let log = cluster.rig.directory().join(format!("logs/{name}.log"));
-    let process = cluster.rig.run(name, &command)?;
     cluster.rig.expose(namespace, name, &[webhook.port()]).await?;
 
     let kubectl = async |line: &str| {
@@ -101,7 +97,36 @@ async fn it_refuses_acts_and_reports_with_the_rights_of_the_chart(cluster: &Clus
     Ok(())
 }
 
-/// On the host's network address, where the API server looks for a Service's endpoints.
-fn free_address(cluster: &Cluster) -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((cluster.rig.host_address()?, 0))?.local_addr()?)
+/// The operator, once it answers, and where its webhook listens.
+async fn started(cluster: &Cluster, release: &Release, guarded: &str) -> anyhow::Result<(Leashed, SocketAddr)> {
+    let operator = release.operator(cluster).await?;
+    for _ in 0..ATTEMPTS {
+        let [webhook, health, metrics] = free_addresses(cluster)?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pilotguard"));
+        command.env("KUBECONFIG", &operator.kubeconfig).env("POD_NAMESPACE", &release.namespace);
+        command.args(["run", "--instance", &release.name, "--namespaces", guarded]);
+        command.args(["--owner-cluster-role", &release.name, "--webhook-service"]);
+        command.arg(format!("{}/{}:443", release.namespace, release.name));
+        for (flag, address) in [("--listen", webhook), ("--health", health), ("--metrics", metrics)] {
+            command.arg(flag).arg(address.to_string());
+        }
+        let mut process = cluster.rig.run(&release.name, &command)?;
+        let deadline = Instant::now() + SOON;
+        while process.ended().is_none() && Instant::now() < deadline {
+            if TcpStream::connect(health).await.is_ok() && process.ended().is_none() {
+                return Ok((process, webhook));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    anyhow::bail!("the operator did not start {ATTEMPTS} times; its log has the reason")
+}
+
+/// On the host's network address, where the API server looks for a Service's endpoints. Held together, so that they
+/// differ.
+fn free_addresses(cluster: &Cluster) -> anyhow::Result<[SocketAddr; 3]> {
+    let host = cluster.rig.host_address()?;
+    let free = || TcpListener::bind((host, 0));
+    let held = [free()?, free()?, free()?];
+    Ok([held[0].local_addr()?, held[1].local_addr()?, held[2].local_addr()?])
 }
