@@ -15,3 +15,4 @@ pub mod review;
 pub mod server;
 pub mod stamp;
 pub mod wire;
+pub mod witness;

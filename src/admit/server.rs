@@ -22,6 +22,7 @@ use super::objects;
 use super::pilots::Guarded;
 use super::review::{self, Context};
 use super::wire::{Answer, Malformed, Request};
+use super::witness::Witness;
 use crate::observe::cluster::Cluster;
 
 /// Requests on Deployments of enforcing Pilots, and on their replicas.
@@ -48,6 +49,8 @@ pub struct Admission {
     pub cluster: Arc<Cluster>,
     /// The user name under which the operator itself acts.
     pub own_account: Arc<str>,
+    /// Who takes note of the answers.
+    pub witness: Witness,
     /// Where the time comes from.
     pub clock: fn() -> Timestamp,
 }
@@ -120,6 +123,7 @@ impl Admission {
             Ok(request) => {
                 let answer = judge(&request, &context);
                 log(&request, &answer);
+                self.witness.saw(&request, &answer);
                 (request.uid, answer)
             }
             Err(Malformed { uid: Some(uid), problem }) => (uid, Answer::bad_request(problem)),

@@ -21,6 +21,7 @@ use crate::admit::keeper::{self, owning_cluster_role};
 use crate::admit::pilots::Guarded;
 use crate::admit::registration::{Endpoint, Registration};
 use crate::admit::server::{self, Admission};
+use crate::admit::witness::{self, Witness};
 use crate::controller::{Context, Enforcement, Watching, watch as watch_cluster};
 use crate::observe::cluster::Cluster;
 use crate::observe::sources::Sources;
@@ -111,7 +112,14 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
         clock: clock::now,
         kept: Mutex::new(HashMap::new()),
     });
-    let admission = Admission { guarded: guarded.clone(), cluster, own_account: own_account.into(), clock: clock::now };
+    let (seeing, refusals) = Witness::new(metrics.clone());
+    let admission = Admission {
+        guarded: guarded.clone(),
+        cluster,
+        own_account: own_account.into(),
+        witness: seeing,
+        clock: clock::now,
+    };
     let is_ready: health::Readiness = {
         let guarded = guarded.clone();
         Arc::new(move || if guarded.is_ready() { Ok(()) } else { Err("the Pilots have not been read yet") })
@@ -120,6 +128,7 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
     let mut parts = Parts::default();
     let stopped = stop.clone();
     parts.add("the webhook", async move { Ok(server::serve(listener, &identity, admission, stopped).await?) });
+    parts.add("telling of refusals", witness::tell(clients.acting.clone(), refusals, stop.clone()).map(Ok));
     let keeping = keeper::keep(clients, registration, guarded.subscribe(), applied_sender, stop.clone());
     parts.add("the registration", keeping.map(Ok));
     let controlling = watch_cluster(watching, context, (sources, sources_touched));

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -26,12 +26,29 @@ struct SloLabels {
     slo: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReviewLabels {
+    outcome: ReviewOutcome,
+}
+
+/// What became of a review.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum ReviewOutcome {
+    /// It was let through.
+    Allowed,
+    /// It was let through with a warning: it would have been refused, or nobody could tell.
+    Warned,
+    /// It was refused.
+    Refused,
+}
+
 /// Our own metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     looks: Counter,
     failed_looks: Counter,
+    reviews: Family<ReviewLabels, Counter>,
     incident_open: Family<PilotLabels, Gauge>,
     budget_remaining: Family<SloLabels, Gauge<f64, AtomicU64>>,
     slo_known: Family<SloLabels, Gauge>,
@@ -44,12 +61,14 @@ impl Metrics {
         let mut registry = Registry::with_prefix("pilotguard");
         let looks = Counter::default();
         let failed_looks = Counter::default();
+        let reviews = Family::default();
         let incident_open = Family::default();
         let budget_remaining = Family::default();
         let slo_known = Family::default();
         let slo_met = Family::default();
         registry.register("looks", "Looks at pilots", looks.clone());
         registry.register("failed_looks", "Looks that came to nothing and were made again", failed_looks.clone());
+        registry.register("admission_reviews", "Admission reviews by what became of them", reviews.clone());
         registry.register("incident_open", "1 while an incident of the pilot is open", incident_open.clone());
         registry.register(
             "slo_budget_remaining_ratio",
@@ -62,7 +81,7 @@ impl Metrics {
             "1 while the SLO is met, 0 while it is missed; absent while unknown",
             slo_met.clone(),
         );
-        Self { registry, looks, failed_looks, incident_open, budget_remaining, slo_known, slo_met }
+        Self { registry, looks, failed_looks, reviews, incident_open, budget_remaining, slo_known, slo_met }
     }
 
     /// Counts a look and shows what it decided.
@@ -83,6 +102,11 @@ impl Metrics {
                 self.slo_met.remove(&labels);
             }
         }
+    }
+
+    /// Counts an admission review.
+    pub fn reviewed(&self, outcome: ReviewOutcome) {
+        self.reviews.get_or_create(&ReviewLabels { outcome }).inc();
     }
 
     /// Counts a look that came to nothing.

@@ -17,6 +17,7 @@ use pilotguard::admit::keeper::{Applied, keep, owning_cluster_role};
 use pilotguard::admit::pilots::Guarded;
 use pilotguard::admit::registration::{Endpoint, Registration};
 use pilotguard::admit::server::{Admission, serve};
+use pilotguard::admit::witness::Witness;
 use pilotguard::api::custom_resource_definitions;
 use pilotguard::observe::cluster::RawDeployment;
 use pilotguard::release::digest::template_digest;
@@ -79,6 +80,7 @@ impl Scene {
         let admission = Admission {
             guarded: guarded.clone(),
             cluster: Arc::new(no_records()),
+            witness: Witness::new(Arc::default()).0,
             own_account: operator.name.as_str().into(),
             clock: counting_clock,
         };

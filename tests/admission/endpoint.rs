@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use pilotguard::admit::certificates::ServerIdentity;
 use pilotguard::admit::registration::Endpoint;
 use pilotguard::admit::server::{Admission, LARGEST_BODY, serve};
+use pilotguard::admit::witness::Witness;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -42,6 +43,7 @@ impl Served {
         let admission = Admission {
             guarded: Arc::new(guarded(&[pilot()])),
             cluster: Arc::new(no_records()),
+            witness: Witness::new(Arc::default()).0,
             own_account: OPERATOR.into(),
             clock: || at(CLOSED),
         };
