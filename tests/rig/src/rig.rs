@@ -138,6 +138,11 @@ impl Rig {
         self.directory.keep(true);
     }
 
+    /// Removes the rig's directory when the rig ends well, as it does unless [`Rig::keep`] was called.
+    pub fn let_go(&self) {
+        self.directory.keep(false);
+    }
+
     /// The path of a tool.
     pub fn tool(&self, tool: Tool) -> PathBuf {
         self.tools.path(tool)
