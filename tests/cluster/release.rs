@@ -1,9 +1,8 @@
-//! The Helm chart, rendered and installed as a release of its own.
+//! The Helm chart, installed for tests as a release of its own in a namespace of its own.
 
 use std::process::Stdio;
 
-use anyhow::ensure;
-use pilotguard_rig::{Output, Person, Tool, wait};
+use pilotguard_rig::{Output, Person, ReleaseOptions, release, wait};
 use tokio::process::Command;
 
 use crate::cluster::{Cluster, SOON, root};
@@ -20,31 +19,29 @@ impl Release {
     /// Installs the chart into a fresh namespace that takes restricted pods only; its policies guard `guarded`.
     pub(crate) async fn install(cluster: &Cluster, guarded: &str, settings: &[&str]) -> anyhow::Result<Self> {
         let namespace = cluster.rig.namespace("pilotguard").await?;
-        let restricted = "pod-security.kubernetes.io/enforce=restricted";
-        cluster.done(&["label", "namespace", &namespace, restricted]).await?;
         let release = Self { name: namespace.clone(), namespace };
-        let manifests = release.render(cluster, guarded, settings).await?;
-        cluster.done_with(&["apply", "--server-side", "-f", "-"], &manifests).await?;
+        release::Release::install(&cluster.rig, release.options(guarded, settings)).await?;
         Ok(release)
     }
 
     /// The manifests as `helm template` prints them.
     pub(crate) async fn render(&self, cluster: &Cluster, guarded: &str, settings: &[&str]) -> anyhow::Result<String> {
-        let selector =
-            format!(r#"policies.namespaceSelector={{"matchLabels":{{"kubernetes.io/metadata.name":"{guarded}"}}}}"#);
-        let mut arguments =
-            vec!["template", &self.name, CHART, "--namespace", &self.namespace, "--set-json", &selector];
-        for setting in settings {
-            arguments.extend(["--set", setting]);
-        }
-        let output = helm(cluster, &arguments).await?;
-        ensure!(output.succeeded(), "helm {}: {}", arguments.join(" "), output.stderr);
-        Ok(output.stdout)
+        let release = release::Release { options: self.options(guarded, settings) };
+        Ok(release.render(&cluster.rig, &[]).await?)
     }
 
     /// The operator: the release's service account.
     pub(crate) async fn operator(&self, cluster: &Cluster) -> anyhow::Result<Person> {
         Ok(cluster.rig.service_account(&self.namespace, &self.name).await?)
+    }
+
+    fn options(&self, guarded: &str, settings: &[&str]) -> ReleaseOptions {
+        ReleaseOptions {
+            name: self.name.clone(),
+            namespace: self.namespace.clone(),
+            guarded: vec![guarded.to_owned()],
+            settings: settings.iter().map(ToString::to_string).collect(),
+        }
     }
 }
 
@@ -53,10 +50,7 @@ pub(crate) const CHART: &str = "charts/pilotguard";
 
 /// Runs helm at the root of the repository.
 pub(crate) async fn helm(cluster: &Cluster, arguments: &[&str]) -> anyhow::Result<Output> {
-    let home = cluster.rig.directory().join("helm");
-    let mut command = Command::new(cluster.rig.tool(Tool::Helm));
-    command.args(arguments).envs(["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"].map(|name| (name, &home)));
-    run(command).await
+    Ok(release::helm(&cluster.rig, arguments).await?)
 }
 
 /// Runs a program at the root of the repository to its end.

@@ -10,7 +10,7 @@ use crate::code::{files, read, root};
 /// The files at which the compiler begins.
 fn roots() -> Vec<PathBuf> {
     let mut roots: Vec<PathBuf> = Vec::new();
-    for folder in ["src", "tests", "benches", "examples", "tests/rig/src", "tests/rig/tests"] {
+    for folder in ["src", "tests", "benches", "examples", "tests/rig/src", "tests/rig/tests", "tests/demo/src"] {
         for file in files(folder) {
             let depth = file.components().count() - Path::new(folder).components().count();
             let is_target = depth == 1 && (!folder.ends_with("src") || ["main", "lib"].contains(&stem(&file)));

@@ -35,6 +35,8 @@ pub enum AuditError {
 pub struct AuditEvent {
     /// When the request arrived.
     pub at: Timestamp,
+    /// When it was answered.
+    pub answered: Timestamp,
     /// Who sent it, for example `alice` or `system:serviceaccount:kube-system:deployment-controller`.
     pub user: String,
     /// `create`, `update`, `patch`, `delete` or `deletecollection`.
@@ -67,6 +69,8 @@ struct Line {
     #[serde(default)]
     response_status: ResponseStatus,
     request_received_timestamp: Timestamp,
+    /// Of the stage `ResponseComplete`, the only one that is logged.
+    stage_timestamp: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +105,7 @@ impl From<Line> for AuditEvent {
     fn from(line: Line) -> Self {
         Self {
             at: line.request_received_timestamp,
+            answered: line.stage_timestamp,
             user: line.user.username,
             verb: line.verb,
             group: line.object_ref.api_group,

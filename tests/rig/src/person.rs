@@ -72,6 +72,8 @@ pub struct Person {
     pub kubeconfig: PathBuf,
     config: Config,
     kubectl: PathBuf,
+    /// Where `kubectl` runs, if not where this process does.
+    directory: Option<PathBuf>,
 }
 
 /// What a command printed and how it ended.
@@ -108,7 +110,13 @@ impl Person {
             Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.map_err(unreadable)?;
         config.connect_timeout = Some(Duration::from_secs(5));
         config.default_retry = false;
-        Ok(Self { name: name.to_owned(), kubeconfig, config, kubectl: cluster.kubectl.clone() })
+        Ok(Self { name: name.to_owned(), kubeconfig, config, kubectl: cluster.kubectl.clone(), directory: None })
+    }
+
+    /// The same person, whose `kubectl` runs in this directory and finds the files there by name.
+    #[must_use]
+    pub fn in_directory(&self, directory: &Path) -> Self {
+        Self { directory: Some(directory.to_owned()), ..self.clone() }
     }
 
     /// A client that acts as this person: no retries, 5 s to connect. It belongs to the current Tokio runtime.
@@ -127,6 +135,9 @@ impl Person {
         let mut command = Command::new(&self.kubectl);
         command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
         command.env("KUBECACHEDIR", self.kubeconfig.with_file_name("cache"));
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let what = format!("end of kubectl {}", arguments.join(" "));
         let output = within(&what, KUBECTL, async {

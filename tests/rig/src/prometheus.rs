@@ -57,10 +57,17 @@ pub(crate) struct Prometheus {
     url: String,
     configuration: PathBuf,
     interval: Duration,
+    scraped: Mutex<Scraped>,
+    http: reqwest::Client,
+}
+
+/// What a Prometheus was told to scrape.
+#[derive(Debug, Default)]
+struct Scraped {
+    targets: BTreeSet<Target>,
     /// Every job there has been: Prometheus marks the series of a target that left as ended, but not those of a job
     /// that left with its targets.
-    jobs: Mutex<BTreeSet<String>>,
-    http: reqwest::Client,
+    jobs: BTreeSet<String>,
 }
 
 /// What a Prometheus is started from.
@@ -101,10 +108,10 @@ impl Prometheus {
             url: format!("http://127.0.0.1:{}", settings.port),
             configuration,
             interval: settings.interval,
-            jobs: Mutex::default(),
+            scraped: Mutex::default(),
             http,
         };
-        prometheus.write(&[])?;
+        prometheus.write(BTreeSet::clear)?;
         Ok(prometheus)
     }
 
@@ -133,9 +140,9 @@ impl Prometheus {
         self.daemon.stop();
     }
 
-    /// Replaces all targets.
-    pub(crate) async fn scrape(&self, targets: &[Target]) -> Result<(), PrometheusError> {
-        self.write(targets)?;
+    /// Changes what is scraped.
+    pub(crate) async fn scrape(&self, change: impl FnOnce(&mut BTreeSet<Target>)) -> Result<(), PrometheusError> {
+        self.write(change)?;
         let failed = |error: reqwest::Error| PrometheusError::Reload(error.to_string());
         let reload = self.http.post(format!("{}/-/reload", self.url)).send().await.map_err(failed)?;
         if reload.status().is_success() {
@@ -144,12 +151,15 @@ impl Prometheus {
         Err(PrometheusError::Reload(reload.text().await.map_err(failed)?))
     }
 
-    fn write(&self, targets: &[Target]) -> Result<(), PrometheusError> {
-        let mut known = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        known.extend(targets.iter().map(|target| target.job.clone()));
+    /// Under the lock, so that of two changes at the same time neither loses the other.
+    fn write(&self, change: impl FnOnce(&mut BTreeSet<Target>)) -> Result<(), PrometheusError> {
+        let mut guard = self.scraped.lock().unwrap_or_else(PoisonError::into_inner);
+        let scraped = &mut *guard;
+        change(&mut scraped.targets);
+        scraped.jobs.extend(scraped.targets.iter().map(|target| target.job.clone()));
         let mut jobs: BTreeMap<&str, Vec<serde_json::Value>> =
-            known.iter().map(|job| (job.as_str(), Vec::new())).collect();
-        for target in targets {
+            scraped.jobs.iter().map(|job| (job.as_str(), Vec::new())).collect();
+        for target in &scraped.targets {
             let group = json!({"targets": [target.address], "labels": target.labels});
             jobs.entry(&target.job).or_default().push(group);
         }

@@ -1,5 +1,6 @@
 //! The rig as its users see it: act in it as different people, take parts of it away, read what happened.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -127,9 +128,19 @@ impl Rig {
         self.directory.path()
     }
 
+    /// Where the servers' and programs' output is kept, one file each.
+    pub fn logs(&self) -> PathBuf {
+        self.directory.logs()
+    }
+
     /// Keeps the rig's directory when the rig ends. For test runners that catch panics: call it when a test failed.
     pub fn keep(&self) {
         self.directory.keep(true);
+    }
+
+    /// Removes the rig's directory when the rig ends well, as it does unless [`Rig::keep`] was called.
+    pub fn let_go(&self) {
+        self.directory.keep(false);
     }
 
     /// The path of a tool.
@@ -225,7 +236,24 @@ impl Rig {
 
     /// Replaces all that Prometheus scrapes. The series of a target that left end after about two scrape intervals.
     pub async fn scrape(&self, targets: &[Target]) -> Result<(), RigError> {
-        Ok(within("reload of Prometheus", REQUEST, self.prometheus()?.scrape(targets)).await??)
+        let replace = |all: &mut BTreeSet<Target>| *all = targets.iter().cloned().collect();
+        Ok(within("reload of Prometheus", REQUEST, self.prometheus()?.scrape(replace)).await??)
+    }
+
+    /// Scrapes one target more, for as long as nobody takes it away: the way for those who share a rig.
+    pub async fn scrape_also(&self, target: Target) -> Result<(), RigError> {
+        let add = |all: &mut BTreeSet<Target>| {
+            all.insert(target);
+        };
+        Ok(within("reload of Prometheus", REQUEST, self.prometheus()?.scrape(add)).await??)
+    }
+
+    /// Scrapes a target no more.
+    pub async fn scrape_no_more(&self, target: &Target) -> Result<(), RigError> {
+        let remove = |all: &mut BTreeSet<Target>| {
+            all.remove(target);
+        };
+        Ok(within("reload of Prometheus", REQUEST, self.prometheus()?.scrape(remove)).await??)
     }
 
     /// Takes Prometheus away.

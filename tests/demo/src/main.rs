@@ -1,0 +1,63 @@
+//! `demo` plays pilotguard's story on a real control plane for people to watch; `bench` measures how fast it reacts.
+//!
+//! Both end with code 0 only if what they tell really happened, as the API server sees it.
+
+mod bench;
+mod chronicle;
+mod figures;
+mod narrator;
+mod probe;
+mod stage;
+mod story;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// pilotguard on a real control plane, to watch and to measure.
+#[derive(Parser)]
+#[command(name = "pilotguard-demo")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Play the story: refused, admitted, errors, rolled back, refused again, fixed
+    Demo {
+        /// Leave everything running afterwards, until interrupted
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Measure reaction and admission, each against a baseline of the same run
+    Bench {
+        /// How often the reaction is measured
+        #[arg(long, default_value_t = 5)]
+        runs: u32,
+        /// How many requests of each kind admission is measured with
+        #[arg(long, default_value_t = 300)]
+        requests: u32,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let told = async {
+        match Arguments::parse().command {
+            Command::Demo { keep } => story::play(keep).await,
+            Command::Bench { runs, requests } => bench::measure(runs, requests).await,
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = told => outcome,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; everything that was started has ended")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\n{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Tells the story on standard output: steps, sentences, commands as a person would type them, and what they answered.
+//!
+//! Colour is for terminals only, and not where `NO_COLOR` is set.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// The widest line of prose.
+const WIDTH: usize = 96;
+const INDENT: &str = "   ";
+
+const BOLD: &str = "1";
+const DIM: &str = "2";
+const RED: &str = "31";
+const GREEN: &str = "32";
+const CYAN: &str = "36";
+
+/// Who tells.
+#[derive(Debug)]
+pub(crate) struct Narrator {
+    is_terminal: bool,
+    has_colour: bool,
+    steps: usize,
+    step: usize,
+    title: String,
+    started: Instant,
+}
+
+impl Narrator {
+    /// A story of so many steps.
+    pub(crate) fn new(steps: usize) -> Self {
+        let is_terminal = std::io::stdout().is_terminal();
+        let has_colour = is_terminal && std::env::var_os("NO_COLOR").is_none();
+        Self { is_terminal, has_colour, steps, step: 0, title: String::new(), started: Instant::now() }
+    }
+
+    /// How long it has been telling.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The step that is being told.
+    pub(crate) fn place(&self) -> String {
+        format!("step {} of {} ({})", self.step, self.steps, self.title)
+    }
+
+    /// Begins a step.
+    pub(crate) fn step(&mut self, title: &str) {
+        self.step += 1;
+        self.title = title.to_owned();
+        let heading = format!("{} of {} · {title}", self.step, self.steps);
+        self.print(&format!("\n{}", self.in_colour(BOLD, &heading)));
+    }
+
+    /// Says something, wrapped.
+    pub(crate) fn say(&self, text: &str) {
+        for line in wrapped(text) {
+            self.print(&format!("{INDENT}{line}"));
+        }
+    }
+
+    /// Shows what a person types.
+    pub(crate) fn types(&self, person: &str, command: &str) {
+        let prompt = self.in_colour(DIM, &format!("{person} $"));
+        self.print(&format!("\n{INDENT}{prompt} {}", self.in_colour(CYAN, command)));
+    }
+
+    /// Shows what was answered, as it came.
+    pub(crate) fn shows(&self, text: &str) {
+        for line in text.trim_end().lines() {
+            self.print(format!("{INDENT}{} {line}", self.in_colour(DIM, "│")).trim_end());
+        }
+    }
+
+    /// States something that was checked on the API server.
+    pub(crate) fn confirms(&self, text: &str) {
+        let mut lines = wrapped(text).into_iter();
+        let first = lines.next().unwrap_or_default();
+        self.print(&format!("\n{INDENT}{} {first}", self.in_colour(GREEN, "✓")));
+        for line in lines {
+            self.print(&format!("{INDENT}  {line}"));
+        }
+    }
+
+    /// Says what failed.
+    pub(crate) fn regrets(&self, text: &str) {
+        self.print(&format!("\n{} {text}", self.in_colour(RED, "✗")));
+    }
+
+    /// Shows something that goes on: rewritten in place on a terminal; elsewhere only where it is `notable`.
+    pub(crate) fn ticks(&self, text: &str, notable: bool) {
+        if self.is_terminal {
+            print!("\r\x1b[2K{INDENT}{text}");
+            // A line that cannot be shown is no reason to end.
+            let _ = std::io::stdout().flush();
+        } else if notable {
+            self.print(&format!("{INDENT}{text}"));
+        }
+    }
+
+    /// Ends what went on.
+    pub(crate) fn ticked(&self) {
+        if self.is_terminal {
+            println!();
+        }
+    }
+
+    fn print(&self, line: &str) {
+        println!("{line}");
+    }
+
+    fn in_colour(&self, colour: &str, text: &str) -> String {
+        if self.has_colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last().map_or(0, |line| line.chars().count());
+        if line > 0 && line + 1 + word.chars().count() > WIDTH {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}

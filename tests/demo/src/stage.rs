@@ -1,0 +1,145 @@
+//! What the story plays on: a cluster with pilotguard installed, a Prometheus, the demo service, and its people.
+//!
+//! Everything ends when the stage is dropped.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use jiff::Timestamp;
+use pilotguard_rig::{
+    AuditEvent, DemoService, Operator, OperatorOptions, Output, Person, Rig, RigOptions, ServiceOptions, wait,
+};
+
+/// The team's namespace.
+pub(crate) const NAMESPACE: &str = "shop";
+/// The Deployment, the Pilot and the label `app`.
+pub(crate) const NAME: &str = "checkout";
+/// The service owner.
+pub(crate) const ADA: &str = "ada@example.com";
+/// Who rolls releases out.
+pub(crate) const GRACE: &str = "grace@example.com";
+
+/// How long Kubernetes may take to act on what it was told.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// The audit log is written a moment after the answer.
+const LOGGED: Duration = Duration::from_secs(10);
+
+const MANIFESTS: [(&str, &str); 4] = [
+    ("checkout-1.0.yaml", include_str!("../story/checkout-1.0.yaml")),
+    ("checkout-2.0.yaml", include_str!("../story/checkout-2.0.yaml")),
+    ("checkout-2.1.yaml", include_str!("../story/checkout-2.1.yaml")),
+    ("metricssource.yaml", include_str!("../story/metricssource.yaml")),
+];
+
+/// The stage and its people.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    // Dropped in this order: who uses another ends before it.
+    pub(crate) service: DemoService,
+    pub(crate) operator: Operator,
+    /// The platform team: may do everything.
+    pub(crate) platform: Person,
+    pub(crate) ada: Person,
+    pub(crate) grace: Person,
+    folder: PathBuf,
+    pub(crate) rig: Rig,
+}
+
+impl Stage {
+    /// Starts the cluster and Prometheus.
+    pub(crate) async fn rig() -> anyhow::Result<Rig> {
+        Ok(Rig::start(RigOptions::default()).await?)
+    }
+
+    /// Installs everything on a rig. The platform team has made the team's namespace; nothing runs there yet.
+    pub(crate) async fn install(rig: Rig, requests_per_second: f64) -> anyhow::Result<Self> {
+        let folder = rig.directory().join("story");
+        std::fs::create_dir_all(&folder)?;
+        let prometheus = rig.prometheus_url()?.to_owned();
+        for (name, text) in MANIFESTS {
+            std::fs::write(folder.join(name), text.replace("PROMETHEUS", &prometheus))?;
+        }
+        let platform = rig.admin().in_directory(&folder);
+        succeed(&platform, &format!("create namespace {NAMESPACE}")).await?;
+        let options = OperatorOptions {
+            program: program()?,
+            name: "pilotguard".to_owned(),
+            namespace: "pilotguard-system".to_owned(),
+            guarded: Vec::new(),
+            settings: Vec::new(),
+        };
+        let operator = Operator::install(&rig, options).await?;
+        let options = ServiceOptions {
+            namespace: NAMESPACE.to_owned(),
+            deployment: NAME.to_owned(),
+            requests_per_second,
+        };
+        let service = DemoService::start(rig.admin().client()?, options).await?;
+        rig.scrape_also(service.target()).await?;
+        let ada = team_member(&rig, ADA).await?.in_directory(&folder);
+        let grace = team_member(&rig, GRACE).await?.in_directory(&folder);
+        Ok(Self { service, operator, platform, ada, grace, folder, rig })
+    }
+
+    /// Where the manifests are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The first request of the operator that succeeded in patching the Deployment since then.
+    pub(crate) async fn patched_since(&self, since: Timestamp) -> anyhow::Result<AuditEvent> {
+        let user = &self.operator.account.name;
+        let is_it = |event: &AuditEvent| {
+            event.user == *user
+                && event.verb == "patch"
+                && event.resource == "deployments"
+                && event.subresource.is_empty()
+                && event.code == 200
+                && !event.dry_run
+                && event.at >= since
+        };
+        let found = || async {
+            let events = self.rig.audit().map_err(|error| error.to_string())?;
+            events.into_iter().find(is_it).ok_or_else(|| "no such request is logged yet".to_owned())
+        };
+        Ok(wait::until("patch of the Deployment in the audit log", LOGGED, found).await?)
+    }
+}
+
+/// A member of the team, with the rights of Kubernetes' own role `edit` in the team's namespace.
+async fn team_member(rig: &Rig, name: &str) -> anyhow::Result<Person> {
+    let person = rig.person(name, &["shop-team"]).await?;
+    rig.grant(&person, NAMESPACE, "edit").await?;
+    // The chart's part of the role arrives a moment later.
+    let may = || async {
+        let output = person.kubectl(&["auth", "can-i", "create", "pilots", "-n", NAMESPACE]).await;
+        match output {
+            Ok(output) if output.succeeded() => Ok(()),
+            Ok(output) => Err(output.stdout + &output.stderr),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    wait::until("rights of the team", SOON, may).await?;
+    Ok(person)
+}
+
+/// The `pilotguard` that was built with this program.
+fn program() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("pilotguard");
+    ensure!(program.is_file(), "{} is missing; run `cargo build`", program.display());
+    Ok(program)
+}
+
+/// Runs a `kubectl` that has to succeed; words are separated by single spaces.
+pub(crate) async fn succeed(person: &Person, line: &str) -> anyhow::Result<Output> {
+    let output = run(person, line).await?;
+    ensure!(output.succeeded(), "kubectl {line}, as {}: {}", person.name, output.stderr.trim());
+    Ok(output)
+}
+
+/// Runs a `kubectl`; words are separated by single spaces.
+pub(crate) async fn run(person: &Person, line: &str) -> anyhow::Result<Output> {
+    let words: Vec<&str> = line.split(' ').collect();
+    person.kubectl(&words).await.with_context(|| format!("kubectl {line}"))
+}
