@@ -84,12 +84,14 @@ pub async fn reconcile(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Actio
         Err(violations) => return context.report_invalid(kept, &pilot, &violations, now).await,
     };
     let look = Box::pin(look(&context, &declaration, &kept.ledger, now)).await?; // observe, decide
-    let status = context.report(kept, &pilot, &declaration, &look, now).await;
+    let enforced = context.enforced(&declaration, &look).await;
+    let status = Context::report(kept, &pilot, &declaration, &look, &enforced, now);
     kept.write(&context.writer, status, look.plan.ledger.clone(), now).await?; // record
     let all_well = effects::carry_out(&context, &declaration, &look, now).await; // act
     context.tell(kept, &declaration, &look, now).await; // report
+    let is_settled = all_well && !matches!(enforced, Enforced::No(_));
     let wait = look.plan.look_again.unsigned_abs();
-    Ok(Action::requeue(if all_well { wait } else { wait.min(RETRY) }))
+    Ok(Action::requeue(if is_settled { wait } else { wait.min(RETRY) }))
 }
 
 /// How long a pilot waits whose look failed.
@@ -138,23 +140,29 @@ impl Context {
         Ok(Action::await_change())
     }
 
-    async fn report(
-        &self,
+    /// Whether what the Pilot enforces really reaches the webhook.
+    async fn enforced(&self, declaration: &Declaration, look: &Look) -> Enforced {
+        let enforcement = declaration.enforcement;
+        let binds = enforcement.changes == Mode::Enforce || enforcement.actions == Mode::Enforce;
+        if binds && look.seen.workload.is_some() && look.seen.claimed_by.is_none() {
+            self.enforcement.of(&self.writer, declaration).await
+        } else {
+            Enforced::Unknown
+        }
+    }
+
+    fn report(
         kept: &Kept,
         pilot: &Pilot,
         declaration: &Declaration,
         look: &Look,
+        enforced: &Enforced,
         now: Timestamp,
     ) -> PilotStatus {
-        let enforcement = declaration.enforcement;
-        let binds = enforcement.changes == Mode::Enforce || enforcement.actions == Mode::Enforce;
-        let is_ours = look.seen.workload.is_some() && look.seen.claimed_by.is_none();
-        let enforced =
-            if binds && is_ours { self.enforcement.of(&self.writer, declaration).await } else { Enforced::Unknown };
         let surroundings = Surroundings {
             generation: pilot.metadata.generation,
             conditions: kept.status().conditions,
-            enforced,
+            enforced: enforced.clone(),
             source_problem: look.source_problem.clone(),
         };
         let case = Case { declaration, source: look.source, seen: &look.seen, ledger: &kept.ledger, now };

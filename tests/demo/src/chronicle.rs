@@ -38,7 +38,9 @@ impl Chronicle {
         let watching = tokio::spawn(async move {
             let mut events = watch(pilots, config).default_backoff().boxed();
             while let Some(event) = events.next().await {
-                let (Ok(Event::Apply(pilot) | Event::InitApply(pilot)), seen) = (event, Instant::now()) else { continue };
+                let (Ok(Event::Apply(pilot) | Event::InitApply(pilot)), seen) = (event, Instant::now()) else {
+                    continue;
+                };
                 let entry = Entry { seen, status: pilot.status.unwrap_or_default() };
                 filled.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
                 told.notify_waiters();

@@ -40,7 +40,10 @@ mod tests {
         assert_eq!(median(&milliseconds(&[9, 1, 5])), Some(Duration::from_millis(5)));
         assert_eq!(median(&milliseconds(&[4, 1, 9, 6])), Some(Duration::from_millis(5)));
         assert_eq!(median(&[]), None);
-        assert_eq!(percentile(&milliseconds(&[10, 20, 30, 40, 50, 60, 70, 80, 90, 100]), 99), Some(Duration::from_millis(100)));
+        assert_eq!(
+            percentile(&milliseconds(&[10, 20, 30, 40, 50, 60, 70, 80, 90, 100]), 99),
+            Some(Duration::from_millis(100))
+        );
         assert_eq!(percentile(&milliseconds(&[10, 20, 30, 40]), 50), Some(Duration::from_millis(20)));
         assert_eq!(percentile(&[], 99), None);
     }

@@ -70,11 +70,8 @@ impl Stage {
             settings: Vec::new(),
         };
         let operator = Operator::install(&rig, options).await?;
-        let options = ServiceOptions {
-            namespace: NAMESPACE.to_owned(),
-            deployment: NAME.to_owned(),
-            requests_per_second,
-        };
+        let options =
+            ServiceOptions { namespace: NAMESPACE.to_owned(), deployment: NAME.to_owned(), requests_per_second };
         let service = DemoService::start(rig.admin().client()?, options).await?;
         rig.scrape_also(service.target()).await?;
         let ada = team_member(&rig, ADA).await?.in_directory(&folder);

@@ -142,7 +142,10 @@ impl Story {
         );
         ensure!(pilot.now().next_open.is_some(), "the window opened before anybody could be refused");
         let refusal = self.refused("grace", "apply -f checkout-2.0.yaml").await?;
-        ensure!(refusal.contains("release-slot") || refusal.contains("window"), "refused for another reason: {refusal}");
+        ensure!(
+            refusal.contains("release-slot") || refusal.contains("window"),
+            "refused for another reason: {refusal}"
+        );
         ensure!(self.image().await?.ends_with(":1.0"), "the Deployment was changed");
         self.narrator.confirms("Refused by the API server, with the time from which it will be allowed. 1.0 runs on.");
         Ok(())
@@ -166,7 +169,10 @@ impl Story {
         ensure!(self.image().await?.ends_with(":2.0"), "the Deployment was not changed");
         let recorded = || async {
             let changes = self.changes().await.map_err(|error| format!("{error:#}"))?;
-            changes.into_iter().find(|change| change.spec.class == ChangeClass::Normal).ok_or("no ChangeRecord yet".into())
+            changes
+                .into_iter()
+                .find(|change| change.spec.class == ChangeClass::Normal)
+                .ok_or("no ChangeRecord yet".into())
         };
         let change: ChangeRecord = wait::until::<_, String, _, _>("ChangeRecord", SOON, recorded).await?;
         ensure!(change.spec.requested_by.user == grace.name, "recorded as {:?}", change.spec.requested_by);
@@ -186,10 +192,14 @@ impl Story {
         let opened = pilot.first(|status| status.incident.clone());
         let both = async { tokio::join!(probe.first(), opened) };
         let (visible, (seen, incident)) = within("incident", SOON, both).await?;
-        let slo = within("objective in the status", SOON, pilot.first(|status| {
-            status.incident.as_ref()?;
-            status.slos.first().cloned()
-        }))
+        let slo = within(
+            "objective in the status",
+            SOON,
+            pilot.first(|status| {
+                status.incident.as_ref()?;
+                status.slos.first().cloned()
+            }),
+        )
         .await?
         .1;
         for evidence in &incident.evidence {
@@ -233,10 +243,8 @@ impl Story {
         self.narrator.step("Nobody decided otherwise: rolled back by itself");
         let patch = self.stage.patched_since(incident.deadline).await?;
         let reaction: Duration = patch.answered.duration_since(incident.deadline).unsigned_abs();
-        self.reaction.push(format!(
-            "deadline → the API server's 200 for the rollback (audit log): {}",
-            figures::text(reaction)
-        ));
+        self.reaction
+            .push(format!("deadline → the API server's 200 for the rollback (audit log): {}", figures::text(reaction)));
         ensure!(self.image().await?.ends_with(":1.0"), "the Deployment does not run 1.0");
         self.narrator.say(
             "One patch put the template of 1.0 back and put 2.0 into quarantine. Now pilotguard looks whether that \
@@ -281,7 +289,9 @@ impl Story {
         ensure!(self.image().await?.ends_with(":2.1"), "the Deployment was not changed");
         let good = || async {
             let changes = self.changes().await.map_err(|error| format!("{error:#}"))?;
-            let succeeded = |change: &&ChangeRecord| outcome(change) == Outcome::Succeeded && change.spec.class == ChangeClass::Normal;
+            let succeeded = |change: &&ChangeRecord| {
+                outcome(change) == Outcome::Succeeded && change.spec.class == ChangeClass::Normal
+            };
             changes.iter().find(succeeded).map(|_| ()).ok_or_else(|| "it still bakes".to_owned())
         };
         wait::until::<_, String, _, _>("succeeded change", SOON, good).await?;
@@ -328,7 +338,11 @@ impl Story {
         self.narrator.say(&format!("Everything above happened in {:.0} s.", self.narrator.elapsed().as_secs_f64()));
         if keep {
             println!("\nEverything goes on running. In another terminal:");
-            println!("  export KUBECONFIG='{}'   # as ada; grace: {}", self.stage.ada.kubeconfig.display(), self.stage.grace.kubeconfig.display());
+            println!(
+                "  export KUBECONFIG='{}'   # as ada; grace: {}",
+                self.stage.ada.kubeconfig.display(),
+                self.stage.grace.kubeconfig.display()
+            );
             println!("  export PROMETHEUS_URL='{}'", self.stage.rig.prometheus_url()?);
             println!("  cd '{}' && kubectl get plt,chg,dec -n shop", self.stage.folder().display());
             println!("kubectl, if you have none: {}", self.stage.rig.tool(pilotguard_rig::Tool::Kubectl).display());
