@@ -43,6 +43,8 @@ pub struct Traffic {
     offset: SignedDuration,
     /// A breach was told to the operator on fresh data: some answer had a failed event or a value above 0.
     pub told_of_failure: bool,
+    /// How many questions were answered.
+    pub asked: usize,
 }
 
 impl Traffic {
@@ -54,6 +56,7 @@ impl Traffic {
             weather: Weather::Fair,
             offset,
             told_of_failure: false,
+            asked: 0,
         }
     }
 
@@ -85,6 +88,7 @@ impl Traffic {
 
     /// Answers as the metrics source does, which is asked `offset` in the past.
     pub fn answer(&mut self, question: &Question) -> Answer {
+        self.asked += 1;
         match question {
             Question::Counts { span, until, .. } => {
                 let until = *until - self.offset;
