@@ -98,8 +98,10 @@ impl Turn<'_> {
         let Some(workload) = self.workload() else {
             return self.stand(incident, "the workload does not exist any more");
         };
-        if incident.intent.as_ref().is_some_and(|intent| intent.action == TriggerAction::ScaleDown) {
-            if workload.is_complete {
+        if let Some(intent) = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::ScaleDown) {
+            // Not by availability: a release that never becomes available would leave the incident here for ever.
+            let wanted = intent.workloads.first().and_then(|workload| workload.replicas).unwrap_or(workload.replicas);
+            if workload.replicas <= wanted {
                 incident.stage = IncidentStage::Standing;
             }
             return;

@@ -138,6 +138,9 @@ impl World {
         if judgement.verdict == Verdict::Deny {
             return Err(findings);
         }
+        if !moves_release {
+            return Ok(Verdict::Allow);
+        }
         let verdict = match judgement.enforced_verdict {
             Verdict::Allow => AdmittedVerdict::Allow,
             Verdict::Deny => AdmittedVerdict::Deny,
