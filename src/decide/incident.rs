@@ -305,7 +305,7 @@ impl<'a> Turn<'a> {
             && triggers.all(|trigger| self.condition(trigger, Form::at(self.case.now)) == State::Clear)
     }
 
-    fn triggers_of(&self, incident: &Incident) -> impl Iterator<Item = &'a Trigger> + use<'a> {
+    pub(super) fn triggers_of(&self, incident: &Incident) -> impl Iterator<Item = &'a Trigger> + use<'a> {
         let names: Vec<String> = incident.evidence.iter().map(|evidence| evidence.trigger.clone()).collect();
         self.case.declaration.triggers.iter().filter(move |trigger| names.contains(&trigger.name))
     }
