@@ -30,13 +30,16 @@ impl<'a> Turn<'a> {
                 Err(message) => (DecisionPhase::Refused, message),
             };
             let counts = phase == DecisionPhase::Accepted;
+            if counts && self.lifts_quarantine(decision) {
+                // Judged once it is seen to be lifted; else a lost write would lose the word.
+                self.readmit(decision);
+                continue;
+            }
             self.effects.push(Effect::JudgeDecision { name: decision.name.clone(), phase, message });
             if !counts || self.was_followed(decision) {
                 continue;
             }
-            if decision.type_ == DecisionType::Readmit {
-                self.readmit(decision);
-            } else if decision.type_ == DecisionType::HoldChanges && holds_already(self.ledger.incident.as_ref()) {
+            if decision.type_ == DecisionType::HoldChanges && holds_already(self.ledger.incident.as_ref()) {
                 // Nothing moves.
             } else if word.is_none_or(|word| strictness(decision.type_) > strictness(word.type_)) {
                 word = Some(decision);
@@ -132,12 +135,17 @@ impl<'a> Turn<'a> {
         }
         let payload = decision.payload.as_deref().unwrap_or_default();
         match self.workload() {
-            Some(workload) if workload.marks.quarantined.contains(payload) => {
+            Some(workload) if workload.marks.quarantined.contains(payload) || self.snapshot_of(payload).is_some() => {
                 Ok("the release may be applied again".to_owned())
             }
             Some(_) => Err("that release is not quarantined; copy its digest from the refusal".to_owned()),
             None => Err("the workload does not exist".to_owned()),
         }
+    }
+
+    fn lifts_quarantine(&self, decision: &PilotDecision) -> bool {
+        decision.type_ == DecisionType::Readmit
+            && self.workload().zip(decision.payload.as_ref()).is_some_and(|(w, p)| w.marks.quarantined.contains(p))
     }
 
     fn readmit(&mut self, decision: &PilotDecision) {
