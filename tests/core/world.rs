@@ -55,7 +55,7 @@ pub struct World {
     pub failing: BTreeMap<String, f64>,
     /// Releases that never become available.
     pub stuck: BTreeSet<String>,
-    /// Acts that moved the world, by incident and workload, and by kind.
+    /// Acts that moved the world, by incident, deciding word and workload, and by kind.
     pub acts: BTreeMap<(String, &'static str), usize>,
     names: BTreeMap<String, String>,
     created: usize,
@@ -364,7 +364,9 @@ impl World {
             _ => unreachable!(),
         }
         if before != (deployment.runs.clone(), deployment.replicas, deployment.marks.clone()) {
-            let key = (format!("{} on {uid}", incident.unwrap().id), act_name(effect));
+            let incident = incident.unwrap();
+            let word = incident.intent.and_then(|intent| intent.decision).unwrap_or_default();
+            let key = (format!("{} {word} on {uid}", incident.id), act_name(effect));
             *self.acts.entry(key).or_default() += 1;
         }
         for (act, times) in &self.acts {
