@@ -6,7 +6,6 @@ use super::Context;
 use super::look::Look;
 use crate::act::writer::{WriteError, Writer};
 use crate::act::{self};
-use crate::api::decision::DecisionPhase;
 use crate::decide::plan::{Effect, RollBack};
 use crate::declaration::Declaration;
 use crate::observe::cluster::{RawDeployment, read_deployment};
@@ -95,8 +94,6 @@ impl Hand<'_> {
             Effect::Readmit(readmit) => {
                 let deployment = self.deployment().await?;
                 self.patch(act::readmit(&deployment, readmit)).await?;
-                let message = "the release may be applied again";
-                decisions::judge(writer, pilot, &readmit.decision, DecisionPhase::Accepted, message, self.now).await?;
             }
             Effect::TakeSnapshot { .. } => {
                 let newest = self.look.seen.snapshots.iter().map(|snapshot| snapshot.revision).max();

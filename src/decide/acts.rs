@@ -21,7 +21,7 @@ enum Progress {
     Overtaken(&'static str),
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
     pub(super) fn act(&mut self, incident: &mut Incident) {
         let Some(workload_intent) = incident.intent.as_ref().and_then(|intent| intent.workloads.first()) else {
             return self.stand(incident, "there is nothing to act on");
@@ -99,8 +99,10 @@ impl Turn<'_> {
         let Some(workload) = self.workload() else {
             return self.stand(incident, "the workload does not exist any more");
         };
-        if incident.intent.as_ref().is_some_and(|intent| intent.action == TriggerAction::ScaleDown) {
-            if workload.is_complete {
+        if let Some(intent) = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::ScaleDown) {
+            // Not by availability: a release that never becomes available would leave the incident here for ever.
+            let wanted = intent.workloads.first().and_then(|workload| workload.replicas).unwrap_or(workload.replicas);
+            if workload.replicas <= wanted {
                 incident.stage = IncidentStage::Standing;
             }
             return;
@@ -113,16 +115,18 @@ impl Turn<'_> {
             return;
         }
         let since = *self.ledger.memory.available_since.get_or_insert(self.case.now);
-        let Some(trigger) = self.trigger_of(incident) else {
+        let triggers = self.triggers_behind_the_act(incident);
+        let Some(span) = triggers.iter().map(|trigger| verification_span(trigger)).max() else {
             let summary = "rolled back; the release is available".to_owned();
             return self.close_as_acted(incident, summary);
         };
-        let asks_at = since + self.case.source.query_offset + verification_span(trigger);
+        let asks_at = since + self.case.source.query_offset + span;
         if self.case.now < asks_at {
             return self.look_again_at(asks_at);
         }
         self.put_its_errors_aside(incident);
-        match self.still_suffers(trigger, since) {
+        let answers: Vec<_> = triggers.iter().map(|trigger| self.still_suffers(trigger, since)).collect();
+        match worst(answers) {
             Reading::Fresh(false) => {
                 self.close_as_acted(incident, "rolled back, and the service is well again".to_owned());
             }
@@ -133,6 +137,17 @@ impl Turn<'_> {
                 self.stand(incident, &why);
             }
         }
+    }
+
+    /// The triggers that called for the act, or all that had joined by then where a person did.
+    fn triggers_behind_the_act(&self, incident: &Incident) -> Vec<&'a Trigger> {
+        let acted_at = incident.intent.as_ref().map_or(self.case.now, |intent| intent.at);
+        let fired_before =
+            |trigger: &&Trigger| incident.evidence.iter().any(|e| e.trigger == trigger.name && e.at <= acted_at);
+        let all: Vec<&Trigger> = self.triggers_of(incident).filter(fired_before).collect();
+        let strict: Vec<&Trigger> =
+            all.iter().copied().filter(|trigger| trigger.action >= TriggerAction::Rollback).collect();
+        if strict.is_empty() { all } else { strict }
     }
 
     fn still_suffers(&self, trigger: &Trigger, since: Timestamp) -> Reading<bool> {
@@ -150,8 +165,10 @@ impl Turn<'_> {
     /// The rollback did not help, or nobody knows: people are called and changes stay held. Scaling down follows
     /// only where it was declared.
     fn rollback_failed(&mut self, incident: &mut Incident, why: &str) {
-        let scales_down =
-            self.trigger_of(incident).is_some_and(|trigger| trigger.otherwise == TriggerAction::ScaleDown);
+        let scales_down = self
+            .triggers_behind_the_act(incident)
+            .iter()
+            .any(|trigger| trigger.action == TriggerAction::Rollback && trigger.otherwise == TriggerAction::ScaleDown);
         self.stand(incident, why);
         if scales_down {
             self.start(incident, TriggerAction::ScaleDown, DecidedBy::Deadline, None);
@@ -196,6 +213,19 @@ impl Turn<'_> {
             _ => incident.stage = IncidentStage::Closing,
         }
     }
+}
+
+/// Suffering anywhere is suffering; well is only what is well everywhere.
+fn worst(answers: Vec<Reading<bool>>) -> Reading<bool> {
+    let mut worst = Reading::Fresh(false);
+    for answer in answers {
+        match answer {
+            Reading::Fresh(true) => return Reading::Fresh(true),
+            Reading::Fresh(false) => {}
+            Reading::Unknown(why) => worst = Reading::Unknown(why),
+        }
+    }
+    worst
 }
 
 fn verification_span(trigger: &Trigger) -> SignedDuration {

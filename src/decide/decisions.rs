@@ -7,6 +7,7 @@
 use super::incident::action_of;
 use super::plan::{Effect, Readmit};
 use super::turn::Turn;
+use crate::api::change_record::Outcome;
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::owners::{Identities, Owners};
@@ -30,15 +31,18 @@ impl<'a> Turn<'a> {
                 Err(message) => (DecisionPhase::Refused, message),
             };
             let counts = phase == DecisionPhase::Accepted;
-            if counts && decision.type_ == DecisionType::Readmit {
+            if counts && self.lifts_quarantine(decision) {
+                // Judged once it is seen to be lifted; else a lost write would lose the word.
                 self.readmit(decision);
                 continue;
             }
-            let holds_already =
-                decision.type_ == DecisionType::HoldChanges && holds_already(self.ledger.incident.as_ref());
-            let is_news = counts && !holds_already && !self.was_followed(decision);
             self.effects.push(Effect::JudgeDecision { name: decision.name.clone(), phase, message });
-            if is_news && word.is_none_or(|word| strictness(decision.type_) > strictness(word.type_)) {
+            if !counts || self.was_followed(decision) {
+                continue;
+            }
+            if decision.type_ == DecisionType::HoldChanges && holds_already(self.ledger.incident.as_ref()) {
+                // Nothing moves.
+            } else if word.is_none_or(|word| strictness(decision.type_) > strictness(word.type_)) {
                 word = Some(decision);
             }
         }
@@ -132,12 +136,23 @@ impl<'a> Turn<'a> {
         }
         let payload = decision.payload.as_deref().unwrap_or_default();
         match self.workload() {
-            Some(workload) if workload.marks.quarantined.contains(payload) => {
+            Some(workload) if workload.marks.quarantined.contains(payload) || self.snapshot_of(payload).is_some() => {
                 Ok("the release may be applied again".to_owned())
             }
-            Some(_) => Err("that release is not quarantined; copy its digest from the refusal".to_owned()),
-            None => Err("the workload does not exist".to_owned()),
+            // It was deleted; what is created anew is judged by the records, which this Decision joins.
+            None if self.has_failed(payload) => Ok("the release may be created again".to_owned()),
+            _ => Err("that release is not quarantined; copy its digest from the refusal".to_owned()),
         }
+    }
+
+    fn has_failed(&self, payload: &str) -> bool {
+        let mut changes = self.case.seen.changes.iter();
+        changes.any(|change| change.payload == payload && change.outcome == Outcome::Failed)
+    }
+
+    fn lifts_quarantine(&self, decision: &PilotDecision) -> bool {
+        decision.type_ == DecisionType::Readmit
+            && self.workload().zip(decision.payload.as_ref()).is_some_and(|(w, p)| w.marks.quarantined.contains(p))
     }
 
     fn readmit(&mut self, decision: &PilotDecision) {
@@ -145,7 +160,6 @@ impl<'a> Turn<'a> {
             let mut quarantined = workload.marks.quarantined.clone();
             quarantined.remove(payload);
             self.effects.push(Effect::Readmit(Readmit {
-                decision: decision.name.clone(),
                 uid: workload.uid.clone(),
                 resource_version: workload.resource_version.clone(),
                 quarantined,

@@ -224,6 +224,18 @@ impl<'a> Turn<'a> {
 
     /// Nothing more happens by itself; people are called.
     pub(super) fn stand(&mut self, incident: &mut Incident, why: &str) {
+        if self.case.declaration.enforcement.actions == Mode::Observe {
+            let intent = incident.intent.get_or_insert_with(|| Intent {
+                action: TriggerAction::HoldChanges,
+                decided_by: DecidedBy::Deadline,
+                decision: None,
+                at: self.case.now,
+                done_at: None,
+                workloads: Vec::new(),
+            });
+            let decided_by = intent.decided_by;
+            return self.close(incident, decided_by, None, format!("would have held changes and called people: {why}"));
+        }
         incident.stage = IncidentStage::Standing;
         incident.paged = Some(why.to_owned());
         self.ledger.memory.clear_since = None;
@@ -305,7 +317,7 @@ impl<'a> Turn<'a> {
             && triggers.all(|trigger| self.condition(trigger, Form::at(self.case.now)) == State::Clear)
     }
 
-    fn triggers_of(&self, incident: &Incident) -> impl Iterator<Item = &'a Trigger> + use<'a> {
+    pub(super) fn triggers_of(&self, incident: &Incident) -> impl Iterator<Item = &'a Trigger> + use<'a> {
         let names: Vec<String> = incident.evidence.iter().map(|evidence| evidence.trigger.clone()).collect();
         self.case.declaration.triggers.iter().filter(move |trigger| names.contains(&trigger.name))
     }

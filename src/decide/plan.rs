@@ -72,7 +72,7 @@ pub enum Effect {
     ScaleDown(ScaleDown),
     /// Restore the parked replicas.
     RestoreReplicas(RestoreReplicas),
-    /// Let a quarantined release be tried again, then say so on the Decision.
+    /// Let a quarantined release be tried again.
     Readmit(Readmit),
     /// Say on a Decision whether it counts.
     JudgeDecision {
@@ -183,8 +183,6 @@ pub struct RestoreReplicas {
 /// Let a quarantined release be tried again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Readmit {
-    /// The Decision.
-    pub decision: String,
     /// The workload's uid.
     pub uid: String,
     /// The resourceVersion that was seen.

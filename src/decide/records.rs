@@ -89,11 +89,13 @@ impl Turn<'_> {
         }
         let mut by_age: Vec<_> = snapshots.iter().collect();
         by_age.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.revision));
-        let target = self.ledger.rollback_target.as_ref().map(|target| &target.revision);
+        let of_incident = self.ledger.incident.as_ref().and_then(|incident| incident.target.as_ref());
+        let targets = [self.ledger.rollback_target.as_ref(), of_incident];
+        let is_target = |name: &String| targets.iter().flatten().any(|target| target.revision == *name);
         let surplus: Vec<String> = by_age
             .into_iter()
             .skip(SNAPSHOTS_KEPT)
-            .filter(|snapshot| Some(&snapshot.name) != target && snapshot.payload != workload.payload)
+            .filter(|snapshot| !is_target(&snapshot.name) && snapshot.payload != workload.payload)
             .map(|snapshot| snapshot.name.clone())
             .collect();
         if !surplus.is_empty() {

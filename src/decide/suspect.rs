@@ -12,7 +12,7 @@ use crate::api::incident::{RollbackTarget, Suspect};
 use crate::api::pilot::Dependency;
 use crate::api::status::ReleaseState;
 use crate::declaration::{Condition, Objective, Trigger};
-use crate::observation::Reading;
+use crate::observation::{Reading, Unknown};
 use crate::release::marks::{Admitted, AdmittedVerdict};
 
 impl Turn<'_> {
@@ -140,6 +140,9 @@ impl Turn<'_> {
                 if before.counts.total >= slo.min_events && since.at_least <= 2.0 * before.measured =>
             {
                 Err("the errors since the last change are less than twice those of before".to_owned())
+            }
+            Reading::Unknown(why) if !matches!(why, Unknown::LowTraffic | Unknown::NoSeries) => {
+                Err(format!("the error ratio before the last change is unknown ({})", why.as_str()))
             }
             _ => Ok(()),
         }

@@ -1,5 +1,7 @@
 //! Which release a rollback would go back to, and whether it may.
 
+use std::collections::BTreeSet;
+
 use super::turn::Turn;
 use crate::api::incident::RollbackTarget;
 use crate::observation::Snapshot;
@@ -57,9 +59,9 @@ impl<'a> Turn<'a> {
             .filter(|snapshot| snapshot.revision > floor && snapshot.known_good_at.is_none())
             .map(|snapshot| snapshot.payload.clone());
         let mut releases: Vec<String> = std::iter::once(self.payload().to_owned()).chain(unbaked).collect();
-        releases.retain(|payload| *payload != target.payload && !payload.is_empty());
-        releases.sort();
-        releases.dedup();
+        // What runs comes first, then the newest: where there are too many for the intent, the oldest are left out.
+        let mut seen = BTreeSet::new();
+        releases.retain(|payload| *payload != target.payload && !payload.is_empty() && seen.insert(payload.clone()));
         releases
     }
 }

@@ -126,7 +126,12 @@ impl Operator {
         for round in 1..=MOST_ROUNDS + 1 {
             let case = Case { declaration: &world.declaration, source: world.source, seen, ledger, now: world.now };
             let plan = decide(&case);
-            assert_eq!(format!("{plan:?}"), format!("{:?}", decide(&case)), "the same case was decided differently");
+            let again = decide(&case);
+            let is_same = plan.ask == again.ask
+                && plan.ledger == again.ledger
+                && plan.effects == again.effects
+                && plan.look_again == again.look_again;
+            assert!(is_same, "the same case was decided differently");
             if plan.ask.is_empty() {
                 self.rounds = self.rounds.max(round - 1);
                 return plan;

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use crate::story::{Story, play};
 
+/// Timelines are told by so many threads at once.
+const WORKERS: usize = 4;
+
 #[test]
 fn every_timeline_ends_as_expected() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
@@ -16,14 +19,22 @@ fn every_timeline_ends_as_expected() {
         .collect();
     files.sort();
     assert!(!files.is_empty(), "no timeline matches {only:?}");
+    let workers: Vec<_> = files.chunks(files.len().div_ceil(WORKERS)).map(<[PathBuf]>::to_vec).collect();
+    let workers: Vec<_> = workers.into_iter().map(|files| std::thread::spawn(move || tell_all(&files))).collect();
+    let failed: Vec<String> = workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect();
+    assert!(failed.is_empty(), "timelines that did not end as expected (SCENARIO=name runs one): {failed:#?}");
+}
+
+/// The names of those that failed.
+fn tell_all(files: &[PathBuf]) -> Vec<String> {
     let mut failed = Vec::new();
     for file in files {
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
-        if std::panic::catch_unwind(|| tell(&name, &std::fs::read_to_string(&file).unwrap())).is_err() {
+        if std::panic::catch_unwind(|| tell(&name, &std::fs::read_to_string(file).unwrap())).is_err() {
             failed.push(name);
         }
     }
-    assert!(failed.is_empty(), "timelines that did not end as expected (SCENARIO=name runs one): {failed:#?}");
+    failed
 }
 
 fn tell(name: &str, text: &str) {

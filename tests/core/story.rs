@@ -8,6 +8,7 @@ use pilotguard::api::decision::{DecisionPhase, DecisionType};
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::status::{PilotStatus, ReleaseState};
 use pilotguard::decide::plan::Effect;
+use pilotguard::declaration::Condition;
 use pilotguard::observation::Unknown;
 use serde::Deserialize;
 use serde_json::Value;
@@ -143,6 +144,8 @@ pub enum Metrics {
     NaN,
     Partial,
     Silent,
+    /// What is asked a second time is not answered.
+    Flickering,
 }
 
 /// What came of a story.
@@ -231,7 +234,12 @@ fn check_status(world: &World) {
     }
     let recovered = incident.closing.as_ref().is_some_and(|closing| closing.decided_by == DecidedBy::Recovery);
     let at = incident.closing.as_ref().map(|closing| closing.at);
-    assert!(!(recovered && at == Some(world.now) && world.traffic.is_unknown()), "unknown data closed an incident");
+    let is_measured =
+        incident.evidence.iter().filter_map(|e| world.declaration.trigger(&e.trigger)).any(|trigger| {
+            !matches!(trigger.when, Condition::Workload(_) | Condition::ConsecutiveFailedChanges { .. })
+        });
+    let on_nothing = recovered && at == Some(world.now) && world.traffic.is_unknown();
+    assert!(!(on_nothing && is_measured), "unknown data closed an incident");
 }
 
 fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mut Teller) {
@@ -257,6 +265,7 @@ fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mu
             Metrics::Down => Weather::All(Unknown::SourceUnavailable),
             Metrics::NaN => Weather::All(Unknown::NotFinite),
             Metrics::Partial => Weather::All(Unknown::Partial),
+            Metrics::Flickering => Weather::Flickering,
             Metrics::Silent => Weather::SilentSince(world.now),
         });
         teller.say(world, &format!("metrics: {metrics:?}"));
@@ -440,7 +449,7 @@ fn describe(effect: &Effect) -> String {
         Effect::RestoreReplicas(act) => format!("RESTORE {} replicas", act.replicas),
         Effect::Readmit(readmit) => {
             let left: Vec<&str> = readmit.quarantined.iter().map(String::as_str).collect();
-            format!("follow {}: still quarantined [{}]", readmit.decision, left.join(", "))
+            format!("readmit; still quarantined [{}]", left.join(", "))
         }
         Effect::JudgeDecision { name, phase, message } => format!("{name} is {phase:?}: {message}"),
         Effect::RecordDecision { name, spec } => {

@@ -28,6 +28,8 @@ pub enum Weather {
     Fair,
     /// Every answer is this.
     All(Unknown),
+    /// What is asked a second time is not answered.
+    Flickering,
     /// Samples ended then; only the past is known.
     SilentSince(Timestamp),
 }
@@ -43,6 +45,8 @@ pub struct Traffic {
     offset: SignedDuration,
     /// A breach was told to the operator on fresh data: some answer had a failed event or a value above 0.
     pub told_of_failure: bool,
+    /// How many questions were answered.
+    pub asked: usize,
 }
 
 impl Traffic {
@@ -54,6 +58,7 @@ impl Traffic {
             weather: Weather::Fair,
             offset,
             told_of_failure: false,
+            asked: 0,
         }
     }
 
@@ -80,11 +85,20 @@ impl Traffic {
 
     /// Nothing that is asked about the present is answered.
     pub fn is_unknown(&self) -> bool {
-        self.weather != Weather::Fair
+        !matches!(self.weather, Weather::Fair | Weather::Flickering)
     }
 
     /// Answers as the metrics source does, which is asked `offset` in the past.
     pub fn answer(&mut self, question: &Question) -> Answer {
+        self.asked += 1;
+        if let Question::Counts { confirm: true, .. } | Question::Value { confirm: true, .. } = question
+            && self.weather == Weather::Flickering
+        {
+            return match question {
+                Question::Value { .. } => Answer::Value(Reading::Unknown(Unknown::Partial)),
+                _ => Answer::Counts(Reading::Unknown(Unknown::Partial)),
+            };
+        }
         match question {
             Question::Counts { span, until, .. } => {
                 let until = *until - self.offset;
@@ -113,7 +127,7 @@ impl Traffic {
         match self.weather {
             Weather::All(why) => Reading::Unknown(why),
             Weather::SilentSince(last) if until > last => Reading::Unknown(Unknown::Stale),
-            Weather::Fair | Weather::SilentSince(_) => Reading::Fresh(()),
+            Weather::Fair | Weather::Flickering | Weather::SilentSince(_) => Reading::Fresh(()),
         }
     }
 

@@ -62,7 +62,7 @@ pub struct World {
     pub failing: BTreeMap<String, f64>,
     /// Releases that never become available.
     pub stuck: BTreeSet<String>,
-    /// Acts that moved the world, by incident and workload, and by kind.
+    /// Acts that moved the world, by incident, deciding word and workload, and by kind.
     pub acts: BTreeMap<(String, &'static str), usize>,
     names: BTreeMap<String, String>,
     created: usize,
@@ -144,6 +144,9 @@ impl World {
             .collect();
         if judgement.verdict == Verdict::Deny {
             return Err(findings);
+        }
+        if !moves_release {
+            return Ok(Verdict::Allow);
         }
         let verdict = match judgement.enforced_verdict {
             Verdict::Allow => AdmittedVerdict::Allow,
@@ -294,8 +297,6 @@ impl World {
             Effect::Readmit(readmit) => {
                 let deployment = self.expect_version(&readmit.uid, &readmit.resource_version)?;
                 deployment.marks.quarantined.clone_from(&readmit.quarantined);
-                let decision = self.decisions.iter_mut().find(|decision| decision.name == readmit.decision).unwrap();
-                decision.phase = Some(DecisionPhase::Accepted);
             }
             Effect::JudgeDecision { name, phase, .. } => {
                 let decision = self.decisions.iter_mut().find(|decision| decision.name == *name).unwrap();
@@ -372,7 +373,9 @@ impl World {
             _ => unreachable!(),
         }
         if before != (deployment.runs.clone(), deployment.replicas, deployment.marks.clone()) {
-            let key = (format!("{} on {uid}", incident.unwrap().id), act_name(effect));
+            let incident = incident.unwrap();
+            let word = incident.intent.and_then(|intent| intent.decision).unwrap_or_default();
+            let key = (format!("{} {word} on {uid}", incident.id), act_name(effect));
             *self.acts.entry(key).or_default() += 1;
         }
         for (act, times) in &self.acts {
