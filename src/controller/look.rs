@@ -18,8 +18,10 @@ use crate::observation::{Answer, Observation, Question, Reading, Unknown};
 use crate::observe::cluster::{ObserveError, observe_live};
 use crate::observe::prometheus::Source;
 
-/// More rounds of questions than any case needs; what is still missing then stays Unknown.
-const MOST_ROUNDS: usize = 5;
+/// More rounds of questions than any case needs: an answer may raise one question more, and a trigger that blames a
+/// change asks one after another for its two windows, both once more, both before the change, the ratios around it, and
+/// each dependency. What is still missing then stays Unknown.
+const MOST_ROUNDS: usize = 64;
 
 /// How a pilot is looked at whose metrics source cannot be read.
 const WITHOUT_SOURCE: SourceFacts =
@@ -72,6 +74,7 @@ async fn settle(
         }
         seen.answers.extend(source.ask(declaration, &plan.ask, now).await);
     }
+    tracing::warn!(pilot = declaration.pilot.name, "a decision asks without end; what is missing counts as unknown");
     decide(&Case { declaration, source: source.facts(), seen, ledger, now })
 }
 
