@@ -143,12 +143,10 @@ fn each_guard_finds_what_it_is_for() {
     let with = |over: Value| Place { over, ..plain() };
     let during = |stage, action| Place { incident: Some((stage, action)), ..plain() };
     let quarantined = || Place { quarantined: vec!["p2"], ..plain() };
-    let contained = || Place { contained: Some(1), ..plain() };
     let tuesdays = json!([{"name": "tuesdays", "weekly": {"days": ["Tue"], "from": "09:00", "to": "16:00"}}]);
     let opens_now = json!([{"name": "now", "weekly": {"days": ["Mon"], "from": "09:00", "to": "10:00"}}]);
     let closes_now = json!([{"name": "now", "weekly": {"days": ["Mon"], "from": "08:00", "to": "09:00"}}]);
     let frozen = json!([{"name": "always", "always": true}, {"name": "freeze", "kind": "Deny", "always": true}]);
-    let small = json!({"blastRadius": {"maxReplicas": 4}});
     let over = json!({"intent": {"decisionDate": "2026-03-02T09:00:00Z"}});
     let rows: Vec<(Place, Proposal, Vec<&str>)> = vec![
         (plain(), moves_to("p2"), vec![]),
@@ -172,13 +170,6 @@ fn each_guard_finds_what_it_is_for() {
         (with(windows(&closes_now)), moves_to("p2"), vec!["OutsideWindow"]),
         (with(windows(&frozen)), moves_to("p2"), vec!["OutsideWindow"]),
         (with(windows(&frozen)), scales(Some(3), 5), vec![]),
-        (with(small.clone()), scales(Some(3), 4), vec![]),
-        (with(small.clone()), scales(Some(3), 5), vec!["BlastRadiusExceeded"]),
-        (with(small.clone()), scales(Some(9), 5), vec![]),
-        (with(small), scales(None, 5), vec!["BlastRadiusExceeded"]),
-        (contained(), scales(Some(1), 2), vec!["Contained"]),
-        (contained(), scales(Some(1), 0), vec![]),
-        (contained(), scales(Some(3), 2), vec![]),
         (
             Place {
                 contained: Some(1),
@@ -200,12 +191,32 @@ fn each_guard_finds_what_it_is_for() {
             vec![],
         ),
     ];
+    check(rows);
+}
+
+fn check(rows: Vec<(Place, Proposal, Vec<&str>)>) {
     for (place, proposal, expected) in rows {
         let judgement = place.judge(&proposal);
         assert_eq!(found(&judgement), expected, "{place:?} {proposal:?}");
         let verdict = if expected.is_empty() { Verdict::Allow } else { Verdict::Deny };
         assert_eq!(judgement.verdict, verdict, "{place:?} {proposal:?}");
     }
+}
+
+#[test]
+fn replicas_have_guards_of_their_own() {
+    let with = |over: Value| Place { over, ..Place::plain() };
+    let contained = || Place { contained: Some(1), ..Place::plain() };
+    let small = json!({"blastRadius": {"maxReplicas": 4}});
+    check(vec![
+        (with(small.clone()), scales(Some(3), 4), vec![]),
+        (with(small.clone()), scales(Some(3), 5), vec!["BlastRadiusExceeded"]),
+        (with(small.clone()), scales(Some(9), 5), vec![]),
+        (with(small), scales(None, 5), vec!["BlastRadiusExceeded"]),
+        (contained(), scales(Some(1), 2), vec!["Contained"]),
+        (contained(), scales(Some(1), 0), vec![]),
+        (contained(), scales(Some(3), 2), vec![]),
+    ]);
 }
 
 #[test]
@@ -402,7 +413,7 @@ fn fires_after(changes: &[Change]) -> bool {
 fn a_pilot_that_measures_nothing_asks_nothing() {
     let story = Story {
         title: String::new(),
-        story: String::new(),
+        telling: String::new(),
         pilot: json!({"slos": [], "triggers": []}),
         history: "1d".to_owned(),
         evaluation_interval: 15,

@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod arithmetic;
+mod effects;
 mod judging;
 mod operator;
 mod pilots;
 mod properties;
 mod scenarios;
 mod story;
+mod trace;
 mod traffic;
 mod world;

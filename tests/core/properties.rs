@@ -138,7 +138,7 @@ fn history() -> impl Strategy<Value = Story> {
         timeline.push(Event { at: format!("{seconds}s"), metrics: Some(Metrics::Up), ..Event::default() });
         Story {
             title: String::new(),
-            story: String::new(),
+            telling: String::new(),
             pilot,
             history: "10d".to_owned(),
             evaluation_interval: 30,

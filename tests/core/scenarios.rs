@@ -44,7 +44,7 @@ fn tell(name: &str, text: &str) {
     settings.set_snapshot_path("../scenarios/snapshots");
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    settings.set_description(format!("{}\n{}", story.title, story.story.trim()));
+    settings.set_description(format!("{}\n{}", story.title, story.telling.trim()));
     let report = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| outturn.check(&story.expect)));
     if let Err(problem) = report {
         eprintln!("--- {name}: what happened\n{}\n", outturn.trace);

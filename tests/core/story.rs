@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use pilotguard::api::change_record::Outcome;
 use pilotguard::api::decision::{DecisionPhase, DecisionType};
-use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
+use pilotguard::api::incident::{DecidedBy, IncidentStage};
 use pilotguard::api::status::{PilotStatus, ReleaseState};
-use pilotguard::decide::plan::Effect;
 use pilotguard::declaration::Condition;
 use pilotguard::observation::Unknown;
 use serde::Deserialize;
@@ -15,6 +14,7 @@ use serde_json::Value;
 
 use crate::operator::{Fault, Look, Operator};
 use crate::pilots::{duration, pilot, source, zero};
+use crate::trace::Teller;
 use crate::traffic::Weather;
 use crate::world::{World, payload_of};
 
@@ -24,7 +24,8 @@ use crate::world::{World, payload_of};
 pub struct Story {
     pub title: String,
     /// What happens and what is right, for people.
-    pub story: String,
+    #[serde(rename = "story")]
+    pub telling: String,
     /// Laid over the small pilot's spec.
     #[serde(default)]
     pub pilot: Value,
@@ -157,16 +158,6 @@ pub struct Outturn {
     pub refusals: usize,
     pub acted_at: Option<Timestamp>,
     pub opened_at: Option<Timestamp>,
-}
-
-struct Teller {
-    lines: Vec<String>,
-    last: PilotStatus,
-    incidents: usize,
-    pages: usize,
-    refusals: usize,
-    acted_at: Option<Timestamp>,
-    opened_at: Option<Timestamp>,
 }
 
 pub fn play(story: &Story) -> Outturn {
@@ -324,145 +315,6 @@ fn move_workload(event: &Event, world: &mut World, teller: &mut Teller) {
         world.create_deployment(release, 3);
         teller.say(world, &format!("the Deployment is created anew with {release}"));
     }
-}
-
-impl Teller {
-    fn new() -> Self {
-        Self {
-            lines: Vec::new(),
-            last: PilotStatus::default(),
-            incidents: 0,
-            pages: 0,
-            refusals: 0,
-            acted_at: None,
-            opened_at: None,
-        }
-    }
-
-    fn say(&mut self, world: &World, text: &str) {
-        self.lines.push(format!("{} * {}", since_zero(world.now), world.readable(text)));
-    }
-
-    fn note(&mut self, world: &World, text: &str) {
-        self.lines.push(format!("{}   {}", since_zero(world.now), world.readable(text)));
-    }
-
-    fn tell(&mut self, world: &World, look: &Look) {
-        let now = world.status.clone();
-        if release_of(&now) != release_of(&self.last) {
-            self.note(world, &format!("release {}", release_of(&now)));
-        }
-        let target = |status: &PilotStatus| status.rollback_target.as_ref().map(|target| target.payload.clone());
-        if target(&now) != target(&self.last) {
-            let name = target(&now).map_or("none".to_owned(), |payload| world.release_of(&payload));
-            self.note(world, &format!("rollback target {name}"));
-        }
-        let latches = |status: &PilotStatus| {
-            let latches = status.latches.iter().map(|latch| format!("{} for {}", latch.trigger, latch.payload));
-            latches.collect::<Vec<_>>().join(", ")
-        };
-        if latches(&now) != latches(&self.last) {
-            self.note(world, &format!("latched: [{}]", latches(&now)));
-        }
-        let verdicts = |status: &PilotStatus| {
-            let verdicts = status.slos.iter().map(|slo| format!("{} {:?} {:?}", slo.name, slo.verdict, slo.reason));
-            verdicts.collect::<Vec<_>>().join(", ").replace("None", "").replace("Some(", "(")
-        };
-        if verdicts(&now) != verdicts(&self.last) {
-            self.note(world, &format!("slo {}", verdicts(&now)));
-        }
-        self.tell_incident(world, &now);
-        for effect in &look.plan.effects {
-            let arrived = if look.arrived.contains(effect) { "" } else { " (did not arrive)" };
-            self.note(world, &format!("-> {}{arrived}", describe(effect)));
-            if !crate::world::act_name(effect).is_empty() && arrived.is_empty() {
-                self.acted_at = Some(world.now);
-            }
-        }
-        self.last = now;
-    }
-
-    fn tell_incident(&mut self, world: &World, now: &PilotStatus) {
-        let id = |status: &PilotStatus| status.incident.as_ref().map(|incident| incident.id.clone());
-        if id(now).is_some() && id(now) != id(&self.last) {
-            self.incidents += 1;
-            self.opened_at = Some(world.now);
-        }
-        let paged = |status: &PilotStatus| status.incident.as_ref().and_then(|incident| incident.paged.clone());
-        if paged(now).is_some() && paged(now) != paged(&self.last) {
-            self.pages += 1;
-        }
-        let before = self.last.incident.as_ref().map(told);
-        match &now.incident {
-            Some(incident) if Some(told(incident)) != before => {
-                let heard = if id(now) == id(&self.last) { self.last.incident.as_ref() } else { None };
-                let evidence = heard.map_or(0, |before| before.evidence.len());
-                for evidence in incident.evidence.iter().skip(evidence) {
-                    self.note(world, &format!("{} fires: {}", evidence.trigger, evidence.text));
-                }
-                self.note(world, &told(incident));
-            }
-            None if before.is_some() => self.note(world, "the incident is closed"),
-            _ => {}
-        }
-    }
-}
-
-fn told(incident: &Incident) -> String {
-    let mut text = format!("incident {}: {:?}, {:?}", incident.id, incident.stage, incident.action);
-    if incident.stage == IncidentStage::DecisionWindow {
-        text += &format!(" at {}", since_zero(incident.deadline));
-    }
-    text += &format!(", because {}", incident.because);
-    if let Some(paged) = &incident.paged {
-        text += &format!("; people are called: {paged}");
-    }
-    if let Some(closing) = &incident.closing {
-        text += &format!("; decided by {:?}: {}", closing.decided_by, closing.summary);
-    }
-    text
-}
-
-fn release_of(status: &PilotStatus) -> String {
-    status.release.as_ref().map_or("none".to_owned(), |release| format!("{} {:?}", release.payload, release.state))
-}
-
-fn describe(effect: &Effect) -> String {
-    match effect {
-        Effect::Stamp(stamp) => format!("stamp {} as {:?}", stamp.admitted.payload, stamp.admitted.verdict),
-        Effect::TakeSnapshot { payload } => format!("take a snapshot of {payload}"),
-        Effect::MarkKnownGood { snapshot, .. } => format!("mark {snapshot} known-good"),
-        Effect::MarkRunning { snapshot, stopped_at: Some(_) } => format!("mark {snapshot} as stopped"),
-        Effect::MarkRunning { snapshot, stopped_at: None } => format!("mark {snapshot} as running"),
-        Effect::Prune { snapshots } => format!("prune {}", snapshots.join(", ")),
-        Effect::OpenChange(open) => format!("open change {} ({:?})", open.name, open.class),
-        Effect::UpdateChange(update) => {
-            let completed = if update.completed_at.is_some() { "completed" } else { "not completed" };
-            let cause = update.cause.as_ref().map(|cause| format!(", {cause}")).unwrap_or_default();
-            format!("change {}: {:?}, {completed}{cause}", update.name, update.outcome)
-        }
-        Effect::RollBack(act) => {
-            let quarantined: Vec<&str> = act.quarantined.iter().map(String::as_str).collect();
-            format!("ROLL BACK to {}, quarantining {}", act.admitted.payload, quarantined.join(", "))
-        }
-        Effect::ScaleDown(act) => format!("SCALE DOWN to {}, parking {}", act.replicas, act.parked),
-        Effect::RestoreReplicas(act) => format!("RESTORE {} replicas", act.replicas),
-        Effect::Readmit(readmit) => {
-            let left: Vec<&str> = readmit.quarantined.iter().map(String::as_str).collect();
-            format!("readmit; still quarantined [{}]", left.join(", "))
-        }
-        Effect::JudgeDecision { name, phase, message } => format!("{name} is {phase:?}: {message}"),
-        Effect::RecordDecision { name, spec } => {
-            let record = spec.record.as_ref().unwrap();
-            let carried_out = if record.carried_out { "carried out" } else { "not carried out" };
-            format!("record {name}: {:?}, {carried_out}, {:?}: {}", spec.type_, record.decided_by, spec.reason)
-        }
-    }
-}
-
-pub fn since_zero(instant: Timestamp) -> String {
-    let seconds = instant.duration_since(zero()).as_secs();
-    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 impl Outturn {

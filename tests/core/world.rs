@@ -1,24 +1,18 @@
 //! A simulated cluster: one Deployment, its marks, snapshots, change records, decisions and the Pilot's status.
-//!
-//! It carries out effects as the real shell has to: each is refused where its precondition no longer holds, and
-//! each leaves the same world however often it is carried out. It checks at every act what must never happen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use pilotguard::api::decision::{DecisionPhase, DecisionType, Requester};
-use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
+use pilotguard::api::decision::{DecisionType, Requester};
 use pilotguard::api::pilot::Pilot;
 use pilotguard::api::status::PilotStatus;
-use pilotguard::api::trigger::TriggerAction;
 use pilotguard::decide::judge::{Operation, Proposal, Verdict, judge};
-use pilotguard::decide::plan::Effect;
 use pilotguard::decide::{Case, Ledger, SourceFacts};
 use pilotguard::declaration::Declaration;
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot, Workload};
 use pilotguard::release::change::change_name;
 use pilotguard::release::digest::digest;
-use pilotguard::release::marks::{Admitted, AdmittedVerdict, Contained, Marks};
+use pilotguard::release::marks::{Admitted, AdmittedVerdict, Marks};
 use serde_json::json;
 
 use crate::traffic::Traffic;
@@ -35,14 +29,14 @@ pub struct Deployment {
     /// The release that users meet: the one before until a rollout is complete.
     pub serves: String,
     pub replicas: i32,
-    rolled_out_at: Timestamp,
+    pub rolled_out_at: Timestamp,
     pub unsafe_reason: Option<String>,
     pub marks: Marks,
 }
 
 impl Deployment {
     /// Moves with every write, as a resourceVersion does.
-    fn version(&self) -> String {
+    pub fn version(&self) -> String {
         format!("{}/{}/{:?}", self.generation, self.replicas, self.marks)
     }
 }
@@ -72,7 +66,7 @@ pub fn payload_of(release: &str) -> String {
     digest(&json!({"payload": release}))
 }
 
-fn template_of(release: &str) -> String {
+pub fn template_of(release: &str) -> String {
     digest(&json!({"template": release}))
 }
 
@@ -177,7 +171,7 @@ impl World {
         if let Some(deployment) = &mut self.deployment
             && deployment.runs != release
         {
-            deployment.runs = release.to_owned();
+            release.clone_into(&mut deployment.runs);
             deployment.generation += 1;
             deployment.rolled_out_at = now;
         }
@@ -277,187 +271,6 @@ impl World {
         self.traffic.flow(self.now, per_second, failing);
     }
 
-    /// Carries out one effect that was planned upon `seen`. `Err` where its precondition does not hold any more.
-    pub fn carry_out(&mut self, effect: &Effect, seen: &Observation) -> Result<(), String> {
-        match effect {
-            Effect::Stamp(stamp) => {
-                let verdict = stamp.admitted.verdict;
-                assert!(matches!(verdict, AdmittedVerdict::Adopted | AdmittedVerdict::Unauthorized), "{verdict:?}");
-                let deployment = self.expect_version(&stamp.uid, &stamp.resource_version)?;
-                deployment.marks.admitted = Some(stamp.admitted.clone());
-            }
-            Effect::TakeSnapshot { payload } => self.take_snapshot(payload)?,
-            Effect::MarkKnownGood { snapshot, at } => self.expect_snapshot(snapshot, seen)?.known_good_at = Some(*at),
-            Effect::MarkRunning { snapshot, stopped_at } => {
-                self.expect_snapshot(snapshot, seen)?.last_running_at = *stopped_at;
-            }
-            Effect::Prune { snapshots } => self.snapshots.retain(|snapshot| !snapshots.contains(&snapshot.name)),
-            Effect::OpenChange(_) | Effect::UpdateChange(_) => self.write_change(effect, seen)?,
-            Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) => self.act(effect)?,
-            Effect::Readmit(readmit) => {
-                let deployment = self.expect_version(&readmit.uid, &readmit.resource_version)?;
-                deployment.marks.quarantined.clone_from(&readmit.quarantined);
-            }
-            Effect::JudgeDecision { name, phase, .. } => {
-                let decision = self.decisions.iter_mut().find(|decision| decision.name == *name).unwrap();
-                if decision.phase.is_some() {
-                    return Err("the Decision was judged before".to_owned());
-                }
-                decision.phase = Some(*phase);
-            }
-            Effect::RecordDecision { name, spec } => {
-                if self.decisions.iter().all(|decision| decision.name != *name) {
-                    self.decisions.push(PilotDecision {
-                        name: name.clone(),
-                        type_: spec.type_,
-                        incident: spec.incident.clone(),
-                        payload: None,
-                        until: spec.until,
-                        reason: spec.reason.clone(),
-                        by: spec.by.clone(),
-                        is_record: spec.record.is_some(),
-                        created_at: self.now,
-                        phase: Some(DecisionPhase::Accepted),
-                    });
-                }
-            }
-        }
-        self.settle();
-        Ok(())
-    }
-
-    fn act(&mut self, effect: &Effect) -> Result<(), String> {
-        let (uid, generation) = match effect {
-            Effect::RollBack(act) => (&act.uid, act.generation),
-            Effect::ScaleDown(act) => (&act.uid, act.generation),
-            Effect::RestoreReplicas(act) => (&act.uid, act.generation),
-            _ => unreachable!(),
-        };
-        let incident = self.status.incident.clone();
-        let target = match effect {
-            Effect::RollBack(act) => Some(self.release_of(&act.admitted.payload)),
-            _ => None,
-        };
-        let now = self.now;
-        let has_cause = self.traffic.told_of_failure || !self.stuck.is_empty();
-        let deployment = self.expect_deployment(uid, Some(generation))?;
-        let decided_by =
-            incident.as_ref().and_then(|incident| incident.intent.as_ref()).map(|intent| intent.decided_by);
-        assert!(has_cause || decided_by == Some(DecidedBy::Person), "an act without any breach that was seen");
-        check_act(effect, incident.as_ref(), deployment);
-        let before = (deployment.runs.clone(), deployment.replicas, deployment.marks.clone());
-        match effect {
-            Effect::RollBack(act) => {
-                let release = target.unwrap();
-                if deployment.runs != release {
-                    deployment.runs = release;
-                    deployment.generation += 1;
-                    deployment.rolled_out_at = now;
-                }
-                deployment.unsafe_reason = None;
-                deployment.marks.admitted = Some(act.admitted.clone());
-                deployment.marks.quarantined.clone_from(&act.quarantined);
-            }
-            Effect::ScaleDown(act) => {
-                deployment.generation += i64::from(deployment.replicas != act.replicas);
-                deployment.replicas = act.replicas;
-                deployment.marks.parked_replicas = Some(act.parked);
-                deployment.marks.contained = Some(Contained { incident: act.incident.clone(), replicas: act.replicas });
-            }
-            Effect::RestoreReplicas(act) => {
-                deployment.generation += i64::from(deployment.replicas != act.replicas);
-                deployment.replicas = act.replicas;
-                deployment.marks.contained = None;
-                deployment.marks.parked_replicas = None;
-            }
-            _ => unreachable!(),
-        }
-        if before != (deployment.runs.clone(), deployment.replicas, deployment.marks.clone()) {
-            let incident = incident.unwrap();
-            let word = incident.intent.and_then(|intent| intent.decision).unwrap_or_default();
-            let key = (format!("{} {word} on {uid}", incident.id), act_name(effect));
-            *self.acts.entry(key).or_default() += 1;
-        }
-        for (act, times) in &self.acts {
-            assert_eq!(*times, 1, "{act:?} was carried out more than once");
-        }
-        Ok(())
-    }
-
-    fn write_change(&mut self, effect: &Effect, seen: &Observation) -> Result<(), String> {
-        match effect {
-            Effect::OpenChange(open) if self.changes.iter().all(|change| change.name != open.name) => {
-                self.changes.push(Change {
-                    name: open.name.clone(),
-                    class: open.class,
-                    payload: open.payload.clone(),
-                    started_at: open.started_at,
-                    completed_at: None,
-                    outcome: pilotguard::api::change_record::Outcome::Pending,
-                });
-            }
-            Effect::UpdateChange(update) => {
-                let was = seen.changes.iter().find(|change| change.name == update.name).cloned();
-                let change = self.changes.iter_mut().find(|change| change.name == update.name).unwrap();
-                if was.as_ref() != Some(change) {
-                    return Err("the ChangeRecord has moved on".to_owned());
-                }
-                change.completed_at = update.completed_at;
-                change.outcome = update.outcome;
-                if let Some((_, payload)) = &update.release {
-                    change.payload.clone_from(payload);
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn take_snapshot(&mut self, payload: &str) -> Result<(), String> {
-        let deployment = self.deployment.as_ref().ok_or("no Deployment")?;
-        if payload_of(&deployment.runs) != payload {
-            return Err("another release runs by now".to_owned());
-        }
-        if self.snapshots.iter().any(|snapshot| snapshot.payload == payload) {
-            return Ok(());
-        }
-        let revision = self.snapshots.iter().map(|snapshot| snapshot.revision).max().unwrap_or(0) + 1;
-        self.snapshots.push(Snapshot {
-            name: format!("checkout-{}", deployment.runs),
-            revision,
-            payload: payload.to_owned(),
-            template: template_of(&deployment.runs),
-            known_good_at: None,
-            last_running_at: None,
-            rollback_unsafe: deployment.unsafe_reason.clone(),
-        });
-        Ok(())
-    }
-
-    fn expect_deployment(&mut self, uid: &str, generation: Option<i64>) -> Result<&mut Deployment, String> {
-        self.deployment
-            .as_mut()
-            .filter(|deployment| deployment.uid == uid)
-            .filter(|deployment| generation.is_none_or(|generation| deployment.generation == generation))
-            .ok_or_else(|| "the Deployment has moved on".to_owned())
-    }
-
-    fn expect_version(&mut self, uid: &str, version: &str) -> Result<&mut Deployment, String> {
-        self.expect_deployment(uid, None)?;
-        self.deployment
-            .as_mut()
-            .filter(|deployment| deployment.version() == version)
-            .ok_or_else(|| "the Deployment has moved on".to_owned())
-    }
-
-    fn expect_snapshot(&mut self, name: &str, seen: &Observation) -> Result<&mut Snapshot, String> {
-        let was = seen.snapshots.iter().find(|snapshot| snapshot.name == name).cloned();
-        self.snapshots
-            .iter_mut()
-            .find(|snapshot| snapshot.name == name && Some(&**snapshot) == was.as_ref())
-            .ok_or_else(|| "the snapshot has moved on".to_owned())
-    }
-
     fn name(&mut self, release: &str) {
         self.names.insert(payload_of(release), release.to_owned());
     }
@@ -478,50 +291,5 @@ impl std::ops::Deref for Deployment {
     type Target = Marks;
     fn deref(&self) -> &Marks {
         &self.marks
-    }
-}
-
-pub fn act_name(effect: &Effect) -> &'static str {
-    match effect {
-        Effect::RollBack(_) => "RollBack",
-        Effect::ScaleDown(_) => "ScaleDown",
-        Effect::RestoreReplicas(_) => "RestoreReplicas",
-        _ => "",
-    }
-}
-
-/// What must hold whenever something is done that users feel.
-fn check_act(effect: &Effect, incident: Option<&Incident>, deployment: &Deployment) {
-    let incident = incident.expect("an act has a stored incident");
-    let intent = incident.intent.as_ref();
-    match effect {
-        Effect::RollBack(act) => {
-            let intent = intent.expect("a rollback is preceded by a stored intent");
-            assert_eq!((incident.stage, intent.action), (IncidentStage::Acting, TriggerAction::Rollback));
-            assert_eq!(incident.id, act.incident);
-            assert!(!act.quarantined.contains(&act.admitted.payload), "the target is quarantined");
-            assert!(!deployment.marks.quarantined.contains(&act.admitted.payload), "back to a quarantined release");
-            assert!(act.quarantined.is_superset(&deployment.marks.quarantined), "a quarantine was forgotten");
-            let rolled_back = deployment.admitted.as_ref().is_some_and(|a| a.verdict == AdmittedVerdict::Rollback);
-            if intent.decided_by == DecidedBy::Deadline {
-                assert!(!rolled_back, "a rollback was rolled back by itself");
-                let suspect = incident.suspect.as_ref().expect("an automatic rollback has a suspect");
-                let runs = payload_of(&deployment.runs);
-                assert!(
-                    suspect.payload == runs || act.admitted.payload == runs,
-                    "a release was rolled back that was not blamed"
-                );
-            }
-        }
-        Effect::ScaleDown(act) => {
-            let intent = intent.expect("a scale-down is preceded by a stored intent");
-            assert_eq!((incident.stage, intent.action), (IncidentStage::Acting, TriggerAction::ScaleDown));
-            assert!(act.replicas <= deployment.replicas, "a scale-down raised the replicas");
-        }
-        Effect::RestoreReplicas(act) => {
-            assert_eq!(incident.stage, IncidentStage::Resuming);
-            assert_eq!(Some(act.replicas), deployment.marks.parked_replicas, "not what was parked");
-        }
-        _ => {}
     }
 }

@@ -414,7 +414,8 @@ fn is_true(status: &PilotStatus, type_: &str) -> bool {
 
 /// `kubectl apply` repeats the whole patch before it says what was answered.
 fn without_the_patch(stderr: &str) -> String {
-    let (Some(patch), Some(answer)) = (stderr.find("error when applying patch:"), stderr.find("admission webhook")) else {
+    let (Some(patch), Some(answer)) = (stderr.find("error when applying patch:"), stderr.find("admission webhook"))
+    else {
         return stderr.to_owned();
     };
     format!("{}error when applying patch: […]\n{}", &stderr[..patch], &stderr[answer..])
