@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{DeleteParams, ObjectMeta, PostParams};
+use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::{reflector, watcher};
 use kube::{Api, Client};
@@ -109,8 +109,7 @@ async fn a_token_is_needed(
 
 async fn replace(secrets: &Api<Secret>, secret: &Secret) {
     let name = secret.metadata.name.as_deref().unwrap();
-    secrets.delete(name, &DeleteParams::default()).await.unwrap();
-    secrets.create(&PostParams::default(), secret).await.unwrap();
+    secrets.replace(name, &PostParams::default(), secret).await.unwrap();
 }
 
 async fn ask(source: &Source) {
@@ -171,6 +170,8 @@ async fn an_authority_is_trusted(
 async fn an_api_server_that_is_away(rig: &Rig, sources: &Sources, writer: &mut Writer<MetricsSource>) {
     let before = sources.get("trusted", "shop").await.ok().unwrap();
     rig.stop_apiserver();
+    // It was refused, so its Secret is due to be read again after five seconds.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let after = sources.get("trusted", "shop").await.ok().unwrap();
     assert!(Arc::ptr_eq(&before, &after), "known credentials are used on");
     let spec = serde_json::json!({"url": "http://127.0.0.1:3", "auth": {"basic": {"name": "never-read"}}});
