@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::decision::Requester;
+use super::workload::ReleasePart;
 
 /// One move of a pilot to another release. The operator writes it for every change that it observes; it
 /// outlives the Pilot.
@@ -36,12 +37,17 @@ pub struct ChangeRecordSpec {
     /// `Normal`, `Rollback` (back to a known-good release) or `Unauthorized` (seen running without having
     /// been admitted).
     pub class: ChangeClass,
-    /// The digest of the release: sha256 over the RFC 8785 form of the templates as stored.
+    /// The digest of the release: that of its one part, or SHA-256 over the RFC 8785 form of the list of kind,
+    /// name and template digest of all parts.
     #[schemars(length(max = 64))]
     pub release: String,
-    /// The payload digest of the release: what runs, without labels and dates.
+    /// The payload digest of the release, taken over its parts in the same way: what runs, without labels and dates.
     #[schemars(length(max = 64))]
     pub payload: String,
+    /// The parts of the release: what each workload runs.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
+    pub workloads: Vec<ReleasePart>,
     /// Who asked for it.
     pub requested_by: Requester,
 }

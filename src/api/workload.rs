@@ -16,6 +16,23 @@ pub struct WorkloadReference {
     pub name: String,
 }
 
+/// What one workload runs: its part of a release.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleasePart {
+    /// The workload's kind: `Deployment`.
+    pub kind: WorkloadKind,
+    /// The workload's name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// SHA-256 over the RFC 8785 form of the pod template as stored.
+    #[schemars(length(max = 64))]
+    pub template: String,
+    /// The payload digest: what the template runs, without its labels and dates.
+    #[schemars(length(max = 64))]
+    pub payload: String,
+}
+
 /// The kinds of workload that can be guarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum WorkloadKind {

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Ledger;
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionSpec, Requester};
+use crate::api::workload::ReleasePart;
 use crate::observation::Question;
 use crate::release::marks::Admitted;
 
@@ -110,10 +111,8 @@ pub struct OpenChange {
     pub name: String,
     /// Its class.
     pub class: ChangeClass,
-    /// The release digest.
-    pub release: String,
-    /// The payload digest.
-    pub payload: String,
+    /// The release: what each workload runs.
+    pub release: Vec<ReleasePart>,
     /// Who asked.
     pub requested_by: Requester,
     /// When it was admitted.
@@ -127,8 +126,8 @@ pub struct OpenChange {
 pub struct UpdateChange {
     /// The ChangeRecord.
     pub name: String,
-    /// The release that it ended as, where a grouped change moved it on: release and payload digest.
-    pub release: Option<(String, String)>,
+    /// The release that it ended as, where a grouped change moved it on.
+    pub release: Option<Vec<ReleasePart>>,
     /// When it was completely available.
     pub completed_at: Option<Timestamp>,
     /// Its outcome.

@@ -13,6 +13,7 @@ use crate::api::decision::{DecisionSpec, DecisionType, IncidentRecord, Requester
 use crate::api::incident::{Closing, Incident, IncidentStage};
 use crate::api::status::ReleaseState;
 use crate::api::trigger::TriggerAction;
+use crate::api::workload::{ReleasePart, WorkloadReference};
 use crate::observation::{Change, Workload};
 use crate::release::change::change_name;
 use crate::release::marks::{Admitted, AdmittedVerdict};
@@ -129,6 +130,12 @@ impl Turn<'_> {
         }
     }
 
+    /// What the pilot's workloads run: one part for each.
+    fn release_of(&self, admitted: &Admitted) -> Vec<ReleasePart> {
+        let WorkloadReference { kind, name } = self.case.declaration.workload.clone();
+        vec![ReleasePart { kind, name, template: admitted.template.clone(), payload: admitted.payload.clone() }]
+    }
+
     fn open_change(&mut self, admitted: &Admitted) {
         let class = match admitted.verdict {
             AdmittedVerdict::Rollback => ChangeClass::Rollback,
@@ -138,8 +145,7 @@ impl Turn<'_> {
         self.effects.push(Effect::OpenChange(OpenChange {
             name: admitted.change.clone(),
             class,
-            release: admitted.template.clone(),
-            payload: admitted.payload.clone(),
+            release: self.release_of(admitted),
             requested_by: Requester { user: admitted.by.clone(), groups: admitted.groups.clone() },
             started_at: admitted.at,
             findings: admitted.reasons.clone(),
@@ -154,8 +160,7 @@ impl Turn<'_> {
             (Outcome::Pending, Some(ReleaseState::KnownGood)) => Outcome::Succeeded,
             (outcome, _) => outcome,
         };
-        let release =
-            (change.payload != admitted.payload).then(|| (admitted.template.clone(), admitted.payload.clone()));
+        let release = (change.payload != admitted.payload).then(|| self.release_of(admitted));
         if completed_at != change.completed_at || outcome != change.outcome || release.is_some() {
             self.effects.push(Effect::UpdateChange(UpdateChange {
                 name: change.name.clone(),

@@ -7,6 +7,7 @@ use crate::act::writer::{WriteError, Writer};
 use crate::api::change_record::{ChangeRecord, ChangeRecordSpec, ChangeRecordStatus, Outcome};
 use crate::decide::plan::{OpenChange, UpdateChange};
 use crate::declaration::PilotId;
+use crate::release::vector::{release_digest, release_payload};
 
 /// The label by which everything that belongs to a pilot is found with kubectl.
 pub const PILOT_LABEL: &str = "pilotguard.dev/pilot";
@@ -16,8 +17,9 @@ pub async fn open(writer: &Writer, pilot: &PilotId, effect: &OpenChange) -> Resu
     let spec = ChangeRecordSpec {
         pilot: pilot.name.clone(),
         class: effect.class,
-        release: effect.release.clone(),
-        payload: effect.payload.clone(),
+        release: release_digest(&effect.release),
+        payload: release_payload(&effect.release),
+        workloads: effect.release.clone(),
         requested_by: effect.requested_by.clone(),
     };
     let record = ChangeRecord { metadata: metadata(pilot, &effect.name), spec, status: None };
@@ -38,8 +40,9 @@ pub async fn open(writer: &Writer, pilot: &PilotId, effect: &OpenChange) -> Resu
 
 /// Completes a ChangeRecord.
 pub async fn update(writer: &Writer, pilot: &PilotId, effect: &UpdateChange) -> Result<(), WriteError> {
-    if let Some((release, payload)) = &effect.release {
-        let fields = json!({ "spec": { "release": release, "payload": payload } });
+    if let Some(parts) = &effect.release {
+        let (release, payload) = (release_digest(parts), release_payload(parts));
+        let fields = json!({ "spec": { "release": release, "payload": payload, "workloads": parts } });
         writer.merge::<ChangeRecord>(&pilot.namespace, &effect.name, &fields).await?;
     }
     let mut status = json!({ "outcome": effect.outcome });

@@ -4,3 +4,4 @@ pub mod change;
 pub mod deployment;
 pub mod digest;
 pub mod marks;
+pub mod vector;

@@ -313,6 +313,7 @@ fn a_workload_that_is_created_anew_does_not_bring_back_what_was_rolled_back() {
         "apiVersion": "pilotguard.dev/v1alpha1", "kind": "ChangeRecord",
         "metadata": {"name": "checkout-1", "namespace": "shop"},
         "spec": {"pilot": "checkout", "class": "Normal", "release": "r", "payload": payload,
+            "workloads": [{"kind": "Deployment", "name": "checkout", "template": "r", "payload": payload}],
             "requestedBy": {"user": "grace"}},
         "status": {"outcome": "Failed", "startedAt": "2026-11-20T10:00:00Z"},
     }))

@@ -9,6 +9,7 @@ use pilotguard::api::trigger::TriggerAction;
 use pilotguard::decide::plan::Effect;
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot};
 use pilotguard::release::marks::{AdmittedVerdict, Contained};
+use pilotguard::release::vector::release_payload;
 
 use crate::world::{Deployment, World, payload_of, template_of};
 
@@ -126,7 +127,7 @@ impl World {
                 self.changes.push(Change {
                     name: open.name.clone(),
                     class: open.class,
-                    payload: open.payload.clone(),
+                    payload: release_payload(&open.release),
                     started_at: open.started_at,
                     completed_at: None,
                     outcome: Outcome::Pending,
@@ -140,8 +141,8 @@ impl World {
                 }
                 change.completed_at = update.completed_at;
                 change.outcome = update.outcome;
-                if let Some((_, payload)) = &update.release {
-                    change.payload.clone_from(payload);
+                if let Some(payload) = update.release.as_deref().map(release_payload) {
+                    change.payload = payload;
                 }
             }
             _ => {}
