@@ -9,6 +9,7 @@
 pub mod certificates;
 pub mod keeper;
 pub mod objects;
+pub mod paths;
 pub mod pilots;
 pub mod registration;
 pub mod review;

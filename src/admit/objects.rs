@@ -16,9 +16,9 @@ use crate::api::decision::{Decision, Requester};
 use crate::api::incident::IncidentStage;
 use crate::api::metrics_source::MetricsSource;
 use crate::api::pilot::{Mode, Pilot};
-use crate::declaration::violation::Violation;
 use crate::declaration::{Declaration, LONGEST_EXCEPTION};
 use crate::report::refusal::{LONGEST_LINE, shorten};
+use crate::violation::Violation;
 
 /// The schema takes so many groups of a requester, and group names of so many characters.
 const MOST_GROUPS: usize = 64;

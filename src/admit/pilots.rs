@@ -15,8 +15,8 @@ use tokio::sync::watch;
 
 use crate::api::pilot::{Enforcement, Mode, Pilot};
 use crate::decide::Ledger;
-use crate::declaration::violation::Violation;
 use crate::declaration::{Declaration, PilotId};
+use crate::violation::Violation;
 
 /// A Deployment by namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -19,20 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::certificates::ServerIdentity;
 use super::objects;
+use super::paths::{OBJECTS, OBSERVED, SCALE, WORKLOADS};
 use super::pilots::Guarded;
 use super::review::{self, Context};
 use super::wire::{Answer, Malformed, Request};
 use super::witness::Witness;
 use crate::observe::cluster::Cluster;
-
-/// Requests on Deployments of enforcing Pilots, and on their replicas.
-pub const WORKLOADS: &str = "/workloads";
-/// Requests on Deployments of Pilots that only observe.
-pub const OBSERVED: &str = "/observed";
-/// Requests on the scale subresource.
-pub const SCALE: &str = "/scale";
-/// Requests on Pilots, Decisions and MetricsSources.
-pub const OBJECTS: &str = "/objects";
 
 /// The largest body that is read: an object of at most 1.5 MiB, old and new, with room for escapes.
 pub const LARGEST_BODY: usize = 6 * 1024 * 1024;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::api::decision::Requester;
-use crate::declaration::violation::Violation;
+use crate::violation::Violation;
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 

@@ -19,7 +19,7 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::window::{self, WindowKind};
-use crate::declaration::violation::Violation;
+use crate::violation::Violation;
 
 use span::{Merged, Span};
 use timeline::{Stretch, Timeline};

@@ -10,7 +10,7 @@ use super::span::Span;
 use super::weekly::Weekly;
 use super::{Calendar, Times, Window, wall};
 use crate::api::window::{self, WindowKind};
-use crate::declaration::violation::Violation;
+use crate::violation::Violation;
 
 /// Reads all windows, or says everything that is wrong with them.
 pub(super) fn calendar(

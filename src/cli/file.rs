@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_yaml::{Location, Spanned};
 use thiserror::Error;
 
-use crate::declaration::violation::Violation;
+use crate::violation::Violation;
 
 const GROUP: &str = "pilotguard.dev/";
 

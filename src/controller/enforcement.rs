@@ -17,7 +17,7 @@ use crate::admit::pilots::WorkloadKey;
 use crate::admit::review::PROBE;
 use crate::declaration::Declaration;
 use crate::observe::cluster::RawDeployment;
-use crate::report::projection::Enforced;
+use crate::report::surroundings::Enforced;
 use crate::runtime::clock;
 
 /// A good answer is good for so long.

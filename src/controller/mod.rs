@@ -26,7 +26,6 @@ use crate::admit::pilots::Guarded;
 use crate::api::pilot::{Mode, Pilot};
 use crate::api::status::PilotStatus;
 use crate::decide::Case;
-use crate::declaration::violation::Violation;
 use crate::declaration::{Declaration, PilotId};
 use crate::observe::cluster::{Cluster, ObserveError};
 use crate::observe::sources::Sources;
@@ -34,8 +33,10 @@ use crate::record::events;
 use crate::record::status::{Kept, RETRY, StatusError};
 use crate::report::announcements::announce;
 use crate::report::conditions;
-use crate::report::projection::{Enforced, Surroundings, project};
+use crate::report::projection::project;
+use crate::report::surroundings::{Enforced, Surroundings};
 use crate::runtime::metrics::Metrics;
+use crate::violation::Violation;
 use look::{Look, look};
 
 /// Everything that a look needs from outside.

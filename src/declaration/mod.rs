@@ -5,7 +5,6 @@
 //! condition and not a violation.
 
 pub mod promql;
-pub mod violation;
 
 use std::collections::BTreeSet;
 
@@ -18,7 +17,7 @@ use crate::api::slo::Slo;
 use crate::api::trigger::{Operator, Trigger as TriggerSpec, TriggerAction, WorkloadCondition};
 use crate::api::workload::WorkloadReference;
 use crate::calendar::Calendar;
-use violation::Violation;
+use crate::violation::Violation;
 
 /// The longest that a Continue, and later an Override, may last.
 pub const LONGEST_EXCEPTION: SignedDuration = SignedDuration::from_hours(4);

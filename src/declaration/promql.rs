@@ -5,7 +5,7 @@
 
 use promql_parser::parser::{self, Expr};
 
-use super::violation::Violation;
+use crate::violation::Violation;
 
 /// A vector selector such as `http_requests_total{code=~"5.."}`: no function, no range, no offset.
 pub fn check_selector(text: &str, path: &str) -> Option<Violation> {

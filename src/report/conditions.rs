@@ -6,14 +6,14 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::projection::{Enforced, Surroundings};
+use super::surroundings::{Enforced, Surroundings};
 use crate::api::incident::IncidentStage;
 use crate::api::pilot::Mode;
 use crate::api::status::SloVerdict;
 use crate::decide::judge::holds_changes;
 use crate::decide::{Case, Ledger};
-use crate::declaration::violation::Violation;
 use crate::release::marks::AdmittedVerdict;
+use crate::violation::Violation;
 
 /// Every reason that a condition can carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,3 +4,4 @@ pub mod announcements;
 pub mod conditions;
 pub mod projection;
 pub mod refusal;
+pub mod surroundings;

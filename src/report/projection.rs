@@ -4,35 +4,10 @@
 //! in figures are [`differ_only_in_figures`]: those are written at most once a minute.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::surroundings::Surroundings;
 use crate::api::status::{ChangeReference, PilotStatus};
 use crate::decide::{Case, Ledger};
-
-/// What the shell knows besides the case.
-#[derive(Clone, Debug, Default)]
-pub struct Surroundings {
-    /// The Pilot's generation.
-    pub generation: Option<i64>,
-    /// The conditions of before.
-    pub conditions: Vec<Condition>,
-    /// Whether the webhook was seen to enforce.
-    pub enforced: Enforced,
-    /// Why the metrics source cannot be read, if it cannot.
-    pub source_problem: Option<String>,
-}
-
-/// Whether the webhook was seen to enforce.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Enforced {
-    /// It answered for this workload.
-    Yes,
-    /// The last attempt to find out says no, and why.
-    No(String),
-    /// Not found out yet.
-    #[default]
-    Unknown,
-}
 
 /// The newest changes that the status refers to.
 const CHANGES_SHOWN: usize = 10;

@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZoneDatabase;
 use pilotguard::calendar::Calendar;
-use pilotguard::declaration::violation::Violation;
+use pilotguard::violation::Violation;
 
 use crate::windows;
 

@@ -12,7 +12,7 @@ use names::Names;
 use crate::code::{files, read};
 
 /// The pure modules of the crate, each a file or a folder.
-const PURE: [&str; 7] = ["api", "calendar", "decide", "declaration", "observation", "release", "report"];
+const PURE: [&str; 8] = ["api", "calendar", "decide", "declaration", "observation", "release", "report", "violation"];
 
 /// Crates that every pure module may use, beside a part of `std`.
 const CRATES: [&str; 8] = ["alloc", "core", "std", "serde", "serde_json", "serde_json_canonicalizer", "jiff", "sha2"];
