@@ -37,7 +37,7 @@ const PILOT: &str = include_str!("../story/pilot.yaml");
 
 /// Plays the whole story; with `keep` all of it goes on running until it is interrupted.
 pub(crate) async fn play(keep: bool) -> anyhow::Result<()> {
-    let mut narrator = Narrator::new(10);
+    let mut narrator = Narrator::new(11);
     narrator.step("A real control plane, a real Prometheus, and pilotguard");
     narrator.say(
         "etcd, kube-apiserver, its controllers and Prometheus run as plain processes; only the pods are played \
