@@ -3,13 +3,21 @@ CARGO ?= cargo
 RIG := $(CARGO) run --quiet --package pilotguard-rig --bin rig --
 
 .DEFAULT_GOAL := help
-.PHONY: help build lint test tools cluster cluster-down deny clean prerequisites
+.PHONY: help build demo bench lint test tools cluster cluster-down deny clean prerequisites
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: prerequisites ## Build pilotguard
 	$(CARGO) build
+
+demo: prerequisites ## Watch the whole story on a real cluster, in about a minute (DEMO_FLAGS=--keep leaves it running)
+	@$(CARGO) build --locked --package pilotguard --package pilotguard-demo
+	@$(CARGO) run --quiet --locked --package pilotguard-demo -- demo $(DEMO_FLAGS)
+
+bench: prerequisites ## Measure how fast it reacts and what admission costs (a release build, minutes the first time)
+	@$(CARGO) build --locked --release --package pilotguard --package pilotguard-demo
+	@$(CARGO) run --quiet --locked --release --package pilotguard-demo -- bench $(BENCH_FLAGS)
 
 lint: prerequisites ## Check format, lints and documentation
 	$(CARGO) fmt --all --check

@@ -173,7 +173,7 @@ fn quarantine(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
         guard: GuardName::Quarantine,
         mode: case.declaration.enforcement.actions,
         problem: "this release was rolled back after an incident".to_owned(),
-        until: Until::Someone("an owner readmits it, or another release is applied".to_owned()),
+        until: Until::Someone("an owner readmits it (any other release may be applied)".to_owned()),
     })
 }
 
@@ -230,15 +230,27 @@ fn window(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
     if opening.open {
         return None;
     }
-    let until = match case.declaration.calendar.next_open(case.now) {
+    let next = case.declaration.calendar.next_open(case.now);
+    let problem = match opening.reasons.as_slice() {
+        [] => outside_the_windows(case, next),
+        denies => format!("in a freeze: {}", names(denies)),
+    };
+    let until = match next {
         Some(instant) => Until::Instant(instant),
         None => Until::Someone("the team declares a window that opens again".to_owned()),
     };
-    let problem = match opening.reasons.as_slice() {
-        [] => "outside the change windows".to_owned(),
-        denies => format!("in a freeze: {}", denies.iter().map(describe).collect::<Vec<_>>().join(", ")),
-    };
     Some(Finding { guard: GuardName::Window, mode: case.declaration.enforcement.changes, problem, until })
+}
+
+fn outside_the_windows(case: &Case<'_>, next: Option<Timestamp>) -> String {
+    match next.map(|instant| case.declaration.calendar.opening_at(instant).reasons) {
+        Some(reasons) => format!("outside the change windows; the next is {}", names(&reasons)),
+        None => "outside the change windows".to_owned(),
+    }
+}
+
+fn names(reasons: &[Reason]) -> String {
+    reasons.iter().map(describe).collect::<Vec<_>>().join(", ")
 }
 
 fn describe(reason: &Reason) -> String {

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use crate::api::incident::{Incident, IncidentStage};
+use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent};
 use crate::api::trigger::TriggerAction;
 use crate::decide::Case;
 use crate::decide::plan::{Effect, Plan};
@@ -56,12 +56,16 @@ fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
     if incident.stage == IncidentStage::DecisionWindow {
         let round = incident.deadline.as_millisecond();
         let evidence = incident.evidence.last().map_or("", |evidence| evidence.text.as_str());
-        let follows = format!("{} follows at {} unless an owner decides", words(incident.action), incident.deadline);
+        let follows = format!(
+            "{} follows at {} unless an owner decides otherwise",
+            follows(incident.action),
+            incident.deadline.strftime("%Y-%m-%dT%H:%M:%SZ")
+        );
         told.push(tell(
             &format!("opened-{round}"),
             true,
             "IncidentOpened",
-            format!("{}: {evidence}. {follows}. {}", incident.id, incident.because),
+            format!("{}: {evidence}; {}. {follows}.", incident.id, incident.because),
         ));
         let left = incident.deadline.duration_since(now);
         let half = incident.deadline.duration_since(incident.opened_at) / 2;
@@ -75,8 +79,8 @@ fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
     }
     if let Some(intent) = incident.intent.as_ref().filter(|_| incident.stage != IncidentStage::Closing) {
         let stage = format!("intent-{:?}", intent.action);
-        let note =
-            format!("{}: {}, by {:?}. {}", incident.id, words(intent.action), intent.decided_by, incident.because);
+        let (doing, why) = (doing(intent.action), why(intent));
+        let note = format!("{}: {doing} because {why}; {}", incident.id, incident.because);
         told.push(tell(&stage, true, reason_of(intent.action), note));
     }
     if let Some(paged) = &incident.paged {
@@ -88,12 +92,30 @@ fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
     told
 }
 
-const fn words(action: TriggerAction) -> &'static str {
+const fn follows(action: TriggerAction) -> &'static str {
     match action {
-        TriggerAction::Notify => "a notice",
-        TriggerAction::HoldChanges => "a hold on changes",
-        TriggerAction::Rollback => "a rollback",
-        TriggerAction::ScaleDown => "a scale-down",
+        TriggerAction::Notify => "A notice",
+        TriggerAction::HoldChanges => "A hold on changes",
+        TriggerAction::Rollback => "A rollback",
+        TriggerAction::ScaleDown => "A scale-down",
+    }
+}
+
+const fn doing(action: TriggerAction) -> &'static str {
+    match action {
+        TriggerAction::Notify => "telling people",
+        TriggerAction::HoldChanges => "holding changes",
+        TriggerAction::Rollback => "rolling back",
+        TriggerAction::ScaleDown => "scaling down",
+    }
+}
+
+fn why(intent: &Intent) -> String {
+    match (intent.decided_by, &intent.decision) {
+        (DecidedBy::Deadline, _) => "the decision window ended and nobody decided otherwise".to_owned(),
+        (DecidedBy::Person, Some(decision)) => format!("the Decision {decision} says so"),
+        (DecidedBy::Person, None) => "a person decided so".to_owned(),
+        (DecidedBy::Recovery, _) => "the service recovered".to_owned(),
     }
 }
 

@@ -29,7 +29,7 @@ fn in_incident(stage: &str, action: &str) -> Value {
 fn a_closed_window_names_the_next_opening_in_its_own_zone() {
     insta::assert_snapshot!(refused(&pilot(), CLOSED, &update("grace", &with_image("web:2"))), @r#"
     Refused: updating Deployment checkout, guarded by pilot checkout.
-    - outside the change windows
+    - outside the change windows; the next is weekday-mornings
     Allowed from Mon 2026-11-23 09:00 Europe/Berlin (08:00 UTC, in 2d 14h)
     Owner: Ada Lovelace (service owner), ada@example.com
     "#);
@@ -53,8 +53,8 @@ fn a_freeze_names_its_reason() {
 fn a_quarantined_release_comes_with_the_command_that_readmits_it() {
     insta::assert_snapshot!(refused(&pilot(), CLOSED, &quarantined()), @r#"
     Refused: updating Deployment checkout, guarded by pilot checkout.
-    - this release was rolled back after an incident; allowed after an owner readmits it, or another release is applied
-    - outside the change windows
+    - this release was rolled back after an incident; allowed after an owner readmits it (any other release may be applied)
+    - outside the change windows; the next is weekday-mornings
     In any case not before Mon 2026-11-23 09:00 Europe/Berlin (08:00 UTC, in 2d 14h)
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release be tried again, an owner can run, with a reason of their own:

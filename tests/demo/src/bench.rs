@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{Patch, PatchParams, PostParams};
 use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
 use pilotguard::api::incident::Incident;
 use pilotguard::api::status::ReleaseState;
 use pilotguard_rig::wait::{self, within};
@@ -36,7 +36,7 @@ const CONDITION: &str = r#"sum(increase(http_requests_total{app="checkout",code=
 /// Measures and prints.
 pub(crate) async fn measure(runs: u32, requests: u32) -> anyhow::Result<()> {
     println!("Starting a cluster, Prometheus and pilotguard ({}) …", build());
-    let rig = Stage::rig().await.context("the cluster did not start")?;
+    let rig = Stage::rig().await?;
     let stage = Stage::install(rig, REQUESTS_PER_SECOND).await?;
     std::fs::write(stage.folder().join("bench.yaml"), include_str!("../story/bench.yaml"))?;
     succeed(&stage.platform, "apply -f metricssource.yaml").await?;
@@ -71,7 +71,10 @@ struct Run {
 impl Bench {
     async fn reaction(&self, runs: u32) -> anyhow::Result<()> {
         println!("\nReaction at evaluationInterval 1s and for: 0s");
-        println!("(i)  breach visible to a {} probe of the trigger's query → incident in the status", text(probe::EVERY));
+        println!(
+            "(i)  breach visible to a {} probe of the trigger's query → incident in the status",
+            text(probe::EVERY)
+        );
         println!("(ii) deadline of the decision window → 200 of the rollback's patch in the audit log\n");
         println!("run        (i)       (ii)");
         let mut all = Vec::new();
@@ -85,7 +88,12 @@ impl Bench {
             let Some(median) = median(&figures) else { return };
             let verdict = if median < TARGET { "within" } else { "beyond" };
             let ratio = median.as_secs_f64() / base.as_secs_f64();
-            println!("{what} median {}, {verdict} the target of {}; {ratio:.2} × {of} ({})", text(median), text(TARGET), text(base));
+            println!(
+                "{what} median {}, {verdict} the target of {}; {ratio:.2} × {of} ({})",
+                text(median),
+                text(TARGET),
+                text(base)
+            );
         };
         println!();
         sum("(i) ", all.iter().map(|run| run.to_incident).collect(), INTERVAL, "the evaluation interval");
@@ -113,7 +121,8 @@ impl Bench {
         let since = k8s_openapi::jiff::Timestamp::now();
         self.stage.service.set_errors(50.0);
         let opened = self.pilot.first(|status| status.incident.clone().filter(|incident| incident.opened_at >= since));
-        let (visible, (seen, incident)) = within("incident", STEP, async { tokio::join!(probe.first(), opened) }).await?;
+        let (visible, (seen, incident)) =
+            within("incident", STEP, async { tokio::join!(probe.first(), opened) }).await?;
         let patch = within("rollback", STEP, self.stage.patched_since(incident.deadline)).await??;
         self.stage.service.set_errors(0.0);
         self.settled().await?;

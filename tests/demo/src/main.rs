@@ -43,15 +43,9 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let told = async {
-        match Arguments::parse().command {
-            Command::Demo { keep } => story::play(keep).await,
-            Command::Bench { runs, requests } => bench::measure(runs, requests).await,
-        }
-    };
-    let outcome = tokio::select! {
-        outcome = told => outcome,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; everything that was started has ended")),
+    let outcome = match Arguments::parse().command {
+        Command::Demo { keep } => story::play(keep).await,
+        Command::Bench { runs, requests } => stage::unless_interrupted(bench::measure(runs, requests)).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
 use pilotguard_rig::{
     AuditEvent, DemoService, Operator, OperatorOptions, Output, Person, Rig, RigOptions, ServiceOptions, wait,
@@ -47,9 +47,9 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts the cluster and Prometheus.
+    /// Starts the cluster and Prometheus; builds first what is missing, which tells its own progress.
     pub(crate) async fn rig() -> anyhow::Result<Rig> {
-        Ok(Rig::start(RigOptions::default()).await?)
+        Rig::start(RigOptions::default()).await.context("the cluster did not start")
     }
 
     /// Installs everything on a rig. The platform team has made the team's namespace; nothing runs there yet.
@@ -101,6 +101,14 @@ impl Stage {
             events.into_iter().find(is_it).ok_or_else(|| "no such request is logged yet".to_owned())
         };
         Ok(wait::until("patch of the Deployment in the audit log", LOGGED, found).await?)
+    }
+}
+
+/// Ends early, and with it all that the future owns, when somebody types Ctrl-C.
+pub(crate) async fn unless_interrupted<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::select! {
+        outcome = future => outcome,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted; all that was started has ended"),
     }
 }
 

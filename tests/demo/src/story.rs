@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
@@ -43,18 +43,23 @@ pub(crate) async fn play(keep: bool) -> anyhow::Result<()> {
         "etcd, kube-apiserver, its controllers and Prometheus run as plain processes; only the pods are played \
          (kwok). pilotguard is installed with its Helm chart and runs with the chart's own account and rights.",
     );
-    let rig = Stage::rig().await.context("the cluster did not start")?;
+    narrator.say("Starting, in about ten seconds ...");
+    let rig = Stage::rig().await?;
     let logs = rig.logs();
     rig.keep();
     let stage = Stage::install(rig, REQUESTS_PER_SECOND).await.with_context(|| regret(&narrator, &logs))?;
     let mut story = Story { narrator, stage, reaction: Vec::new() };
-    match story.tell().await {
-        Ok(()) => story.end(keep).await,
-        Err(error) => {
+    tokio::select! {
+        told = story.tell() => if let Err(error) = told {
             story.narrator.regrets(&format!("{error:#}"));
-            Err(anyhow!(regret(&story.narrator, &logs)))
+            bail!(regret(&story.narrator, &logs));
+        },
+        _ = tokio::signal::ctrl_c() => {
+            story.stage.rig.let_go();
+            bail!("interrupted; all that was started has ended");
         }
     }
+    story.end(keep).await
 }
 
 fn regret(narrator: &Narrator, logs: &std::path::Path) -> String {
@@ -125,12 +130,10 @@ impl Story {
         let ada = self.stage.ada.clone();
         self.typed(&ada, "ada", "apply -f pilot.yaml").await?;
         self.typed(&ada, "ada", "wait pilot/checkout -n shop --for=condition=Ready --timeout=30s").await?;
-        let (_, release) = within("adopted release", SOON, pilot.first(|status| status.release.clone())).await?;
-        self.narrator.confirms(&format!(
-            "The Pilot is ready: it has taken over the running release ({}) and the API server asks pilotguard about \
-             every change of it.",
-            short(&release.payload)
-        ));
+        within("adopted release", SOON, pilot.first(|status| status.release.clone())).await?;
+        self.narrator.confirms(
+            "Ready: the running release was taken over, and the API server asks pilotguard about every change of it.",
+        );
         Ok(opens)
     }
 
@@ -205,14 +208,12 @@ impl Story {
         for evidence in &incident.evidence {
             self.narrator.shows(&format!("{}: {}", evidence.trigger, evidence.text));
         }
-        let figure = |figure: &Option<pilotguard::api::decimal::Decimal>| {
-            figure.as_ref().map_or("unknown".to_owned(), ToString::to_string)
-        };
-        self.narrator.shows(&format!(
-            "availability: error ratio {}, {} % of the error budget remains",
-            figure(&slo.error_ratio),
-            figure(&slo.budget_remaining)
-        ));
+        if let (Some(ratio), Some(budget)) = (&slo.error_ratio, &slo.budget_remaining) {
+            let percent = ratio.value() * 100.0;
+            self.narrator.shows(&format!(
+                "status: {percent:.1} % of all requests failed so far, {budget} % of the error budget remains"
+            ));
+        }
         ensure!(incident.action == TriggerAction::Rollback, "{:?}: {}", incident.action, incident.because);
         let reaction = seen.saturating_duration_since(visible);
         self.reaction.push(format!(
@@ -228,7 +229,7 @@ impl Story {
         self.narrator.step("The decision window counts down");
         self.narrator.say(
             "Until the deadline the owners may decide otherwise, for example let the release run on with a Decision of \
-             type Continue. New changes are held. This time nobody says anything.",
+             type Continue (examples/decision-continue.yaml). New changes are held. This time nobody says anything.",
         );
         let ada = self.stage.ada.clone();
         self.typed(&ada, "ada", "get pilots -n shop").await?;
@@ -381,7 +382,7 @@ impl Story {
             if !left.is_positive() {
                 break;
             }
-            let seconds = left.as_secs() + 1;
+            let seconds = left.as_secs();
             if seconds != last {
                 self.narrator.ticks(&format!("{what} {seconds} s"), seconds % 5 == 0);
                 last = seconds;
@@ -419,10 +420,6 @@ fn without_the_patch(stderr: &str) -> String {
         return stderr.to_owned();
     };
     format!("{}error when applying patch: […]\n{}", &stderr[..patch], &stderr[answer..])
-}
-
-fn short(payload: &str) -> &str {
-    payload.get(..12).unwrap_or(payload)
 }
 
 async fn within<T>(what: &str, limit: Duration, awaited: impl Future<Output = T>) -> anyhow::Result<T> {
