@@ -25,7 +25,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// What each figure may be in the median.
 const TARGET: Duration = Duration::from_secs(2);
 /// How long one step of a run may take.
-const STEP: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_mins(1);
 /// A Deployment that nothing guards.
 const UNGUARDED: &str = "unguarded";
 
@@ -37,7 +37,7 @@ const CONDITION: &str = r#"sum(increase(http_requests_total{app="checkout",code=
 pub(crate) async fn measure(runs: u32, requests: u32) -> anyhow::Result<()> {
     println!("Starting a cluster, Prometheus and pilotguard ({}) …", build());
     let rig = Stage::rig().await?;
-    let stage = Stage::install(rig, REQUESTS_PER_SECOND).await?;
+    let stage = Box::pin(Stage::install(rig, REQUESTS_PER_SECOND)).await?;
     std::fs::write(stage.folder().join("bench.yaml"), include_str!("../story/bench.yaml"))?;
     succeed(&stage.platform, "apply -f metricssource.yaml").await?;
     succeed(&stage.grace, "apply -f checkout-1.0.yaml").await?;

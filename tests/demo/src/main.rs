@@ -44,8 +44,8 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Demo { keep } => story::play(keep).await,
-        Command::Bench { runs, requests } => stage::unless_interrupted(bench::measure(runs, requests)).await,
+        Command::Demo { keep } => Box::pin(story::play(keep)).await,
+        Command::Bench { runs, requests } => stage::unless_interrupted(Box::pin(bench::measure(runs, requests))).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

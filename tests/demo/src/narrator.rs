@@ -47,28 +47,28 @@ impl Narrator {
     /// Begins a step.
     pub(crate) fn step(&mut self, title: &str) {
         self.step += 1;
-        self.title = title.to_owned();
+        title.clone_into(&mut self.title);
         let heading = format!("{} of {} · {title}", self.step, self.steps);
-        self.print(&format!("\n{}", self.in_colour(BOLD, &heading)));
+        println!("\n{}", self.in_colour(BOLD, &heading));
     }
 
     /// Says something, wrapped.
     pub(crate) fn say(&self, text: &str) {
         for line in wrapped(text) {
-            self.print(&format!("{INDENT}{line}"));
+            println!("{INDENT}{line}");
         }
     }
 
     /// Shows what a person types.
     pub(crate) fn types(&self, person: &str, command: &str) {
         let prompt = self.in_colour(DIM, &format!("{person} $"));
-        self.print(&format!("\n{INDENT}{prompt} {}", self.in_colour(CYAN, command)));
+        println!("\n{INDENT}{prompt} {}", self.in_colour(CYAN, command));
     }
 
     /// Shows what was answered, as it came.
     pub(crate) fn shows(&self, text: &str) {
         for line in text.trim_end().lines() {
-            self.print(format!("{INDENT}{} {line}", self.in_colour(DIM, "│")).trim_end());
+            println!("{}", format!("{INDENT}{} {line}", self.in_colour(DIM, "│")).trim_end());
         }
     }
 
@@ -76,15 +76,15 @@ impl Narrator {
     pub(crate) fn confirms(&self, text: &str) {
         let mut lines = wrapped(text).into_iter();
         let first = lines.next().unwrap_or_default();
-        self.print(&format!("\n{INDENT}{} {first}", self.in_colour(GREEN, "✓")));
+        println!("\n{INDENT}{} {first}", self.in_colour(GREEN, "✓"));
         for line in lines {
-            self.print(&format!("{INDENT}  {line}"));
+            println!("{INDENT}  {line}");
         }
     }
 
     /// Says what failed.
     pub(crate) fn regrets(&self, text: &str) {
-        self.print(&format!("\n{} {text}", self.in_colour(RED, "✗")));
+        println!("\n{} {text}", self.in_colour(RED, "✗"));
     }
 
     /// Shows something that goes on: rewritten in place on a terminal; elsewhere only where it is `notable`.
@@ -94,7 +94,7 @@ impl Narrator {
             // A line that cannot be shown is no reason to end.
             let _ = std::io::stdout().flush();
         } else if notable {
-            self.print(&format!("{INDENT}{text}"));
+            println!("{INDENT}{text}");
         }
     }
 
@@ -103,10 +103,6 @@ impl Narrator {
         if self.is_terminal {
             println!();
         }
-    }
-
-    fn print(&self, line: &str) {
-        println!("{line}");
     }
 
     fn in_colour(&self, colour: &str, text: &str) -> String {

@@ -47,7 +47,7 @@ pub(crate) async fn play(keep: bool) -> anyhow::Result<()> {
     let rig = Stage::rig().await?;
     let logs = rig.logs();
     rig.keep();
-    let stage = Stage::install(rig, REQUESTS_PER_SECOND).await.with_context(|| regret(&narrator, &logs))?;
+    let stage = Box::pin(Stage::install(rig, REQUESTS_PER_SECOND)).await.with_context(|| regret(&narrator, &logs))?;
     let mut story = Story { narrator, stage, reaction: Vec::new() };
     tokio::select! {
         told = story.tell() => if let Err(error) = told {

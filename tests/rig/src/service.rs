@@ -149,12 +149,11 @@ impl Counters {
     fn failing(&self) -> Option<f64> {
         let ready: f64 = self.running.values().map(|(ready, _)| ready).sum();
         match self.play {
-            Play::Silence | Play::Dark => None,
             Play::Errors(share) => Some(share),
             Play::Deployment if ready > 0.0 => {
                 Some(self.running.values().map(|(pods, share)| pods * share).sum::<f64>() / ready)
             }
-            Play::Deployment => None,
+            Play::Deployment | Play::Silence | Play::Dark => None,
         }
     }
 
