@@ -23,6 +23,7 @@ pub(crate) struct Narrator {
     steps: usize,
     step: usize,
     title: String,
+    width: usize,
     started: Instant,
 }
 
@@ -31,7 +32,7 @@ impl Narrator {
     pub(crate) fn new(steps: usize) -> Self {
         let is_terminal = std::io::stdout().is_terminal();
         let has_colour = is_terminal && std::env::var_os("NO_COLOR").is_none();
-        Self { is_terminal, has_colour, steps, step: 0, title: String::new(), started: Instant::now() }
+        Self { is_terminal, has_colour, steps, step: 0, title: String::new(), width: WIDTH, started: Instant::now() }
     }
 
     /// How long it has been telling.
@@ -54,7 +55,7 @@ impl Narrator {
 
     /// Says something, wrapped.
     pub(crate) fn say(&self, text: &str) {
-        for line in wrapped(text) {
+        for line in self.wrapped(text) {
             println!("{INDENT}{line}");
         }
     }
@@ -74,7 +75,7 @@ impl Narrator {
 
     /// States something that was checked on the API server.
     pub(crate) fn confirms(&self, text: &str) {
-        let mut lines = wrapped(text).into_iter();
+        let mut lines = self.wrapped(text).into_iter();
         let first = lines.next().unwrap_or_default();
         println!("\n{INDENT}{} {first}", self.in_colour(GREEN, "✓"));
         for line in lines {
@@ -108,21 +109,21 @@ impl Narrator {
     fn in_colour(&self, colour: &str, text: &str) -> String {
         if self.has_colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
     }
-}
 
-fn wrapped(text: &str) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last().map_or(0, |line| line.chars().count());
-        if line > 0 && line + 1 + word.chars().count() > WIDTH {
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            if !line.is_empty() {
-                line.push(' ');
+    fn wrapped(&self, text: &str) -> Vec<String> {
+        let mut lines = vec![String::new()];
+        for word in text.split_whitespace() {
+            let line = lines.last().map_or(0, |line| line.chars().count());
+            if line > 0 && line + 1 + word.chars().count() > self.width {
+                lines.push(String::new());
             }
-            line.push_str(word);
+            if let Some(line) = lines.last_mut() {
+                if !line.is_empty() {
+                    line.push(' ');
+                }
+                line.push_str(word);
+            }
         }
+        lines
     }
-    lines
 }
