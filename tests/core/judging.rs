@@ -394,6 +394,30 @@ fn failures_in_a_row_peak_at_the_eighth_change() {
     assert_eq!(streaks, ["c8", "c9"], "C9 is a rollback and ends no streak; C10 succeeds and does");
 }
 
+/// What was superseded, aborted, rolled back or is still pending stands between two failures and parts them not.
+#[test]
+fn undecided_changes_neither_count_nor_end_a_streak() {
+    let at = |minute: i64| zero() + SignedDuration::from_mins(minute);
+    let change = |minute: i64, class, outcome| Change {
+        name: format!("c{minute}"),
+        class,
+        payload: String::new(),
+        started_at: at(minute),
+        completed_at: Some(at(minute + 1)),
+        outcome,
+    };
+    let between = |class, outcome| {
+        let failed = |minute| change(minute, ChangeClass::Normal, Outcome::Failed);
+        fires_after(&[failed(0), change(10, class, outcome), failed(20)])
+    };
+    for outcome in [Outcome::Superseded, Outcome::Aborted, Outcome::Pending] {
+        assert!(between(ChangeClass::Normal, outcome), "{outcome:?}");
+    }
+    assert!(between(ChangeClass::Rollback, Outcome::Succeeded));
+    assert!(!between(ChangeClass::Normal, Outcome::Succeeded));
+    assert!(!between(ChangeClass::Unauthorized, Outcome::Succeeded));
+}
+
 /// Whether a trigger for two failed changes in a row opens an incident upon this history.
 fn fires_after(changes: &[Change]) -> bool {
     let over = json!({"triggers": [{"name": "two", "when": {"consecutiveFailedChanges": {"count": 2}},
