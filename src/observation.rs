@@ -172,7 +172,7 @@ pub struct Workload {
     pub uid: String,
     /// Its resourceVersion: moves with every write. Never compared, only handed back as a precondition.
     pub resource_version: String,
-    /// `metadata.generation`: moves with every change of the spec.
+    /// `metadata.generation`: moves with every change of the spec or of an annotation.
     pub generation: i64,
     /// The digest of its template as stored.
     pub template: String,
@@ -247,6 +247,10 @@ pub struct PilotDecision {
     pub is_record: bool,
     /// When it was created.
     pub created_at: Timestamp,
+    /// The Decision that the recorded incident followed, where this is a record.
+    pub follows: Option<String>,
+    /// Payload digests that the recorded incident put away, where this is a record.
+    pub quarantined: Vec<String>,
     /// Whether it has been judged before.
     pub phase: Option<DecisionPhase>,
 }

@@ -33,6 +33,14 @@ pub enum WriteError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// An object of that name exists and says something else.
+    #[error("{kind} {name} exists and says something else; delete it so that ours can be written")]
+    Taken {
+        /// The kind.
+        kind: String,
+        /// The name.
+        name: String,
+    },
     /// The API server did not answer in time; the write may or may not have arrived.
     #[error("writing {kind} {name} took longer than 5s")]
     Deadline {
@@ -51,7 +59,7 @@ impl WriteError {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
-            Self::Deadline { .. } => None,
+            Self::Taken { .. } | Self::Deadline { .. } => None,
         }
     }
 
@@ -62,7 +70,7 @@ impl WriteError {
                 kube::Error::Api(status) => Some(&status.message),
                 _ => None,
             },
-            Self::Deadline { .. } => None,
+            Self::Taken { .. } | Self::Deadline { .. } => None,
         }
     }
 

@@ -69,7 +69,7 @@ pub enum DecisionType {
     Continue,
     /// Go back to the newest known-good release.
     Rollback,
-    /// Leave only the declared number of replicas.
+    /// Leave the number of replicas that the incident's trigger declares, else none.
     ScaleDown,
     /// Refuse new changes until the condition is clear.
     HoldChanges,
@@ -84,7 +84,7 @@ pub enum DecisionType {
 #[serde(rename_all = "camelCase")]
 pub struct Requester {
     /// The user name.
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 512))]
     pub user: String,
     /// The user's groups.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -107,6 +107,14 @@ pub struct IncidentRecord {
     pub decided_by: DecidedBy,
     /// Whether the action was really carried out; false with enforcement Observe.
     pub carried_out: bool,
+    /// The Decision that was followed, where a person decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub decision: Option<String>,
+    /// Payload digests of the releases that were put away; they are refused until they are readmitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), inner(length(max = 64)))]
+    pub quarantined: Vec<String>,
     /// What was seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

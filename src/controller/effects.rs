@@ -6,10 +6,11 @@ use super::Context;
 use super::look::Look;
 use crate::act::writer::{WriteError, Writer};
 use crate::act::{self};
-use crate::decide::plan::{Effect, RollBack};
+use crate::decide::plan::{Effect, RollBack, ScaleDown};
 use crate::declaration::Declaration;
 use crate::observe::cluster::{RawDeployment, read_deployment};
 use crate::record::{changes, decisions, snapshots};
+use crate::release::deployment;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -85,7 +86,8 @@ impl Hand<'_> {
             Effect::RollBack(roll_back) => self.roll_back(roll_back).await?,
             Effect::ScaleDown(scale_down) => {
                 let deployment = self.deployment().await?;
-                self.patch(act::scale_down(&deployment, scale_down)).await?;
+                let generation = self.generation(&deployment, scale_down.generation);
+                self.patch(act::scale_down(&deployment, &ScaleDown { generation, ..scale_down.clone() })).await?;
             }
             Effect::RestoreReplicas(restore) => {
                 let deployment = self.deployment().await?;
@@ -95,10 +97,12 @@ impl Hand<'_> {
                 let deployment = self.deployment().await?;
                 self.patch(act::readmit(&deployment, readmit)).await?;
             }
-            Effect::TakeSnapshot { .. } => {
+            Effect::TakeSnapshot { payload } => {
                 let newest = self.look.seen.snapshots.iter().map(|snapshot| snapshot.revision).max();
                 let deployment = self.deployment().await?;
-                snapshots::take(writer, &deployment, newest.unwrap_or(0) + 1).await?;
+                if deployment::read(&deployment).is_some_and(|workload| workload.payload == *payload) {
+                    snapshots::take(writer, &deployment, newest.unwrap_or(0) + 1).await?;
+                }
             }
             Effect::MarkKnownGood { snapshot, at } => {
                 snapshots::mark_known_good(writer, namespace, snapshot, *at).await?;
@@ -126,7 +130,22 @@ impl Hand<'_> {
         let revision: ControllerRevision = self.writer.read(namespace, &effect.snapshot).await?;
         let release = snapshots::release(&revision).ok_or_else(|| EffectError::NoRelease(effect.snapshot.clone()))?;
         let deployment = self.deployment().await?;
-        self.patch(act::roll_back(&deployment, effect, &release)).await
+        let generation = self.generation(&deployment, effect.generation);
+        self.patch(act::roll_back(&deployment, &RollBack { generation, ..effect.clone() }, &release)).await
+    }
+
+    /// The generation to act on: annotations move it too, so where the workload still runs what was decided upon,
+    /// the one just read counts; else a chatty annotator could put an act off for ever.
+    fn generation(&self, live: &Value, decided: i64) -> i64 {
+        let seen = self.look.seen.workload.as_ref();
+        match (deployment::read(live), seen) {
+            (Some(live), Some(seen))
+                if live.uid == seen.uid && live.template == seen.template && live.replicas == seen.replicas =>
+            {
+                live.generation
+            }
+            _ => decided,
+        }
     }
 
     async fn deployment(&self) -> Result<Value, EffectError> {

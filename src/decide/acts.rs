@@ -14,6 +14,12 @@ use crate::declaration::{Condition, Trigger};
 use crate::observation::{Reading, Workload};
 use crate::release::marks::{Admitted, AdmittedVerdict};
 
+/// An act that is not seen to be done after so long will not be: somebody has to look.
+const LONGEST_ACT: SignedDuration = SignedDuration::from_mins(10);
+
+/// A release that was rolled back to and is not completely available after so long does not help.
+const LONGEST_ROLLOUT: SignedDuration = SignedDuration::from_mins(15);
+
 /// How far an act has come.
 enum Progress {
     Done,
@@ -30,7 +36,14 @@ impl<'a> Turn<'a> {
             Some(workload) if workload.uid == workload_intent.uid => self.progress(incident, workload_intent, workload),
             _ => Progress::Overtaken("the workload was deleted or replaced before it could be acted on"),
         };
+        let began = incident.intent.as_ref().map_or(self.case.now, |intent| intent.at);
         match progress {
+            Progress::Due(_) if self.case.now >= began + LONGEST_ACT => {
+                self.stand(
+                    incident,
+                    "the API server did not take the patch for 10 minutes; the operator's log says why",
+                );
+            }
             Progress::Due(effect) => self.effects.push(*effect),
             Progress::Overtaken(why) => self.stand(incident, why),
             Progress::Done => {
@@ -52,6 +65,9 @@ impl<'a> Turn<'a> {
             (Some(to), _) if workload.payload != intent.from && workload.payload != *to => {
                 Progress::Overtaken("another release was rolled out before this one could be rolled back")
             }
+            (Some(_), _) if self.is_target_lost(intent) => {
+                Progress::Overtaken("the snapshot of the release to go back to is gone")
+            }
             (Some(to), _) => Progress::Due(Box::new(Effect::RollBack(self.roll_back(incident, intent, to, workload)))),
             (None, Some(_))
                 if workload.marks.contained.as_ref().is_some_and(|contained| contained.incident == incident.id) =>
@@ -67,6 +83,10 @@ impl<'a> Turn<'a> {
             }))),
             (None, None) => Progress::Overtaken("there is nothing to act on"),
         }
+    }
+
+    fn is_target_lost(&self, intent: &WorkloadIntent) -> bool {
+        !self.case.seen.snapshots.iter().any(|snapshot| Some(&snapshot.name) == intent.revision.as_ref())
     }
 
     fn roll_back(&self, incident: &Incident, intent: &WorkloadIntent, to: &str, workload: &Workload) -> RollBack {
@@ -112,6 +132,10 @@ impl<'a> Turn<'a> {
         }
         if !workload.is_complete {
             self.ledger.memory.available_since = None;
+            let done_at = incident.intent.as_ref().and_then(|intent| intent.done_at).unwrap_or(self.case.now);
+            if self.case.now >= done_at + LONGEST_ROLLOUT {
+                self.stand(incident, "the release that was rolled back to was not available within 15 minutes");
+            }
             return;
         }
         let since = *self.ledger.memory.available_since.get_or_insert(self.case.now);
@@ -201,7 +225,15 @@ impl<'a> Turn<'a> {
 
     /// Restores the parked replicas; due until the workload is seen not to be contained.
     pub(super) fn resume(&mut self, incident: &mut Incident) {
+        let began = incident.closing.as_ref().map_or(self.case.now, |closing| closing.at);
         match self.workload() {
+            Some(workload) if workload.marks.contained.is_some() && self.case.now >= began + LONGEST_ACT => {
+                incident.closing = None;
+                self.stand(
+                    incident,
+                    "the API server did not let the replicas be restored; the operator's log says why",
+                );
+            }
             Some(workload) if workload.marks.contained.is_some() => {
                 let replicas = workload.marks.parked_replicas.unwrap_or(workload.replicas);
                 self.effects.push(Effect::RestoreReplicas(RestoreReplicas {

@@ -1,15 +1,17 @@
 //! How far the release that runs has come: rolling out, baking, known-good.
 
+use super::Timer;
 use super::plan::Effect;
 use super::turn::Turn;
 use crate::api::change_record::Outcome;
 use crate::api::status::{ReleaseState, ReleaseStatus};
 use crate::observation::{Change, Snapshot, Workload};
 use crate::release::marks::{Admitted, AdmittedVerdict};
+use jiff::SignedDuration;
 
 impl Turn<'_> {
-    /// Moves the release on. Time in which an SLO cannot be measured does not count as baked; nothing becomes
-    /// known-good while an incident is open.
+    /// Moves the release on. Time in which nobody can say that it is well does not count as baked: an SLO cannot be
+    /// measured, a trigger's condition holds, an incident is open, or no replica runs.
     pub(super) fn advance_release(&mut self) {
         let admitted = self.workload().and_then(|workload| Some((workload, admitted_template(workload)?)));
         let Some((workload, admitted)) = admitted else {
@@ -61,17 +63,35 @@ impl Turn<'_> {
     fn bake(&mut self, release: &mut ReleaseStatus) {
         let now = self.case.now;
         let mut until = release.bake_until.unwrap_or(now + self.case.declaration.bake);
-        if self.some_slo_is_unmeasured()
-            && let Some(last_look) = self.ledger.memory.last_look
-        {
-            until += now.duration_since(last_look).max(jiff::SignedDuration::ZERO);
+        let counts = self.bake_counts(release);
+        match self.ledger.memory.last_look {
+            Some(last_look) if !counts => until += now.duration_since(last_look).max(SignedDuration::ZERO),
+            Some(_) => {}
+            // A process that has just started does not know for how long conditions have held.
+            None => until = until.max(now + self.longest_hold()),
         }
         release.bake_until = Some(until);
         self.look_again_at(until);
-        if now >= until && self.ledger.incident.is_none() && !self.some_slo_is_unmeasured() {
+        if now >= until && counts {
             release.state = ReleaseState::KnownGood;
             release.bake_until = None;
         }
+    }
+
+    /// Whether the release proves itself now: users reach it, it is measured, and nothing is wrong with it.
+    fn bake_counts(&self, release: &ReleaseStatus) -> bool {
+        let serves = self.workload().is_some_and(|workload| workload.replicas > 0);
+        let has_failed = |change: &Change| change.payload == release.payload && change.outcome == Outcome::Failed;
+        let is_blamed =
+            self.case.seen.changes.iter().any(|change| has_failed(change) && change.started_at == release.admitted_at);
+        let holds = |timer: &Timer| timer.holds_since.is_some() && timer.payload == release.payload;
+        let is_pending = self.ledger.memory.timers.values().any(holds);
+        serves && !is_blamed && !is_pending && self.ledger.incident.is_none() && !self.some_slo_is_unmeasured()
+    }
+
+    fn longest_hold(&self) -> SignedDuration {
+        let holds = self.case.declaration.triggers.iter().map(|trigger| trigger.hold_for);
+        holds.max().unwrap_or(SignedDuration::ZERO)
     }
 }
 

@@ -15,6 +15,9 @@ use crate::api::trigger::TriggerAction;
 use crate::declaration::LONGEST_EXCEPTION;
 use crate::observation::PilotDecision;
 
+/// So many Decisions are told at one look whether they count; the others at the next ones.
+const JUDGED_AT_ONCE: usize = 20;
+
 /// Service accounts' user names begin so.
 const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 
@@ -22,6 +25,7 @@ impl<'a> Turn<'a> {
     /// Judges every Decision that has not been judged, and returns the strictest one that moves the incident.
     pub(super) fn weigh_decisions(&mut self) -> Option<&'a PilotDecision> {
         let mut word: Option<&PilotDecision> = None;
+        let mut judged = 0;
         for decision in &self.case.seen.decisions {
             if decision.is_record || decision.phase.is_some() {
                 continue;
@@ -36,7 +40,10 @@ impl<'a> Turn<'a> {
                 self.readmit(decision);
                 continue;
             }
-            self.effects.push(Effect::JudgeDecision { name: decision.name.clone(), phase, message });
+            judged += 1;
+            if judged <= JUDGED_AT_ONCE {
+                self.effects.push(Effect::JudgeDecision { name: decision.name.clone(), phase, message });
+            }
             if !counts || self.was_followed(decision) {
                 continue;
             }
@@ -73,15 +80,15 @@ impl<'a> Turn<'a> {
             DecisionType::Resume => weigh_resume(incident),
             DecisionType::Readmit => self.weigh_readmit(decision, incident),
             DecisionType::HoldChanges if holds_already(incident) => Ok("changes are held already".to_owned()),
-            DecisionType::HoldChanges => weigh_act(incident).map(|()| "changes are held".to_owned()),
+            DecisionType::HoldChanges => self.weigh_act(decision, incident).map(|()| "changes are held".to_owned()),
             DecisionType::ScaleDown => {
-                weigh_act(incident)?;
+                self.weigh_act(decision, incident)?;
                 self.workload()
                     .map(|_| "scaling down".to_owned())
                     .ok_or_else(|| "the workload does not exist".to_owned())
             }
             DecisionType::Rollback => {
-                weigh_act(incident)?;
+                self.weigh_act(decision, incident)?;
                 match &self.ledger.rollback_target {
                     Some(target) => Ok(format!("rolling back to {}", target.revision)),
                     None => {
@@ -90,6 +97,17 @@ impl<'a> Turn<'a> {
                 }
             }
         }
+    }
+
+    /// A word that names no incident speaks of what ran when it was written.
+    fn weigh_act(&self, decision: &PilotDecision, incident: Option<&Incident>) -> Result<(), String> {
+        let admitted = self.workload().and_then(|workload| workload.marks.admitted.as_ref());
+        if decision.incident.is_none() && admitted.is_some_and(|admitted| admitted.at > decision.created_at) {
+            return Err(
+                "another release was rolled out since it was written; write it again if it is still meant".to_owned()
+            );
+        }
+        weigh_act(incident)
     }
 
     /// Whether it resumes a workload that is still scaled down by an incident of which the status knows no more.
@@ -102,6 +120,10 @@ impl<'a> Turn<'a> {
 
     /// Whether the ledger already carries this Decision: a restarted operator must not refuse what it followed.
     fn was_followed(&self, decision: &PilotDecision) -> bool {
+        let was_recorded = |record: &PilotDecision| record.is_record && record.follows.as_ref() == Some(&decision.name);
+        if self.case.seen.decisions.iter().any(was_recorded) {
+            return true;
+        }
         let Some(incident) = &self.ledger.incident else { return false };
         let named = [
             incident.intent.as_ref().and_then(|intent| intent.decision.as_ref()),

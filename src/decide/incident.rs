@@ -6,6 +6,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::bounds::bound;
 use super::condition::{Form, State};
 use super::triggers::Firing;
 use super::turn::Turn;
@@ -54,6 +55,7 @@ impl<'a> Turn<'a> {
         if incident.stage == IncidentStage::Resuming {
             self.resume(&mut incident);
         }
+        bound(&mut incident);
         let is_over = incident.stage == IncidentStage::Closing && self.record_incident(&incident);
         self.ledger.incident = (!is_over).then_some(incident);
     }

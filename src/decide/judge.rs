@@ -179,9 +179,12 @@ fn quarantine(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
 
 /// Whether a change to this release failed and nobody has readmitted the release since.
 fn was_rolled_back(case: &Case<'_>, payload: &str) -> bool {
-    let failed = case.seen.changes.iter().filter(|change| change.outcome == Outcome::Failed);
-    let Some(failed_at) = failed.filter(|change| change.payload == payload).map(|change| change.started_at).max()
-    else {
+    let changes = case.seen.changes.iter();
+    let failed = changes.filter(|change| change.outcome == Outcome::Failed && change.payload == payload);
+    let records = case.seen.decisions.iter().filter(|decision| decision.is_record);
+    let put_away = records.filter(|record| record.quarantined.iter().any(|quarantined| quarantined == payload));
+    let instants = failed.map(|change| change.started_at).chain(put_away.map(|record| record.created_at));
+    let Some(failed_at) = instants.max() else {
         return false;
     };
     let is_readmission = |decision: &&PilotDecision| {

@@ -7,6 +7,7 @@
 
 mod acts;
 mod bake;
+mod bounds;
 mod condition;
 mod decisions;
 mod incident;

@@ -11,11 +11,12 @@ pub fn decide(case: &Case<'_>) -> Plan {
         // The workload is another pilot's: nothing here is ours to judge, to stamp or to act on.
         return turn.finish();
     }
+    turn.forget_what_was_not_watched();
     turn.remember_first_samples();
     turn.report_slos();
     turn.choose_target();
-    turn.advance_release();
     let firing = turn.read_triggers();
+    turn.advance_release();
     let word = turn.weigh_decisions();
     turn.advance_incident(&firing, word);
     turn.keep_records();

@@ -30,7 +30,14 @@ impl Plan {
     /// Whether it does something that users feel. Such a plan must rest on a live reading of the workload and
     /// of the Decisions, not on a cache.
     pub fn is_destructive(&self) -> bool {
-        self.effects.iter().any(|effect| matches!(effect, Effect::RollBack(_) | Effect::ScaleDown(_)))
+        self.effects.iter().any(Effect::is_destructive)
+    }
+}
+
+impl Effect {
+    /// Whether users feel it.
+    pub const fn is_destructive(&self) -> bool {
+        matches!(self, Self::RollBack(_) | Self::ScaleDown(_))
     }
 }
 

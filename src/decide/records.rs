@@ -14,12 +14,15 @@ use crate::api::incident::{Closing, Incident, IncidentStage};
 use crate::api::status::ReleaseState;
 use crate::api::trigger::TriggerAction;
 use crate::api::workload::{ReleasePart, WorkloadReference};
-use crate::observation::{Change, Workload};
+use crate::observation::{Change, PilotDecision, Workload};
 use crate::release::change::change_name;
 use crate::release::marks::{Admitted, AdmittedVerdict};
 
 /// Snapshots beyond this are deleted, oldest first; never the target or what runs.
 const SNAPSHOTS_KEPT: usize = 10;
+
+/// The names of the operator's own Decisions begin so; a static policy keeps others from using it.
+pub const RECORD_PREFIX: &str = "incident-";
 
 /// Who is named where the operator itself acted.
 pub const OPERATOR: &str = "system:pilotguard";
@@ -175,11 +178,12 @@ impl Turn<'_> {
     /// Writes the record of an incident that is over; true once all of it is seen to be written.
     pub(super) fn record_incident(&mut self, incident: &Incident) -> bool {
         let Some(closing) = &incident.closing else { return false };
-        let name = format!("{}-{}", self.case.declaration.pilot.name, incident.id);
-        let is_recorded = self.case.seen.decisions.iter().any(|decision| decision.name == name);
+        // By what it says and not by its name: anybody can write a Decision of that name.
+        let records = |decision: &PilotDecision| decision.is_record && decision.incident.as_ref() == Some(&incident.id);
+        let is_recorded = self.case.seen.decisions.iter().any(records);
         if !is_recorded {
             let spec = Box::new(self.decision_spec(incident, closing));
-            self.effects.push(Effect::RecordDecision { name, spec });
+            self.effects.push(Effect::RecordDecision { name: format!("{RECORD_PREFIX}{}", incident.id), spec });
         }
         self.blame_suspect(incident, closing) && is_recorded
     }
@@ -225,10 +229,23 @@ impl Turn<'_> {
                 closed_at: closing.at,
                 decided_by: closing.decided_by,
                 carried_out: closing.carried_out,
+                decision: incident
+                    .intent
+                    .as_ref()
+                    .and_then(|intent| intent.decision.clone())
+                    .or(closing.decision.clone()),
+                quarantined: quarantined_by(incident),
                 evidence: incident.evidence.clone(),
                 suspect: incident.suspect.clone(),
                 target: incident.target.clone(),
             }),
         }
     }
+}
+
+/// The releases that an incident put away, if it carried a rollback out.
+fn quarantined_by(incident: &Incident) -> Vec<String> {
+    let done = incident.intent.as_ref().filter(|intent| intent.done_at.is_some());
+    let workloads = done.map(|intent| intent.workloads.as_slice()).unwrap_or_default();
+    workloads.iter().flat_map(|workload| workload.quarantine.iter().cloned()).take(10).collect()
 }

@@ -222,6 +222,8 @@ pub fn reduce_decision(decision: &Decision) -> Entry<PilotDecision> {
         is_record: by_operator && decision.spec.record.is_some(),
         by: decision.spec.by.clone(),
         created_at,
+        follows: decision.spec.record.as_ref().and_then(|record| record.decision.clone()),
+        quarantined: decision.spec.record.as_ref().map(|record| record.quarantined.clone()).unwrap_or_default(),
         phase: decision.status.as_ref().and_then(|status| status.phase),
     };
     Entry { owner, name, kept }

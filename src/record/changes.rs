@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::act::writer::{WriteError, Writer};
 use crate::api::change_record::{ChangeRecord, ChangeRecordSpec, ChangeRecordStatus, Outcome};
+use crate::api::decision::Requester;
 use crate::decide::plan::{OpenChange, UpdateChange};
 use crate::declaration::PilotId;
 use crate::release::vector::{release_digest, release_payload};
@@ -20,7 +21,7 @@ pub async fn open(writer: &Writer, pilot: &PilotId, effect: &OpenChange) -> Resu
         release: release_digest(&effect.release),
         payload: release_payload(&effect.release),
         workloads: effect.release.clone(),
-        requested_by: effect.requested_by.clone(),
+        requested_by: bounded(&effect.requested_by),
     };
     let record = ChangeRecord { metadata: metadata(pilot, &effect.name), spec, status: None };
     if !writer.create(&pilot.namespace, &record).await? {
@@ -32,7 +33,7 @@ pub async fn open(writer: &Writer, pilot: &PilotId, effect: &OpenChange) -> Resu
     let status = ChangeRecordStatus {
         started_at: Some(effect.started_at),
         outcome: Outcome::Pending,
-        findings: effect.findings.clone(),
+        findings: effect.findings.iter().take(20).map(|finding| finding.chars().take(512).collect()).collect(),
         ..ChangeRecordStatus::default()
     };
     writer.merge_status::<ChangeRecord>(&pilot.namespace, &effect.name, &json!({ "status": status })).await
@@ -40,6 +41,11 @@ pub async fn open(writer: &Writer, pilot: &PilotId, effect: &OpenChange) -> Resu
 
 /// Completes a ChangeRecord.
 pub async fn update(writer: &Writer, pilot: &PilotId, effect: &UpdateChange) -> Result<(), WriteError> {
+    let existing: ChangeRecord = writer.read(&pilot.namespace, &effect.name).await?;
+    let before = existing.status.clone().unwrap_or_default();
+    if !may_become(before.outcome, effect.outcome) {
+        return Ok(());
+    }
     if let Some(parts) = &effect.release {
         let (release, payload) = (release_digest(parts), release_payload(parts));
         let fields = json!({ "spec": { "release": release, "payload": payload, "workloads": parts } });
@@ -55,15 +61,32 @@ pub async fn update(writer: &Writer, pilot: &PilotId, effect: &UpdateChange) -> 
     writer.merge_status::<ChangeRecord>(&pilot.namespace, &effect.name, &json!({ "status": status })).await
 }
 
+/// What was decided upon an old view does not overwrite an outcome: only Pending moves on, and what succeeded may
+/// still turn out to have failed.
+fn may_become(before: Outcome, after: Outcome) -> bool {
+    before == Outcome::Pending || before == after || (before == Outcome::Succeeded && after == Outcome::Failed)
+}
+
 /// The metadata of an object that belongs to a pilot and outlives it.
 pub fn metadata(pilot: &PilotId, name: &str) -> ObjectMeta {
-    let label = pilot.name.get(..63).unwrap_or(&pilot.name).to_owned();
+    let label = label_value(&pilot.name);
     ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(pilot.namespace.clone()),
         labels: Some([(PILOT_LABEL.to_owned(), label)].into()),
         ..ObjectMeta::default()
     }
+}
+
+/// Who asked, as far as the schema has room for groups.
+fn bounded(requester: &Requester) -> Requester {
+    let groups = requester.groups.iter().filter(|group| group.len() <= 256).take(512).cloned().collect();
+    Requester { user: requester.user.chars().take(512).collect(), groups }
+}
+
+/// A name as a label value: at most 63 characters, and not ending in what a label may not end in.
+pub fn label_value(name: &str) -> String {
+    name.get(..63).unwrap_or(name).trim_end_matches(['-', '.']).to_owned()
 }
 
 /// What the schema has room for: 1,024 characters.

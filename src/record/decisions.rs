@@ -18,7 +18,12 @@ pub async fn write(
 ) -> Result<(), WriteError> {
     let spec = DecisionSpec { reason: shortened(&spec.reason), ..spec.clone() };
     let decision = Decision { metadata: metadata(pilot, name), spec, status: None };
-    writer.create(&pilot.namespace, &decision).await?;
+    if !writer.create(&pilot.namespace, &decision).await? {
+        let existing: Decision = writer.read(&pilot.namespace, name).await?;
+        if existing.spec != decision.spec {
+            return Err(WriteError::Taken { kind: "Decision".to_owned(), name: name.to_owned() });
+        }
+    }
     judge(writer, pilot, name, DecisionPhase::Accepted, "written by the operator", now).await
 }
 

@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::changes::label_value;
 use crate::act::writer::{WriteError, Writer};
 use crate::act::{LAST_APPLIED, StoredRelease};
 use crate::observation::Snapshot;
@@ -104,6 +105,7 @@ fn build(object: &Value, revision: i64) -> Option<(String, ControllerRevision)> 
     let template = deployment::template(object)?.clone();
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let (name, namespace) = (text("/metadata/name")?, text("/metadata/namespace")?);
+    let uid = text("/metadata/uid")?;
     let annotations = deployment::annotations(object);
     let payload = payload_digest(&template);
     let stored = Stored {
@@ -118,13 +120,14 @@ fn build(object: &Value, revision: i64) -> Option<(String, ControllerRevision)> 
         api_version: "apps/v1".to_owned(),
         kind: "Deployment".to_owned(),
         name: name.clone(),
-        uid: text("/metadata/uid")?,
+        uid: uid.clone(),
         ..OwnerReference::default()
     };
-    let short = payload.get(..10).unwrap_or(&payload);
+    // With the uid: a namesake that was deleted may have left snapshots of its own behind.
+    let (short, of) = (payload.get(..10).unwrap_or(&payload), uid.get(..8).unwrap_or(&uid));
     let snapshot = ControllerRevision {
         metadata: ObjectMeta {
-            name: Some(format!("{}-{short}", name.get(..200).unwrap_or(&name))),
+            name: Some(format!("{}-{short}-{of}", name.get(..200).unwrap_or(&name))),
             namespace: Some(namespace.clone()),
             labels: Some([(WORKLOAD_LABEL.to_owned(), label_value(&name))].into()),
             owner_references: Some(vec![owner]),
@@ -136,11 +139,10 @@ fn build(object: &Value, revision: i64) -> Option<(String, ControllerRevision)> 
     Some((namespace, snapshot))
 }
 
+/// What a snapshot stores, if its template is the one that its digests name: a claim is not believed.
 fn stored(revision: &ControllerRevision) -> Option<Stored> {
-    serde_json::from_value(revision.data.as_ref()?.0.clone()).ok()
-}
-
-/// A workload's name is longer than a label value may be at worst; the owner reference tells it in full.
-fn label_value(name: &str) -> String {
-    name.get(..63).unwrap_or(name).trim_end_matches(['-', '.']).to_owned()
+    let stored: Stored = serde_json::from_value(revision.data.as_ref()?.0.clone()).ok()?;
+    let is_true = payload_digest(&stored.template) == stored.payload_digest
+        && template_digest(&stored.template) == stored.template_digest;
+    is_true.then_some(stored)
 }

@@ -21,6 +21,9 @@ pub const ROLLBACK: &str = "pilotguard.dev/rollback";
 /// Written by people: changes with the same value are one change.
 pub const CHANGE: &str = "pilotguard.dev/change";
 
+/// More of the reason behind `unsafe:` is not kept.
+const LONGEST_REASON: usize = 256;
+
 /// The annotations that only pilotguard writes.
 pub const OURS: [&str; 4] = [ADMITTED, QUARANTINED, CONTAINED, PARKED_REPLICAS];
 
@@ -120,5 +123,6 @@ impl Marks {
 /// The reason behind `unsafe:` in the rollback annotation, if a person wrote one.
 pub fn rollback_unsafe(annotations: &BTreeMap<String, String>) -> Option<String> {
     let text = annotations.get(ROLLBACK)?.trim();
-    text.strip_prefix("unsafe").map(|rest| rest.trim_start_matches(':').trim().to_owned())
+    let reason = text.strip_prefix("unsafe")?.trim_start_matches(':').trim();
+    Some(reason.chars().take(LONGEST_REASON).collect())
 }

@@ -53,6 +53,8 @@ impl World {
                         reason: spec.reason.clone(),
                         by: spec.by.clone(),
                         is_record: spec.record.is_some(),
+                        follows: spec.record.as_ref().and_then(|record| record.decision.clone()),
+                        quarantined: spec.record.as_ref().map(|record| record.quarantined.clone()).unwrap_or_default(),
                         created_at: self.now,
                         phase: Some(DecisionPhase::Accepted),
                     });

@@ -199,6 +199,8 @@ impl World {
             reason: format!("{by} says so"),
             by: Some(Requester { user: by.to_owned(), groups: Vec::new() }),
             is_record: false,
+            follows: None,
+            quarantined: Vec::new(),
             created_at: self.now,
             phase: None,
         });
