@@ -40,6 +40,9 @@ impl Clients {
         acting.default_retry = false;
         acting.connect_timeout = Some(Duration::from_secs(3));
         acting.read_timeout = Some(Duration::from_secs(5));
+        // Else the time for which a connection lay idle counts as waiting, and a request that is sent in the fifth
+        // second of idleness fails at once.
+        acting.reset_reader_on_write = true;
         Ok(Self {
             watching: Client::try_from(config).map_err(ClientError::Build)?,
             acting: Client::try_from(acting).map_err(ClientError::Build)?,

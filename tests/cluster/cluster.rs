@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::ensure;
-use pilotguard_rig::{Output, Person, Rig, wait};
+use pilotguard_rig::{Output, Person, Rig, release, wait};
 
 /// How long Kubernetes may take to act on what it was told.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -30,12 +30,8 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Installs the definitions as they stand in the repository.
     pub(crate) async fn prepare(rig: Rig) -> anyhow::Result<Self> {
-        let cluster = Self { rig };
-        let folder = root().join("crds").display().to_string();
-        cluster.done(&["apply", "--server-side", "-f", &folder]).await?;
-        let wait = "wait --for=condition=Established --timeout=30s crd --all";
-        cluster.done(&wait.split(' ').collect::<Vec<_>>()).await?;
-        Ok(cluster)
+        release::install_definitions(&rig).await?;
+        Ok(Self { rig })
     }
 
     /// What the admin's `kubectl` printed; fails unless it succeeded.

@@ -13,7 +13,7 @@ use pilotguard::api::decision::{Decision, DecisionType};
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::status::{PilotStatus, ReleaseState};
 use pilotguard::api::trigger::TriggerAction;
-use pilotguard_rig::{Output, Person, wait};
+use pilotguard_rig::{Output, Person, Tool, wait};
 
 use crate::chronicle::Chronicle;
 use crate::figures;
@@ -338,15 +338,13 @@ impl Story {
         }
         self.narrator.say(&format!("Everything above happened in {:.0} s.", self.narrator.elapsed().as_secs_f64()));
         if keep {
-            println!("\nEverything goes on running. In another terminal:");
-            println!(
-                "  export KUBECONFIG='{}'   # as ada; grace: {}",
-                self.stage.ada.kubeconfig.display(),
-                self.stage.grace.kubeconfig.display()
-            );
-            println!("  export PROMETHEUS_URL='{}'", self.stage.rig.prometheus_url()?);
-            println!("  cd '{}' && kubectl get plt,chg,dec -n shop", self.stage.folder().display());
-            println!("kubectl, if you have none: {}", self.stage.rig.tool(pilotguard_rig::Tool::Kubectl).display());
+            let stage = &self.stage;
+            println!("\nEverything goes on running. In another terminal, as Ada, the owner:");
+            println!("  export KUBECONFIG='{}'", stage.ada.kubeconfig.display());
+            println!("  cd '{}' && kubectl get plt,chg,dec -n shop", stage.folder().display());
+            println!("Grace, the developer: {}", stage.grace.kubeconfig.display());
+            println!("Prometheus: {}", stage.rig.prometheus_url()?);
+            println!("kubectl, if you have none: {}", stage.rig.tool(Tool::Kubectl).display());
             println!("To end it all: Ctrl-C here.");
             tokio::select! {
                 broken = self.stage.rig.broken() => return Err(broken.into()),

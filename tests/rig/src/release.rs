@@ -12,10 +12,13 @@ use tokio::process::Command;
 use crate::person::{Output, PersonError};
 use crate::rig::{Rig, RigError};
 use crate::tools::Tool;
-use crate::wait::{TimedOut, within};
+use crate::wait::{TimedOut, until, within};
 
 /// How long one run of helm may take.
 const HELM: Duration = Duration::from_secs(30);
+
+/// How long the API server may take to serve new definitions.
+const ESTABLISHED: Duration = Duration::from_secs(30);
 
 /// Why the chart could not be installed.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +82,18 @@ pub async fn helm(rig: &Rig, arguments: &[&str]) -> Result<Output, ReleaseError>
     })
 }
 
+/// Installs the custom resource definitions as they stand in the repository, and returns once they are served.
+pub async fn install_definitions(rig: &Rig) -> Result<(), ReleaseError> {
+    let definitions = repository().join("crds").display().to_string();
+    apply(rig, &["--filename", &definitions], "").await?;
+    // kubectl does not wait for, but fails on, a definition that nobody has looked at yet.
+    let established = || async {
+        let wait = ["wait", "--for=condition=Established", "--timeout=5s", "--filename", &definitions];
+        succeed("kubectl wait", rig.admin().kubectl(&wait).await?).map(drop)
+    };
+    Ok(until::<_, ReleaseError, _, _>("established definitions", ESTABLISHED, established).await?)
+}
+
 /// An installed release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
@@ -90,10 +105,7 @@ impl Release {
     /// Installs definitions and chart as the rig's admin; its namespace takes restricted pods only.
     pub async fn install(rig: &Rig, options: ReleaseOptions) -> Result<Self, ReleaseError> {
         let release = Self { options };
-        let definitions = repository().join("crds").display().to_string();
-        apply(rig, &["--filename", &definitions], "").await?;
-        let established = ["wait", "--for=condition=Established", "--timeout=30s", "--filename", &definitions];
-        succeed("kubectl wait", rig.admin().kubectl(&established).await?)?;
+        install_definitions(rig).await?;
         let restricted = serde_json::json!({
             "apiVersion": "v1",
             "kind": "Namespace",
