@@ -19,12 +19,12 @@ async fn observed_changes_pass_with_a_warning(cluster: &Cluster) -> anyhow::Resu
     let output = scene.apply(&scene.grace, &scene.release(2, 0)).await?;
     output.accepted()?;
     let warning = "Warning: pilotguard (observing): would have refused: updating Deployment web (pilot web): \
-                   outside the change windows; allowed from ";
+                   outside the change windows; the next is later; allowed from ";
     ensure!(output.stderr.contains(&format!("{warning}{day} 09:00 Europe/Berlin")), "{}", output.stderr);
     ensure!(scene.marks().await?.admitted.is_some_and(|stamp| stamp.verdict == AdmittedVerdict::Deny));
     let change = scene.change(ChangeClass::Normal, |change| change.status.is_some()).await?;
     let findings = change.status.unwrap_or_default().findings;
-    ensure!(findings == ["OutsideWindow: outside the change windows"], "{findings:?}");
+    ensure!(findings == ["OutsideWindow: outside the change windows; the next is later"], "{findings:?}");
     let grown = scene.kubectl(&scene.grace, "scale deployment/web --replicas=6").await?;
     grown.accepted()?;
     ensure!(grown.stderr.contains("6 replicas are more than blastRadius.maxReplicas allows (5)"), "{}", grown.stderr);
