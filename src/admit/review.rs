@@ -191,7 +191,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn on_scale(request: &'a Request, guardian: &Guardian) -> Self {
-        let (before, after) = (deployment::replicas(&request.old_object), deployment::replicas(&request.object));
+        let [before, after] = [&request.old_object, &request.object].map(deployment::scale_replicas);
         Self {
             request,
             what: format!("scaling Deployment {} from {before} to {after} replicas", request.name),

@@ -13,7 +13,7 @@ use crate::admit::pilots::WorkloadKey;
 use crate::decide::pilot::decide;
 use crate::decide::plan::Plan;
 use crate::decide::{Case, Ledger, SourceFacts};
-use crate::declaration::Declaration;
+use crate::declaration::{Declaration, PilotId};
 use crate::observation::{Answer, Observation, Question, Reading, Unknown};
 use crate::observe::cluster::{ObserveError, observe_live};
 use crate::observe::prometheus::Source;
@@ -55,7 +55,7 @@ pub async fn look(
         seen = Observation { claimed_by: seen.claimed_by, answers: seen.answers, ..live };
         plan = settle(&source, declaration, &mut seen, ledger, now).await;
     }
-    Ok(Look { seen, source: source.facts(), source_problem: source.problem(), plan })
+    Ok(Look { seen, source: source.facts(), source_problem: source.problem(&declaration.pilot), plan })
 }
 
 /// Decides until nothing more has to be asked.
@@ -105,9 +105,9 @@ impl Metrics {
         }
     }
 
-    fn problem(&self) -> Option<String> {
+    fn problem(&self, pilot: &PilotId) -> Option<String> {
         match self {
-            Self::Source(source) => source.last_problem().map(|problem| problem.message),
+            Self::Source(source) => source.problem_of(pilot).map(|problem| problem.message),
             Self::Problem(problem) => Some(problem.clone()),
         }
     }

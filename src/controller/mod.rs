@@ -88,6 +88,10 @@ pub async fn reconcile(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Actio
     let enforced = context.enforced(&declaration, &look).await;
     let status = Context::report(kept, &pilot, &declaration, &look, &enforced, now);
     kept.write(&context.writer, status, look.plan.ledger.clone(), now).await?; // record
+    if look.plan.ledger.incident.as_ref().is_some_and(|incident| incident.closing.is_some()) {
+        // Once its record is seen an incident is forgotten; nobody would tell its end after that.
+        context.tell(kept, &declaration, &look, now).await;
+    }
     let all_well = effects::carry_out(&context, &declaration, &look, now).await; // act
     context.tell(kept, &declaration, &look, now).await; // report
     let is_settled = all_well && !matches!(enforced, Enforced::No(_));

@@ -48,9 +48,18 @@ pub fn annotations(object: &Value) -> BTreeMap<String, String> {
     texts.collect()
 }
 
-/// `spec.replicas`, of a Deployment or a Scale; 1 where it is not set, as the API server has it.
-pub fn replicas(object: &Value) -> i32 {
-    number(object, "/spec/replicas").and_then(|number| i32::try_from(number).ok()).unwrap_or(1)
+/// `spec.replicas` of a Deployment; 1 where it is not set, as the API server has it.
+pub fn replicas(deployment: &Value) -> i32 {
+    replicas_or(deployment, 1)
+}
+
+/// `spec.replicas` of a Scale; 0 where it is not set, because the API server leaves a count of 0 out.
+pub fn scale_replicas(scale: &Value) -> i32 {
+    replicas_or(scale, 0)
+}
+
+fn replicas_or(object: &Value, unset: i32) -> i32 {
+    number(object, "/spec/replicas").and_then(|number| i32::try_from(number).ok()).unwrap_or(unset)
 }
 
 /// Whether its rollout is paused.

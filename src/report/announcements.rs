@@ -53,7 +53,8 @@ fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
         note,
     };
     let mut told = Vec::new();
-    if incident.stage == IncidentStage::DecisionWindow {
+    // Also when its decision window is over: an operator that was down until then has not told it yet.
+    if incident.stage == IncidentStage::DecisionWindow || !incident.evidence.is_empty() {
         let round = incident.deadline.as_millisecond();
         let evidence = incident.evidence.last().map_or("", |evidence| evidence.text.as_str());
         let follows = format!(
@@ -69,7 +70,7 @@ fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
         ));
         let left = incident.deadline.duration_since(now);
         let half = incident.deadline.duration_since(incident.opened_at) / 2;
-        if left <= half && !half.is_zero() {
+        if left <= half && !half.is_zero() && incident.stage == IncidentStage::DecisionWindow {
             told.push(tell(&format!("half-{round}"), true, "DecisionDue", format!("{}: {follows}", incident.id)));
         }
     }
@@ -77,7 +78,8 @@ fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
         let note = format!("{}: an owner lets the release run on until {}", incident.id, continued.until);
         told.push(tell(&format!("continued-{}", continued.decision), false, "IncidentContinued", note));
     }
-    if let Some(intent) = incident.intent.as_ref().filter(|_| incident.stage != IncidentStage::Closing) {
+    let was_only_observed = incident.closing.as_ref().is_some_and(|closing| !closing.carried_out);
+    if let Some(intent) = incident.intent.as_ref().filter(|_| !was_only_observed) {
         let stage = format!("intent-{:?}", intent.action);
         let (doing, why) = (doing(intent.action), why(intent));
         let note = format!("{}: {doing} because {why}; {}", incident.id, incident.because);

@@ -1,13 +1,19 @@
-//! The shared cluster, with pilotguard's kinds installed and nothing else of it.
+//! The shared cluster, with pilotguard's kinds installed, and an operator for the tests that do not harm it.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::ensure;
-use pilotguard_rig::{Output, Person, Rig, release, wait};
+use anyhow::{Context, ensure};
+use futures::future::try_join_all;
+use pilotguard_rig::{Operator, OperatorOptions, Output, Person, Rig, release, wait};
+use tokio::sync::OnceCell;
 
 /// How long Kubernetes may take to act on what it was told.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// The namespaces that the shared operator looks after. It is told of them when it starts.
+const SHARED: usize = 24;
 
 /// The two ways in which people apply a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +30,58 @@ impl Apply {
 
 /// A running control plane that knows pilotguard's kinds.
 pub(crate) struct Cluster {
+    // Dropped before the rig that it runs on.
+    shared: OnceCell<Shared>,
     pub(crate) rig: Rig,
+}
+
+/// One operator and those of its namespaces that no test has taken yet.
+struct Shared {
+    operator: Operator,
+    free: Mutex<Vec<String>>,
 }
 
 impl Cluster {
     /// Installs the definitions as they stand in the repository.
     pub(crate) async fn prepare(rig: Rig) -> anyhow::Result<Self> {
         release::install_definitions(&rig).await?;
-        Ok(Self { rig })
+        let cluster = Self { shared: OnceCell::new(), rig };
+        cluster.source("rig", cluster.rig.prometheus_url()?).await?;
+        Ok(cluster)
+    }
+
+    /// Makes a MetricsSource that is asked every second.
+    pub(crate) async fn source(&self, name: &str, url: &str) -> anyhow::Result<()> {
+        let source = serde_json::json!({
+            "apiVersion": "pilotguard.dev/v1alpha1", "kind": "MetricsSource", "metadata": {"name": name},
+            "spec": {"url": url, "evaluationInterval": "1s", "timeout": "2s"},
+        });
+        self.done_with(&["apply", "-f", "-"], &source.to_string()).await.map(drop)
+    }
+
+    /// The operator that tests share, and a namespace of its that is in use by nobody else.
+    pub(crate) async fn shared_operator(&self) -> anyhow::Result<(&Operator, String)> {
+        let start = async || {
+            let namespaces = try_join_all((0..SHARED).map(|_| self.rig.namespace("scene"))).await?;
+            let operator = self.operator(&namespaces).await?;
+            anyhow::Ok(Shared { operator, free: Mutex::new(namespaces) })
+        };
+        let shared = self.shared.get_or_try_init(start).await?;
+        let namespace = shared.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Ok((&shared.operator, namespace.context("the shared operator looks after too few namespaces")?))
+    }
+
+    /// An operator of one's own that looks after these namespaces; it runs.
+    pub(crate) async fn operator(&self, namespaces: &[String]) -> anyhow::Result<Operator> {
+        let own = self.rig.namespace("pilotguard").await?;
+        let options = OperatorOptions {
+            program: env!("CARGO_BIN_EXE_pilotguard").into(),
+            name: own.clone(),
+            namespace: own,
+            guarded: namespaces.to_vec(),
+            settings: Vec::new(),
+        };
+        Ok(Operator::install(&self.rig, options).await?)
     }
 
     /// What the admin's `kubectl` printed; fails unless it succeeded.

@@ -34,18 +34,41 @@ macro_rules! tests {
     };
 }
 
+mod bad_input;
+mod bad_metrics;
+mod changes;
 mod chart;
 mod cluster;
+mod commands;
+mod crashes;
+mod deletion;
 mod examples;
+mod footprint;
 mod objects;
+mod observing;
 mod operator;
+mod owners;
 mod policies;
+mod quiet;
 mod release;
 mod rights;
+mod rollback;
+mod scene;
 mod schemas;
 
 fn all() -> Vec<Test> {
+    // Those that take longest first: the others fit in beside them.
     [
+        quiet::tests(),
+        crashes::tests(),
+        rollback::tests(),
+        owners::tests(),
+        observing::tests(),
+        bad_metrics::tests(),
+        deletion::tests(),
+        changes::tests(),
+        bad_input::tests(),
+        commands::tests(),
         chart::tests(),
         examples::tests(),
         objects::tests(),
@@ -80,8 +103,12 @@ impl Shared {
     }
 }
 
+/// Tests wait far more than they work, so more of them run at a time than there are processors.
+const AT_A_TIME: usize = 12;
+
 fn main() {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_A_TIME);
     run(&arguments).exit();
 }
 
@@ -94,8 +121,17 @@ fn run(arguments: &Arguments) -> Conclusion {
             shared.runtime.block_on(shared.run(&test)).map_err(|error| format!("{error:#}").into())
         })
     };
-    let conclusion = libtest_mimic::run(arguments, all().into_iter().map(trial).collect());
-    if let (true, Some(Ok(cluster))) = (conclusion.has_failed(), shared.cluster.get()) {
+    let mut conclusion = libtest_mimic::run(arguments, all().into_iter().map(trial).collect());
+    let Some(Ok(cluster)) = shared.cluster.get() else { return conclusion };
+    // Only the whole run uses every right.
+    if conclusion.num_filtered_out == 0
+        && !conclusion.has_failed()
+        && let Err(error) = shared.runtime.block_on(footprint::is_what_the_chart_grants(cluster))
+    {
+        eprintln!("the operators' footprint is not what the chart grants: {error:#}");
+        conclusion.num_failed += 1;
+    }
+    if conclusion.has_failed() {
         cluster.rig.keep();
     }
     conclusion

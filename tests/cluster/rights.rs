@@ -21,7 +21,7 @@ async fn the_operator_may_do_its_work_and_no_more(cluster: &Cluster) -> anyhow::
         ("update", "pilots.pilotguard.dev/status", guarded),
         ("patch", "metricssources.pilotguard.dev/status", ""),
         ("create", "decisions.pilotguard.dev", guarded),
-        ("update", "decisions.pilotguard.dev/status", guarded),
+        ("patch", "decisions.pilotguard.dev/status", guarded),
         ("patch", "changerecords.pilotguard.dev", guarded),
         ("patch", "deployments.apps", guarded),
         ("delete", "controllerrevisions.apps", guarded),

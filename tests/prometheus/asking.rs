@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use pilotguard::declaration::PilotId;
 use pilotguard::observation::{Answer, Question, Reading, Unknown};
 use pilotguard::observe::prometheus::{Credentials, Source};
 
@@ -128,8 +129,10 @@ async fn with_a_namespace_label_no_query_leaves_without_it() {
         ])
     );
     assert_eq!(answers[&unparsable], Answer::Value(Reading::Unknown(Unknown::QueryRefused)));
-    let problem = source.last_problem().unwrap();
+    let problem = source.problem_of(&declaration.pilot).unwrap();
     assert_eq!(problem.reason, Unknown::QueryRefused);
+    assert_eq!(source.problem_of(&PilotId::default()), None, "it is another pilot's query");
+    assert_eq!(source.outage(), None, "the source itself answers");
     assert!(problem.message.contains("rate(x[5m] anchored)"), "{}", problem.message);
 }
 
@@ -148,14 +151,14 @@ async fn a_problem_ends_when_the_source_answers_again() {
     };
     ask(NOW).await;
     assert_eq!(
-        (source.last_problem().map(|problem| problem.reason), source.is_unauthenticated()),
+        (source.outage().map(|problem| problem.reason), source.is_unauthenticated()),
         (Some(Unknown::SourceUnavailable), false)
     );
     ask(NOW + SignedDuration::from_secs(1)).await;
     assert!(source.is_unauthenticated());
-    assert!(!source.last_problem().unwrap().message.contains("s3cr3t"));
+    assert!(!source.outage().unwrap().message.contains("s3cr3t"));
     ask(NOW + SignedDuration::from_secs(2)).await;
-    assert_eq!((source.last_problem(), source.is_unauthenticated()), (None, false));
+    assert_eq!((source.outage(), source.is_unauthenticated()), (None, false));
 }
 
 #[tokio::test]
@@ -165,5 +168,5 @@ async fn a_server_that_echoes_credentials_does_not_get_them_into_a_message() {
     let credentials = Credentials::default().bearer("s3cr3t-token").unwrap();
     let source = source(&source_at(&fake.url), credentials);
     source.ask(&pilot("bad", "total"), &BTreeSet::from([value("vector(1)", NOW)]), NOW).await;
-    assert!(source.last_problem().unwrap().message.ends_with("you sent Bearer <redacted>"));
+    assert!(source.outage().unwrap().message.ends_with("you sent Bearer <redacted>"));
 }

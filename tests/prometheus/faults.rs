@@ -27,7 +27,7 @@ async fn ask_all(url: &str, timeout: &str) -> (Vec<Answer>, Option<Problem>) {
     let asked = source.ask(&declaration, &questions, NOW);
     let answers = tokio::time::timeout(Duration::from_mins(1), asked).await.expect("every wait has a deadline");
     assert_eq!(answers.keys().collect::<Vec<_>>(), questions.iter().collect::<Vec<_>>());
-    (answers.into_values().collect(), source.last_problem())
+    (answers.into_values().collect(), source.problem_of(&declaration.pilot))
 }
 
 fn all(why: Unknown) -> Vec<Answer> {

@@ -146,7 +146,7 @@ async fn expressions_are_judged_by_what_they_read(rig: &Rig, history: &History) 
     ];
     for (query, expected) in cases {
         let read = ask(&source, &declaration, value(query, until), until).await;
-        assert_eq!(read, Answer::Value(expected), "{query}: {:?}", source.last_problem());
+        assert_eq!(read, Answer::Value(expected), "{query}: {:?}", source.problem_of(&declaration.pilot));
     }
 }
 
@@ -217,10 +217,10 @@ async fn a_source_that_goes_and_comes_back(rig: &Rig, history: &History) {
     assert_eq!(read, Answer::Counts(Reading::Unknown(Unknown::SourceUnavailable)));
     // The first requests may go out on connections that were still open, and break off.
     ask(&source, &declaration, question.clone(), Timestamp::now()).await;
-    let problem = source.last_problem().unwrap();
+    let problem = source.problem_of(&declaration.pilot).unwrap();
     assert!(problem.message.contains("cannot be reached"), "{}", problem.message);
     rig.start_prometheus().await.unwrap();
     let read = ask(&source, &declaration, question, Timestamp::now()).await;
     assert!(matches!(read, Answer::Counts(Reading::Fresh(_))), "{read:?}");
-    assert_eq!(source.last_problem(), None);
+    assert_eq!(source.problem_of(&declaration.pilot), None);
 }

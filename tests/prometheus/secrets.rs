@@ -133,7 +133,7 @@ async fn a_token_is_rotated(sources: &Sources, writer: &mut Writer<MetricsSource
     let renewed = || async {
         let source = sources.get("rotating", "shop").await.map_err(|problem| problem.to_string())?;
         ask(&source).await;
-        source.last_problem().map_or(Ok(()), |problem| Err(problem.message))
+        source.outage().map_or(Ok(()), |problem| Err(problem.message))
     };
     wait::until("new token", Duration::from_secs(15), renewed).await.unwrap();
 }
@@ -158,7 +158,7 @@ async fn an_authority_is_trusted(
     let said = async |name| {
         let source = sources.get(name, "shop").await.ok().unwrap();
         ask(&source).await;
-        source.last_problem().unwrap().message
+        source.outage().unwrap().message
     };
     let untrusted = said("untrusted").await;
     assert!(untrusted.contains("cannot be reached: invalid peer certificate"), "{untrusted}");

@@ -55,8 +55,8 @@ struct State {
     /// The source as a whole; ends with the first query that it answers.
     outage: Option<Problem>,
     is_unauthenticated: bool,
-    /// One pilot's queries; ends when that pilot has none to complain of.
-    complaint: Option<(PilotId, Problem)>,
+    /// What is wrong with each pilot's own queries; ends when they are answered.
+    complaints: BTreeMap<PilotId, Problem>,
 }
 
 /// One request: a query at an instant. A confirmation is never answered by the query that it confirms.
@@ -121,10 +121,16 @@ impl Source {
         plans.iter().map(|(question, plan)| ((*question).clone(), answer(question, plan, &figures))).collect()
     }
 
-    /// What last went wrong: an outage of the source, else what is wrong with a pilot's query. Nothing: it answers.
-    pub fn last_problem(&self) -> Option<Problem> {
+    /// Why the source as a whole did not answer when it was last asked.
+    pub fn outage(&self) -> Option<Problem> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).outage.clone()
+    }
+
+    /// What last went wrong for a pilot: an outage of the source, else what is wrong with its own queries. Another
+    /// pilot's queries are none of its business.
+    pub fn problem_of(&self, pilot: &PilotId) -> Option<Problem> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.outage.clone().or_else(|| state.complaint.as_ref().map(|(_, problem)| problem.clone()))
+        state.outage.clone().or_else(|| state.complaints.get(pilot).cloned())
     }
 
     /// Whether the source refused the credentials when it was last asked.
@@ -204,9 +210,8 @@ impl Source {
             state.is_unauthenticated = findings.is_unauthenticated;
         }
         match complaint {
-            Some(complaint) => state.complaint = Some((pilot.clone(), complaint)),
-            None if state.complaint.as_ref().is_some_and(|(whose, _)| whose == pilot) => state.complaint = None,
-            None => {}
+            Some(complaint) => drop(state.complaints.insert(pilot.clone(), complaint)),
+            None => drop(state.complaints.remove(pilot)),
         }
     }
 }

@@ -1,0 +1,94 @@
+//! Who may decide an incident, and what follows: loosening takes an owner, towards safety anyone may go.
+
+use anyhow::{Context, ensure};
+use jiff::{SignedDuration, Timestamp};
+use pilotguard::api::decision::{Decision, DecisionPhase, DecisionType};
+use pilotguard::api::incident::{DecidedBy, IncidentStage};
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::scene::{Outcome, Scene, incident};
+
+tests![an_owner_lets_it_run_on_and_anyone_ends_it, a_scale_down_contains_until_an_owner_resumes];
+
+fn word(decision: &Decision) -> (Option<DecisionPhase>, String) {
+    let status = decision.status.clone().unwrap_or_default();
+    (status.phase, status.message.unwrap_or_default())
+}
+
+fn accepted(decision: &Decision) -> anyhow::Result<()> {
+    let (phase, message) = word(decision);
+    ensure!(phase == Some(DecisionPhase::Accepted), "{message}");
+    Ok(())
+}
+
+async fn an_owner_lets_it_run_on_and_anyone_ends_it(cluster: &Cluster) -> anyhow::Result<()> {
+    let scene = Scene::set(cluster).await?;
+    scene.bake(&scene.pilot(&Scene::trigger(&json!({})))).await?;
+    let good = scene.deployment().await?;
+    scene.apply(&scene.grace, &scene.release(2, 50)).await?.accepted()?;
+    let opened = scene.incident().await?;
+
+    let until = Timestamp::now() + SignedDuration::from_mins(30);
+    let go_on = json!({"type": "Continue", "incident": opened.id, "until": until});
+    let (phase, message) = word(&scene.decide(&scene.mallory, &go_on).await?);
+    ensure!(phase == Some(DecisionPhase::Refused));
+    ensure!(message == "mallory holds no role that may loosen; ask Ada Lovelace (service owner)", "{message}");
+    let forged = with(&go_on, &json!({"by": {"user": "ada"}}));
+    let forged = scene.decide(&scene.mallory, &forged).await?;
+    ensure!(forged.spec.by.as_ref().is_some_and(|by| by.user == "mallory"), "{forged:#?}");
+    ensure!(word(&forged).0 == Some(DecisionPhase::Refused));
+    let other = with(&go_on, &json!({"incident": "burn-00000000"}));
+    let (phase, message) = word(&scene.decide(&scene.ada, &other).await?);
+    ensure!(phase == Some(DecisionPhase::Refused) && message.contains(&opened.id), "{message}");
+    ensure!(incident(&scene.seen().await?).is_some_and(|it| it.stage == IncidentStage::DecisionWindow));
+
+    accepted(&scene.decide(&scene.ada, &go_on).await?)?;
+    let is_continued = |stage| stage == IncidentStage::Continued;
+    scene.until("word of the owner", |pilot| incident(pilot).is_some_and(|it| is_continued(it.stage))).await?;
+    scene.apply(&scene.grace, &scene.release(3, 0)).await?.refused(&[&opened.id])?;
+
+    accepted(&scene.decide(&scene.mallory, &json!({"type": "Rollback"})).await?)?;
+    let record = scene.closed(&opened.id).await?;
+    let details = record.spec.record.context("a record")?;
+    ensure!((record.spec.type_, details.decided_by) == (DecisionType::Rollback, DecidedBy::Person));
+    ensure!(scene.deployment().await?["spec"] == good["spec"]);
+    Ok(())
+}
+
+async fn a_scale_down_contains_until_an_owner_resumes(cluster: &Cluster) -> anyhow::Result<()> {
+    let scene = Scene::set(cluster).await?;
+    scene.guard(&scene.pilot(&json!({"slos": []}))).await?;
+    scene.kubectl(&scene.grace, "scale deployment/web --replicas=4").await?.accepted()?;
+    accepted(&scene.decide(&scene.mallory, &json!({"type": "ScaleDown"})).await?)?;
+    let is_standing = |stage| stage == IncidentStage::Standing;
+    let down = scene.until("scale-down", |pilot| incident(pilot).is_some_and(|it| is_standing(it.stage))).await?;
+    let opened = incident(&down).context("an incident")?.id.clone();
+    ensure!(replicas(&scene).await? == 0 && scene.marks().await?.parked_replicas == Some(4));
+
+    let contained = [opened.as_str(), "scaled this workload down to 0", "Ada Lovelace", r#""type":"Resume""#];
+    scene.kubectl(&scene.grace, "scale deployment/web --replicas=1").await?.refused(&contained)?;
+    let mut more = scene.release(1, 0);
+    more["spec"]["replicas"] = 2.into();
+    scene.apply(&scene.grace, &more).await?.refused(&contained)?;
+    ensure!(replicas(&scene).await? == 0);
+
+    let resume = json!({"type": "Resume", "incident": opened});
+    let (phase, message) = word(&scene.decide(&scene.mallory, &resume).await?);
+    ensure!(phase == Some(DecisionPhase::Refused) && message.contains("ask Ada Lovelace"), "{message}");
+    accepted(&scene.decide(&scene.ada, &resume).await?)?;
+    let record = scene.closed(&opened).await?;
+    ensure!(record.spec.type_ == DecisionType::ScaleDown, "{record:#?}");
+    ensure!(replicas(&scene).await? == 4 && scene.marks().await?.contained.is_none());
+    scene.kubectl(&scene.grace, "scale deployment/web --replicas=5").await?.accepted()
+}
+
+async fn replicas(scene: &Scene<'_>) -> anyhow::Result<i32> {
+    Ok(pilotguard::release::deployment::replicas(&scene.deployment().await?))
+}
+
+fn with(base: &Value, change: &Value) -> Value {
+    let mut merged = base.clone();
+    json_patch::merge(&mut merged, change);
+    merged
+}

@@ -1,0 +1,100 @@
+//! The main job: a release that harms users is rolled back by itself, once, is kept out until an owner lets it in
+//! again, and leaves a record that says why.
+
+use anyhow::{Context, ensure};
+use pilotguard::api::change_record::{ChangeClass, ChangeRecord, Outcome as ChangeOutcome};
+use pilotguard::api::decision::{Decision, DecisionPhase, DecisionType};
+use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
+use pilotguard::api::trigger::TriggerAction;
+use pilotguard::release::digest::payload_digest;
+use pilotguard::release::marks::AdmittedVerdict;
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::scene::{Outcome, Scene, holds};
+
+tests![a_bad_release_is_rolled_back_once_and_kept_out];
+
+async fn a_bad_release_is_rolled_back_once_and_kept_out(cluster: &Cluster) -> anyhow::Result<()> {
+    let scene = Scene::set(cluster).await?;
+    scene.bake(&scene.pilot(&Scene::trigger(&json!({"decisionWindow": "20s"})))).await?;
+    let good = scene.deployment().await?;
+    let patches = scene.patches()?;
+    scene.apply(&scene.grace, &scene.release(2, 50)).await?.accepted()?;
+    let bad = scene.deployment().await?;
+
+    let incident = scene.incident().await?;
+    opened(&scene, &incident).await?;
+    let record = scene.closed(&incident.id).await?;
+    let after = scene.deployment().await?;
+    ensure!(after["spec"] == good["spec"], "what runs is not what ran: {}", after["spec"]);
+    let generation = |deployment: &Value| deployment["metadata"]["generation"].as_i64();
+    ensure!(generation(&after) == generation(&bad).map(|generation| generation + 1), "more than one change");
+    ensure!(scene.patches()? == patches + 1, "more than one patch");
+    recorded(&scene, &record, &incident).await?;
+    kept_out(&scene, &payload_digest(&bad["spec"]["template"])).await
+}
+
+/// While the decision window is open: what the status says, and that changes are refused.
+async fn opened(scene: &Scene<'_>, incident: &Incident) -> anyhow::Result<()> {
+    ensure!(
+        (incident.stage, incident.action) == (IncidentStage::DecisionWindow, TriggerAction::Rollback),
+        "{incident:#?}"
+    );
+    let change = scene.marks().await?.admitted.context("a stamp")?.change;
+    ensure!(incident.suspect.as_ref().is_some_and(|suspect| suspect.change == change), "{incident:#?}");
+    let open = scene.until("conditions of the incident", |pilot| holds(pilot, "IncidentOpen", "True")).await?;
+    ensure!(holds(&open, "ChangesHeld", "True") && holds(&open, "Ready", "False"));
+    let refused = scene.apply(&scene.grace, &scene.release(3, 0)).await?;
+    refused.refused(&[&incident.id, "Rollback follows at", "Owner: Ada Lovelace", r#""type":"Continue""#])
+}
+
+async fn recorded(scene: &Scene<'_>, decision: &Decision, incident: &Incident) -> anyhow::Result<()> {
+    let record = decision.spec.record.as_ref().context("a record")?;
+    ensure!((decision.spec.type_, record.decided_by) == (DecisionType::Rollback, DecidedBy::Deadline), "{decision:#?}");
+    ensure!(record.carried_out && !record.evidence.is_empty() && record.suspect == incident.suspect, "{decision:#?}");
+
+    let stamp = scene.marks().await?.admitted.context("a stamp")?;
+    ensure!(stamp.verdict == AdmittedVerdict::Rollback, "{stamp:?}");
+    let outcome = |change: &ChangeRecord| change.status.as_ref().map(|status| status.outcome);
+    let failed = scene.change(ChangeClass::Normal, |change| outcome(change) == Some(ChangeOutcome::Failed)).await?;
+    let suspect = incident.suspect.as_ref().context("a suspect")?;
+    ensure!(failed.metadata.name.as_ref() == Some(&suspect.change), "{failed:#?}");
+    let cause = failed.status.and_then(|status| status.cause).unwrap_or_default();
+    ensure!(cause.contains(&incident.id), "{cause}");
+    scene.change(ChangeClass::Rollback, |change| outcome(change) == Some(ChangeOutcome::Succeeded)).await?;
+    ensure!(scene.changes().await?.len() == 2, "{:#?}", scene.changes().await?);
+    for kind in ["Pilot", "Deployment"] {
+        let events = scene.events(kind).await?;
+        for reason in ["IncidentOpened", "RollingBack", "IncidentClosed"] {
+            let told = events.iter().filter(|event| *event == reason).count();
+            ensure!(told == 1, "{kind} was told {told} times of {reason}: {events:?}");
+        }
+    }
+    Ok(())
+}
+
+/// The bad release stays out under any name; others pass; an owner can let it in again.
+async fn kept_out(scene: &Scene<'_>, payload: &str) -> anyhow::Result<()> {
+    let bad = scene.release(2, 50);
+    let rolled_back = ["this release was rolled back after an incident", "Ada Lovelace", payload];
+    let refused = scene.apply(&scene.grace, &bad).await?;
+    refused.refused(&rolled_back)?;
+    let mut renamed = bad.clone();
+    renamed["spec"]["template"]["metadata"]["labels"]["build"] = "4711".into();
+    scene.apply(&scene.grace, &renamed).await?.refused(&rolled_back)?;
+    scene.apply(&scene.grace, &scene.release(3, 0)).await?.accepted()?;
+
+    let (manifest, _) =
+        refused.stderr.split_once("echo '").and_then(|(_, it)| it.split_once('\'')).context("a command")?;
+    let create = ["create", "-o", "name", "--namespace", &scene.namespace, "-f", "-"];
+    for (person, phase) in [(&scene.mallory, DecisionPhase::Refused), (&scene.ada, DecisionPhase::Accepted)] {
+        let created = person.kubectl_with(&create, manifest).await?;
+        created.accepted()?;
+        let name = created.stdout.trim().rsplit('/').next().unwrap_or_default();
+        let status = scene.judged(name).await?.status.unwrap_or_default();
+        ensure!(status.phase == Some(phase), "{}: {status:?}", person.name);
+    }
+    scene.service.set_errors(0.0);
+    scene.apply(&scene.grace, &bad).await?.accepted()
+}
