@@ -250,7 +250,7 @@ impl<'a> Scene<'a> {
     /// Waits until no incident is open, and returns the record of the one of this id.
     pub(crate) async fn closed(&self, id: &str) -> anyhow::Result<Decision> {
         self.until("end of the incident", |pilot| incident(pilot).is_none()).await?;
-        Ok(self.api::<Decision>().get(&format!("web-{id}")).await?)
+        Ok(self.api::<Decision>().get(&format!("incident-{id}")).await?)
     }
 
     /// The ChangeRecords, oldest first.
