@@ -54,7 +54,7 @@ pub(super) async fn keep(context: &Context, store: Store<MetricsSource>, stop: C
 async fn condition(context: &Context, source: &MetricsSource) -> Condition {
     let (reason, message) = match context.sources.for_status(&source.name_any()).await {
         Err(problem) => (problem.reason(), problem.to_string()),
-        Ok(open) => match open.last_problem() {
+        Ok(open) => match open.outage() {
             Some(problem) => (problem.reason.as_str(), problem.message),
             None => ("Answering", String::new()),
         },
