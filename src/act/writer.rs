@@ -19,6 +19,9 @@ pub const FIELD_MANAGER: &str = "pilotguard";
 /// A write that takes longer is given up.
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// What the API server says where a JSON patch does not fit the object, as after a failed `test`.
+const FAILED_TEST: &str = "the server rejected our request due to an error in our request";
+
 /// Why a write did not happen, or may not have.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -75,8 +78,13 @@ impl WriteError {
     }
 
     /// Whether the object exists already, or what the patch tested is true no more: the next look tells.
+    /// A refusal by a policy may carry the same code as a failed test; it is no conflict and has to be seen.
     pub fn is_conflict(&self) -> bool {
-        matches!(self.code(), Some(409 | 422))
+        match self.code() {
+            Some(409) => true,
+            Some(422) => self.message() == Some(FAILED_TEST),
+            _ => false,
+        }
     }
 }
 
@@ -198,5 +206,31 @@ async fn within<K: Namespaced, T>(
             source: Box::new(source),
         }),
         Err(_) => Err(WriteError::Deadline { kind: kind(), name: name.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn refused(code: u16, message: &str) -> WriteError {
+        let status = Status { code, ..Status::failure(message, "Invalid") };
+        let source = Box::new(kube::Error::Api(Box::new(status)));
+        WriteError::Refused { kind: "Deployment".to_owned(), name: "web".to_owned(), source }
+    }
+
+    #[test]
+    fn a_policy_that_refuses_is_no_conflict() {
+        assert!(refused(409, "the object has been modified").is_conflict());
+        assert!(refused(422, "the server rejected our request due to an error in our request").is_conflict());
+        for message in [
+            "admission webhook \"policy\" denied the request: no scaling on Fridays",
+            "Deployment.apps \"web\" is invalid: spec.replicas: Invalid value: -1",
+        ] {
+            assert!(!refused(422, message).is_conflict(), "{message}");
+        }
+        assert!(!refused(403, "the server rejected our request due to an error in our request").is_conflict());
     }
 }

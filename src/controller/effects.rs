@@ -55,6 +55,7 @@ pub async fn carry_out(context: &Context, declaration: &Declaration, look: &Look
                     "the world moved on; looking again"
                 );
             } else {
+                context.metrics.effect_failed();
                 tracing::warn!(
                     namespace = pilot.namespace,
                     pilot = pilot.name,

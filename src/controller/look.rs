@@ -5,22 +5,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use crate::admit::pilots::WorkloadKey;
 use crate::decide::pilot::decide;
 use crate::decide::plan::Plan;
 use crate::decide::{Case, Ledger, SourceFacts};
-use crate::declaration::{Declaration, PilotId};
+use crate::declaration::Declaration;
 use crate::observation::{Answer, Observation, Question, Reading, Unknown};
 use crate::observe::cluster::{ObserveError, observe_live};
-use crate::observe::prometheus::Source;
+use crate::observe::prometheus::{Conversation, Source};
 
 /// More rounds of questions than any case needs; the timelines of `tests/core` never see more than four. What is
 /// still missing then stays Unknown.
 const MOST_ROUNDS: usize = 8;
+
+/// For so long a look waits for metrics, all rounds together: who waits holds up other pilots. What is still missing
+/// then stays Unknown.
+const METRICS_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How a pilot is looked at whose metrics source cannot be read.
 const WITHOUT_SOURCE: SourceFacts =
@@ -46,35 +52,41 @@ pub async fn look(
     ledger: &Ledger,
     now: Timestamp,
 ) -> Result<Look, ObserveError> {
-    let source = Metrics::of(context, declaration).await;
+    let ends_at = Instant::now() + METRICS_DEADLINE;
+    let source = find_source(context, declaration, ends_at).await;
+    let facts = source.as_ref().map_or(WITHOUT_SOURCE, |source| source.facts());
+    let mut metrics = match &source {
+        Ok(source) => Metrics::Source(source.converse(declaration, ends_at)),
+        Err(problem) => Metrics::Problem(problem),
+    };
     let mut seen = context.cluster.observe(declaration);
     seen.claimed_by = claimed_by(context, declaration);
-    let mut plan = settle(&source, declaration, &mut seen, ledger, now).await;
+    let mut plan = settle((&mut metrics, facts), declaration, &mut seen, ledger, now).await;
     if plan.is_destructive() {
         let live = observe_live(context.writer.client(), declaration).await?;
         seen = Observation { claimed_by: seen.claimed_by, answers: seen.answers, ..live };
-        plan = settle(&source, declaration, &mut seen, ledger, now).await;
+        plan = settle((&mut metrics, facts), declaration, &mut seen, ledger, now).await;
     }
-    Ok(Look { seen, source: source.facts(), source_problem: source.problem(&declaration.pilot), plan })
+    Ok(Look { seen, source: facts, source_problem: metrics.end(), plan })
 }
 
 /// Decides until nothing more has to be asked.
 async fn settle(
-    source: &Metrics,
+    (metrics, source): (&mut Metrics<'_>, SourceFacts),
     declaration: &Declaration,
     seen: &mut Observation,
     ledger: &Ledger,
     now: Timestamp,
 ) -> Plan {
     for _ in 0..MOST_ROUNDS {
-        let plan = decide(&Case { declaration, source: source.facts(), seen, ledger, now });
+        let plan = decide(&Case { declaration, source, seen, ledger, now });
         if plan.ask.is_empty() {
             return plan;
         }
-        seen.answers.extend(source.ask(declaration, &plan.ask, now).await);
+        seen.answers.extend(metrics.ask(&plan.ask, now).await);
     }
     tracing::warn!(pilot = declaration.pilot.name, "a decision asks without end; what is missing counts as unknown");
-    decide(&Case { declaration, source: source.facts(), seen, ledger, now })
+    decide(&Case { declaration, source, seen, ledger, now })
 }
 
 /// The older Pilot that the workload belongs to, if it is not ours.
@@ -85,42 +97,34 @@ fn claimed_by(context: &Context, declaration: &Declaration) -> Option<String> {
 }
 
 /// A pilot's metrics source, or why there is none.
-enum Metrics {
-    Source(Arc<Source>),
-    Problem(String),
+async fn find_source(context: &Context, declaration: &Declaration, ends_at: Instant) -> Result<Arc<Source>, String> {
+    let name = &declaration.metrics_source;
+    match timeout_at(ends_at, context.sources.get(name, &declaration.pilot.namespace)).await {
+        Ok(found) => found.map_err(|problem| problem.to_string()),
+        Err(_) => Err(format!(
+            "the Secrets of MetricsSource {name:?} were not read in time; check that the API server answers"
+        )),
+    }
 }
 
-impl Metrics {
-    async fn of(context: &Context, declaration: &Declaration) -> Self {
-        match context.sources.get(&declaration.metrics_source, &declaration.pilot.namespace).await {
-            Ok(source) => Self::Source(source),
-            Err(problem) => Self::Problem(problem.to_string()),
-        }
-    }
+/// What answers a look's questions, or why nothing does.
+enum Metrics<'a> {
+    Source(Conversation<'a>),
+    Problem(&'a str),
+}
 
-    fn facts(&self) -> SourceFacts {
+impl Metrics<'_> {
+    async fn ask(&mut self, questions: &BTreeSet<Question>, now: Timestamp) -> BTreeMap<Question, Answer> {
         match self {
-            Self::Source(source) => source.facts(),
-            Self::Problem(_) => WITHOUT_SOURCE,
-        }
-    }
-
-    fn problem(&self, pilot: &PilotId) -> Option<String> {
-        match self {
-            Self::Source(source) => source.problem_of(pilot).map(|problem| problem.message),
-            Self::Problem(problem) => Some(problem.clone()),
-        }
-    }
-
-    async fn ask(
-        &self,
-        declaration: &Declaration,
-        questions: &BTreeSet<Question>,
-        now: Timestamp,
-    ) -> BTreeMap<Question, Answer> {
-        match self {
-            Self::Source(source) => source.ask(declaration, questions, now).await,
+            Self::Source(source) => source.ask(questions, now).await,
             Self::Problem(_) => questions.iter().map(|question| (question.clone(), unanswered(question))).collect(),
+        }
+    }
+
+    fn end(self) -> Option<String> {
+        match self {
+            Self::Source(source) => source.end().map(|problem| problem.message),
+            Self::Problem(problem) => Some(problem.to_owned()),
         }
     }
 }

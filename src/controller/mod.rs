@@ -95,8 +95,17 @@ pub async fn reconcile(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Actio
     let all_well = effects::carry_out(&context, &declaration, &look, now).await; // act
     context.tell(kept, &declaration, &look, now).await; // report
     let is_settled = all_well && !matches!(enforced, Enforced::No(_));
-    let wait = look.plan.look_again.unsigned_abs();
-    Ok(Action::requeue(if is_settled { wait } else { wait.min(RETRY) }))
+    kept.unsettled = if is_settled { 0 } else { kept.unsettled.saturating_add(1) };
+    Ok(Action::requeue(wait(kept.unsettled, look.plan.look_again.unsigned_abs())))
+}
+
+/// How long a pilot waits until the next look: as planned; sooner where something is to be done over, but ever
+/// less soon, because every look asks the metrics source as well.
+fn wait(unsettled: u32, planned: Duration) -> Duration {
+    match unsettled.checked_sub(1) {
+        None => planned,
+        Some(doublings) => RETRY.saturating_mul(2_u32.saturating_pow(doublings)).min(planned),
+    }
 }
 
 /// How long a pilot waits whose look failed.
@@ -199,5 +208,19 @@ impl Context {
         if look.plan.ledger.incident.is_none() {
             kept.told.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_again_and_again_is_tried_ever_less_often() {
+        let planned = Duration::from_secs(15);
+        let waits: Vec<u128> = (0..8).map(|unsettled| wait(unsettled, planned).as_millis()).collect();
+        assert_eq!(waits, [15_000, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000]);
+        assert_eq!(wait(u32::MAX, planned), planned);
+        assert_eq!(wait(1, Duration::from_millis(200)), Duration::from_millis(200), "a plan that is in a hurry");
     }
 }

@@ -1,9 +1,9 @@
 //! The watches: what is seen changes wakes the pilot that it belongs to.
 //!
-//! A watch that breaks is taken up again with backoff; a Pilot that cannot be read is passed over, loudly, and
+//! A watch that breaks is taken up again with backoff; an object that cannot be read is passed over, loudly, and
 //! blinds nobody to the others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Controller, PredicateConfig, WatchStreamExt, controller, predicates};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -21,10 +21,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, chain, reconcile, retry, source_status};
 use crate::admit::pilots::WorkloadKey;
+use crate::api::change_record::ChangeRecord;
+use crate::api::decision::Decision;
 use crate::api::metrics_source::MetricsSource;
 use crate::api::pilot::Pilot;
-use crate::observe::cluster::{reduce_change, reduce_decision, reduce_deployment, reduce_snapshot};
+use crate::observe::cluster::{RawDeployment, reduce_change, reduce_decision, reduce_deployment, reduce_snapshot};
 use crate::observe::index::{Entry, Index, Owner};
+use crate::observe::readable::readable_event;
 use crate::record::snapshots;
 
 /// A watch is renewed so often; a connection that died silently is noticed by then.
@@ -51,7 +54,7 @@ impl Watching {
     /// A watch on MetricsSources, and the store that it fills.
     pub fn metrics_sources(&self) -> (Store<MetricsSource>, impl Stream<Item = ()> + Send + 'static) {
         let (store, writer) = reflector::store();
-        let events = watcher(Api::<MetricsSource>::all(self.client.clone()), config()).default_backoff();
+        let events = self.readable(config()).map(Ok);
         let touched = reflector::reflector(writer, events).touched_objects();
         (store, touched.filter_map(|touched| future::ready(touched.ok().map(drop))))
     }
@@ -80,6 +83,14 @@ impl Watching {
         })
     }
 
+    /// The events of those objects that can be read.
+    fn readable<K>(&self, config: watcher::Config) -> impl Stream<Item = Event<K>> + Send + 'static
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+    {
+        self.events::<DeserializeGuard<K>>(config).filter_map(|event| future::ready(readable_event(event)))
+    }
+
     fn ours<K: Resource>(&self, event: Event<K>) -> Option<Event<K>> {
         let is_ours = match &event {
             Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => {
@@ -93,16 +104,16 @@ impl Watching {
     /// Feeds an index for as long as the operator runs, and wakes the pilots whose entries it touches.
     fn feed<K, T>(
         &self,
-        config: watcher::Config,
+        events: impl Stream<Item = Event<K>> + Send + 'static,
         index: impl Fn(&Context) -> &Index<T> + Send + 'static,
         reduce: impl Fn(&K) -> Option<Entry<T>> + Send + 'static,
         wake: Wake,
     ) -> tokio::task::JoinHandle<()>
     where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+        K: Send + Sync + 'static,
         T: Clone + Send + Sync + 'static,
     {
-        let mut events = self.events::<K>(config).boxed();
+        let mut events = events.boxed();
         let stop = self.stop.clone();
         tokio::spawn(async move {
             while let Some(Some(event)) = stop.run_until_cancelled(events.next()).await {
@@ -147,11 +158,16 @@ pub async fn watch(
     let (pilots, woken) = mpsc::unbounded_channel();
     let of_workload = Wake { context: context.clone(), pilots, by_workload: true };
     let of_pilot = Wake { by_workload: false, ..of_workload.clone() };
-    let ours = config().labels(snapshots::ALL);
-    watching.feed(config(), |context| &context.cluster.workloads, reduce_deployment, of_workload.clone());
-    watching.feed::<ControllerRevision, _>(ours, |context| &context.cluster.snapshots, reduce_snapshot, of_workload);
-    watching.feed(config(), |context| &context.cluster.changes, |record| Some(reduce_change(record)), of_pilot.clone());
-    watching.feed(config(), |context| &context.cluster.decisions, |decision| Some(reduce_decision(decision)), of_pilot);
+    let deployments = watching.events::<RawDeployment>(config());
+    let snapshots = watching.readable::<ControllerRevision>(config().labels(snapshots::ALL));
+    let changes = watching.readable::<ChangeRecord>(config());
+    let decisions = watching.readable::<Decision>(config());
+    let change = |record: &_| Some(reduce_change(record));
+    let decision = |decision: &_| Some(reduce_decision(decision));
+    watching.feed(deployments, |context| &context.cluster.workloads, reduce_deployment, of_workload.clone());
+    watching.feed(snapshots, |context| &context.cluster.snapshots, reduce_snapshot, of_workload);
+    watching.feed(changes, |context| &context.cluster.changes, change, of_pilot.clone());
+    watching.feed(decisions, |context| &context.cluster.decisions, decision, of_pilot);
 
     let (store, touched) = watch_pilots(&watching, &context);
     let controller = Controller::for_stream(touched, store)
@@ -173,16 +189,10 @@ fn watch_pilots(
     context: &Arc<Context>,
 ) -> (Store<Pilot>, impl Stream<Item = Result<Pilot, watcher::Error>> + Send + 'static) {
     let (store, writer) = reflector::store();
-    let context = context.clone();
-    let events = watching
-        .events::<DeserializeGuard<Pilot>>(config())
-        .filter_map(|event| future::ready(readable(event)))
-        .inspect(move |event| {
-            context.guarded.see(event);
-            if let Event::Delete(pilot) = event {
-                context.forget(pilot);
-            }
-        })
+    let events = watching.readable::<Pilot>(config());
+    let (seeing, forgetting) = (context.clone(), context.clone());
+    let events = noticing_gone(events, store.clone(), move |pilot| forgetting.forget(pilot))
+        .inspect(move |event| seeing.guarded.see(event))
         .map(Ok);
     let touched = reflector::reflector(writer, events)
         .touched_objects()
@@ -190,30 +200,77 @@ fn watch_pilots(
     (store, touched)
 }
 
-/// A Pilot that cannot be read is passed over: what it said before stays in force.
-fn readable(event: Event<DeserializeGuard<Pilot>>) -> Option<Event<Pilot>> {
-    let read = |guard: DeserializeGuard<Pilot>| match guard.0 {
-        Ok(pilot) => Some(pilot),
-        Err(invalid) => {
-            let (namespace, name) = (invalid.metadata.namespace, invalid.metadata.name);
-            tracing::error!(
-                namespace,
-                pilot = name,
-                cause = invalid.error,
-                "a Pilot cannot be read and is passed over"
-            );
-            None
+/// Passes events on, and tells of each Pilot that is gone: deleted before our eyes, or absent from a complete list
+/// that was made anew. `store` is what the events fill further on.
+fn noticing_gone(
+    events: impl Stream<Item = Event<Pilot>> + Send + 'static,
+    store: Store<Pilot>,
+    gone: impl Fn(&Pilot) + Send + 'static,
+) -> impl Stream<Item = Event<Pilot>> + Send + 'static {
+    let mut arrived: HashSet<Option<String>> = HashSet::new();
+    events.inspect(move |event| match event {
+        Event::Init => arrived.clear(),
+        Event::InitApply(pilot) => drop(arrived.insert(pilot.uid())),
+        Event::InitDone => {
+            // The store still holds what was known before this list.
+            store.state().iter().filter(|pilot| !arrived.contains(&pilot.uid())).for_each(|pilot| gone(pilot));
+            arrived.clear();
         }
-    };
-    Some(match event {
-        Event::Apply(pilot) => Event::Apply(read(pilot)?),
-        Event::InitApply(pilot) => Event::InitApply(read(pilot)?),
-        Event::Delete(pilot) => Event::Delete(read(pilot)?),
-        Event::Init => Event::Init,
-        Event::InitDone => Event::InitDone,
+        Event::Delete(pilot) => gone(pilot),
+        Event::Apply(_) => {}
     })
 }
 
 fn config() -> watcher::Config {
     watcher::Config::default().streaming_lists().timeout(WATCH_TIMEOUT_SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(name: &str, uid: &str) -> serde_json::Value {
+        json!({
+            "apiVersion": "pilotguard.dev/v1alpha1",
+            "kind": "Pilot",
+            "metadata": {"name": name, "namespace": "shop", "uid": uid},
+            "spec": {
+                "intent": {"summary": "s", "hypothesis": "h", "decisionDate": "2030-01-01T00:00:00Z"},
+                "owners": {"serviceOwner": {"name": "Sam"}},
+                "workloads": [{"kind": "Deployment", "name": name}],
+                "changes": {"windows": [{"name": "always", "kind": "Allow", "always": true}]},
+            },
+        })
+    }
+
+    #[tokio::test]
+    async fn a_pilot_that_a_new_list_lacks_is_gone() {
+        let pilot = |name, uid| -> Pilot { serde_json::from_value(object(name, uid)).unwrap() };
+        let events = vec![
+            Event::Init,
+            Event::InitApply(pilot("stays", "1")),
+            Event::InitApply(pilot("goes", "2")),
+            Event::InitApply(pilot("returns", "3")),
+            Event::InitDone,
+            Event::Init,
+            Event::InitApply(pilot("stays", "1")),
+            Event::InitApply(pilot("returns", "4")),
+            Event::InitDone,
+            Event::Delete(pilot("stays", "1")),
+        ];
+        let gone: Arc<Mutex<Vec<_>>> = Arc::default();
+        let noted = gone.clone();
+        let (store, writer) = reflector::store();
+        let events = noticing_gone(futures::stream::iter(events), store, move |pilot| {
+            noted.lock().unwrap_or_else(PoisonError::into_inner).push(pilot.uid().unwrap_or_default());
+        });
+        reflector::reflector(writer, events.map(Ok::<_, watcher::Error>)).for_each(|_| future::ready(())).await;
+        let mut gone = gone.lock().unwrap().clone();
+        gone[..2].sort();
+        assert_eq!(gone, ["2", "3", "1"]);
+    }
 }

@@ -9,11 +9,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
+use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::index::{Entry, Index, Owner};
+use super::readable::readable;
 use crate::api::change_record::{ChangeRecord, ChangeRecordStatus};
 use crate::api::decision::Decision;
 use crate::decide::records::OPERATOR;
@@ -24,6 +26,9 @@ use crate::release::deployment;
 
 /// A live reading that takes longer is given up; the look is made again.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// A list is read in pages of so many objects: years of records fit no single answer.
+const PAGE: u32 = 500;
 
 /// A Deployment as raw JSON: typed structs drop fields that they do not know.
 #[derive(kube::Resource, Clone, Debug, Serialize, Deserialize)]
@@ -113,18 +118,13 @@ pub async fn observe_live(client: &Client, declaration: &Declaration) -> Result<
     let name = &declaration.workload.name;
     let of_pilot = ListParams::default().fields(&format!("spec.pilot={}", declaration.pilot.name));
     let of_workload = ListParams::default().labels(&snapshots::selector(name));
-    let (workload, revisions, changes, decisions) = tokio::try_join!(
+    let (workload, snapshots, changes, decisions) = tokio::try_join!(
         within("the workload", read_deployment(client, namespace, name)),
-        within("the snapshots", list::<ControllerRevision>(client, namespace, &of_workload)),
-        within("the change records", list::<ChangeRecord>(client, namespace, &of_pilot)),
-        within("the decisions", list::<Decision>(client, namespace, &of_pilot)),
+        list("the snapshots", client, namespace, of_workload, reduce_snapshot),
+        list("the change records", client, namespace, of_pilot.clone(), |record| Some(reduce_change(record))),
+        list("the decisions", client, namespace, of_pilot, |decision| Some(reduce_decision(decision))),
     )?;
-    Ok(gather(
-        workload.as_ref().and_then(deployment::read),
-        revisions.iter().filter_map(reduce_snapshot).map(|entry| entry.kept).collect(),
-        changes.iter().map(|record| reduce_change(record).kept).collect(),
-        decisions.iter().map(|decision| reduce_decision(decision).kept).collect(),
-    ))
+    Ok(gather(workload.as_ref().and_then(deployment::read), snapshots, changes, decisions))
 }
 
 /// A Deployment as the API server has it now, as raw JSON.
@@ -162,13 +162,29 @@ fn within<T>(
     }
 }
 
-async fn list<K>(client: &Client, namespace: &str, params: &ListParams) -> Result<Vec<K>, kube::Error>
+/// What is kept of the objects that can be read, page by page; each page has its own deadline.
+async fn list<K, T>(
+    what: &'static str,
+    client: &Client,
+    namespace: &str,
+    params: ListParams,
+    reduce: impl Fn(&K) -> Option<Entry<T>>,
+) -> Result<Vec<T>, ObserveError>
 where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope> + Clone + std::fmt::Debug,
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug,
     K: serde::de::DeserializeOwned,
-    K::DynamicType: Default,
 {
-    Ok(Api::<K>::namespaced(client.clone(), namespace).list(params).await?.items)
+    let api: Api<DeserializeGuard<K>> = Api::namespaced(client.clone(), namespace);
+    let mut params = params.limit(PAGE);
+    let mut kept = Vec::new();
+    loop {
+        let page = within(what, api.list(&params)).await?;
+        kept.extend(page.items.into_iter().filter_map(readable).filter_map(|object| Some(reduce(&object)?.kept)));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params.continue_token = Some(token),
+            None => return Ok(kept),
+        }
+    }
 }
 
 fn raw(deployment: &RawDeployment) -> Value {
@@ -206,29 +222,123 @@ pub fn reduce_change(record: &ChangeRecord) -> Entry<Change> {
     Entry { owner, name, kept }
 }
 
-/// Keeps a Decision under its pilot.
+/// Keeps a Decision under its pilot. Of one that has been judged nobody asks any more who decided and why.
 pub fn reduce_decision(decision: &Decision) -> Entry<PilotDecision> {
     let created_at = created_at(&decision.metadata);
     let name = decision.name_any();
     let owner = Owner { namespace: decision.namespace().unwrap_or_default(), name: decision.spec.pilot.clone() };
     let by_operator = decision.spec.by.as_ref().is_some_and(|by| by.user == OPERATOR);
+    let phase = decision.status.as_ref().and_then(|status| status.phase);
+    let (by, reason) = match phase {
+        None => (decision.spec.by.clone(), decision.spec.reason.clone()),
+        Some(_) => (None, String::new()),
+    };
     let kept = PilotDecision {
         name: name.clone(),
         type_: decision.spec.type_,
         incident: decision.spec.incident.clone(),
         payload: decision.spec.payload.clone(),
         until: decision.spec.until,
-        reason: decision.spec.reason.clone(),
+        reason,
         is_record: by_operator && decision.spec.record.is_some(),
-        by: decision.spec.by.clone(),
+        by,
         created_at,
         follows: decision.spec.record.as_ref().and_then(|record| record.decision.clone()),
         quarantined: decision.spec.record.as_ref().map(|record| record.quarantined.clone()).unwrap_or_default(),
-        phase: decision.status.as_ref().and_then(|status| status.phase),
+        phase,
     };
     Entry { owner, name, kept }
 }
 
 fn created_at(metadata: &ObjectMeta) -> Timestamp {
     metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::extract::RawQuery;
+    use axum::routing::get;
+    use axum::{Json, Router};
+    use jiff::tz::TimeZoneDatabase;
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::decision::DecisionPhase;
+    use crate::api::pilot::Pilot;
+
+    fn decision(name: &str, until: &str) -> Value {
+        json!({
+            "apiVersion": "pilotguard.dev/v1alpha1",
+            "kind": "Decision",
+            "metadata": {"name": name, "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"pilot": "checkout", "type": "Continue", "reason": "because", "until": until,
+                "by": {"user": OPERATOR}},
+        })
+    }
+
+    /// An API server that has three Decisions, which it gives out one a page, and nothing else.
+    async fn api_server() -> Client {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let page = |items: Vec<Value>, next: &str| json!({"metadata": {"continue": next}, "items": items});
+        let decisions = get(async move |RawQuery(query): RawQuery| {
+            let query = query.unwrap_or_default();
+            Json(match query.split_once("continue=").map(|(_, token)| token) {
+                None if !query.contains("limit=500") => page(Vec::new(), ""),
+                None => page(vec![decision("first", "2026-01-01T01:00:00Z")], "2"),
+                Some("2") => page(vec![decision("unreadable", "9999-12-31T23:59:59Z")], "3"),
+                Some(_) => page(vec![decision("last", "2026-01-01T02:00:00Z")], ""),
+            })
+        });
+        let empty = get(async move || Json(json!({"metadata": {}, "items": []})));
+        let none = get(async || {
+            let status = json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"});
+            (axum::http::StatusCode::NOT_FOUND, Json(status))
+        });
+        let router = Router::new()
+            .route("/apis/pilotguard.dev/v1alpha1/namespaces/shop/decisions", decisions)
+            .route("/apis/pilotguard.dev/v1alpha1/namespaces/shop/changerecords", empty.clone())
+            .route("/apis/apps/v1/namespaces/shop/controllerrevisions", empty)
+            .route("/apis/apps/v1/namespaces/shop/deployments/checkout", none);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_live_reading_reads_every_page_and_passes_over_what_cannot_be_read() {
+        let pilot: Pilot = serde_json::from_value(json!({
+            "apiVersion": "pilotguard.dev/v1alpha1",
+            "kind": "Pilot",
+            "metadata": {"name": "checkout", "namespace": "shop", "uid": "1"},
+            "spec": {
+                "intent": {"summary": "s", "hypothesis": "h", "decisionDate": "2030-01-01T00:00:00Z"},
+                "owners": {"serviceOwner": {"name": "Sam"}},
+                "workloads": [{"kind": "Deployment", "name": "checkout"}],
+                "changes": {"windows": [{"name": "always", "kind": "Allow", "always": true}]},
+            },
+        }))
+        .unwrap();
+        let declaration = Declaration::parse(&pilot, &TimeZoneDatabase::bundled()).unwrap();
+        let seen = observe_live(&api_server().await, &declaration).await.unwrap();
+        let mut names: Vec<_> = seen.decisions.iter().map(|decision| decision.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["first", "last"]);
+    }
+
+    #[test]
+    fn of_a_judged_decision_only_what_counts_is_kept() {
+        let mut object = decision("judged", "2026-01-01T01:00:00Z");
+        object["spec"]["record"] = json!({
+            "trigger": "slow", "openedAt": "2026-01-01T00:00:00Z", "closedAt": "2026-01-01T00:00:00Z",
+            "decidedBy": "Person", "carriedOut": true,
+        });
+        let read = |object: &Value| reduce_decision(&serde_json::from_value(object.clone()).unwrap()).kept;
+        let fresh = read(&object);
+        assert_eq!((fresh.reason.as_str(), fresh.by.is_some(), fresh.is_record), ("because", true, true));
+        object["status"] = json!({"phase": "Accepted"});
+        let judged = read(&object);
+        assert_eq!(judged.phase, Some(DecisionPhase::Accepted));
+        assert_eq!((judged.reason.as_str(), judged.by, judged.is_record), ("", None, true));
+    }
 }

@@ -5,4 +5,5 @@
 pub mod cluster;
 pub mod index;
 pub mod prometheus;
+pub mod readable;
 pub mod sources;

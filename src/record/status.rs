@@ -29,6 +29,8 @@ pub struct Kept {
     pub ledger: Ledger,
     /// What was told already, by key.
     pub told: HashSet<String>,
+    /// How many looks in a row left something to be done over.
+    pub unsettled: u32,
     /// The Pilot as it was read or written last; its spec is never used.
     stored: Pilot,
     figures_at: Timestamp,
@@ -50,7 +52,7 @@ impl Kept {
     pub async fn read(writer: &Writer, namespace: &str, name: &str) -> Result<Self, WriteError> {
         let stored: Pilot = writer.read(namespace, name).await?;
         let ledger = stored.status.as_ref().map(Ledger::read).unwrap_or_default();
-        Ok(Self { ledger, told: HashSet::new(), stored, figures_at: Timestamp::UNIX_EPOCH })
+        Ok(Self { ledger, told: HashSet::new(), unsettled: 0, stored, figures_at: Timestamp::UNIX_EPOCH })
     }
 
     /// The status as it is stored.

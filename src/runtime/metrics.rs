@@ -48,6 +48,7 @@ pub struct Metrics {
     registry: Registry,
     looks: Counter,
     failed_looks: Counter,
+    failed_effects: Counter,
     reviews: Family<ReviewLabels, Counter>,
     incident_open: Family<PilotLabels, Gauge>,
     budget_remaining: Family<SloLabels, Gauge<f64, AtomicU64>>,
@@ -61,6 +62,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("pilotguard");
         let looks = Counter::default();
         let failed_looks = Counter::default();
+        let failed_effects = Counter::default();
         let reviews = Family::default();
         let incident_open = Family::default();
         let budget_remaining = Family::default();
@@ -68,6 +70,11 @@ impl Metrics {
         let slo_met = Family::default();
         registry.register("looks", "Looks at pilots", looks.clone());
         registry.register("failed_looks", "Looks that came to nothing and were made again", failed_looks.clone());
+        registry.register(
+            "failed_effects",
+            "Writes of a plan that failed and stay due; not those that the world had moved on from",
+            failed_effects.clone(),
+        );
         registry.register("admission_reviews", "Admission reviews by what became of them", reviews.clone());
         registry.register("incident_open", "1 while an incident of the pilot is open", incident_open.clone());
         registry.register(
@@ -81,7 +88,17 @@ impl Metrics {
             "1 while the SLO is met, 0 while it is missed; absent while unknown",
             slo_met.clone(),
         );
-        Self { registry, looks, failed_looks, reviews, incident_open, budget_remaining, slo_known, slo_met }
+        Self {
+            registry,
+            looks,
+            failed_looks,
+            failed_effects,
+            reviews,
+            incident_open,
+            budget_remaining,
+            slo_known,
+            slo_met,
+        }
     }
 
     /// Counts a look and shows what it decided.
@@ -114,6 +131,11 @@ impl Metrics {
         self.failed_looks.inc();
     }
 
+    /// Counts an effect that failed for another reason than that the world had moved on.
+    pub fn effect_failed(&self) {
+        self.failed_effects.inc();
+    }
+
     /// Removes what was shown of a pilot that was deleted.
     pub fn forget(&self, pilot: &PilotId, slos: &[String]) {
         self.incident_open.remove(&PilotLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone() });
@@ -137,5 +159,18 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_effects_are_counted() {
+        let metrics = Metrics::new();
+        assert!(metrics.text().contains("\npilotguard_failed_effects_total 0\n"), "{}", metrics.text());
+        metrics.effect_failed();
+        assert!(metrics.text().contains("\npilotguard_failed_effects_total 1\n"), "{}", metrics.text());
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use pilotguard::declaration::PilotId;
 use pilotguard::observation::{Answer, Question, Reading, Unknown};
 use pilotguard::observe::prometheus::{Credentials, Source};
+use tokio::time::Instant;
 
 use crate::fake::{Act, Fake, Request, json, one, response, vector};
-use crate::pilot::{NOW, counts, first_sample, pilot, source_at, value};
+use crate::pilot::{NOW, ask, counts, first_sample, pilot, problem, source_at, value};
 
 fn source(spec: &pilotguard::api::metrics_source::MetricsSourceSpec, credentials: Credentials) -> Source {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -24,7 +24,7 @@ async fn a_request_carries_all_that_was_declared() {
     spec.query_offset = serde_json::from_str("\"1500ms\"").unwrap();
     let credentials = Credentials::default().bearer("token").unwrap();
     let source = source(&spec, credentials);
-    source.ask(&pilot("bad", "total"), &BTreeSet::from([value("vector(1)", NOW)]), NOW).await;
+    ask(&source, &pilot("bad", "total"), &BTreeSet::from([value("vector(1)", NOW)]), NOW).await;
     let request = fake.requests().remove(0);
     assert_eq!(request.path, "/prefix/api/v1/query");
     for (name, expected) in [("x-scope-orgid", "team-a"), ("authorization", "Bearer token")] {
@@ -47,10 +47,10 @@ async fn an_instant_in_the_past_is_asked_in_the_past() {
     let fake = Fake::always(one("1763796400")).await;
     let source = source(&source_at(&fake.url), Credentials::default());
     let past = NOW - SignedDuration::from_hours(1);
-    let answers = source.ask(&pilot("bad", "total"), &BTreeSet::from([counts(past)]), NOW).await;
+    let answers = ask(&source, &pilot("bad", "total"), &BTreeSet::from([counts(past)]), NOW).await;
     assert!(matches!(answers[&counts(past)], Answer::Counts(Reading::Fresh(_))), "{answers:?}");
     assert!(fake.requests().iter().all(|request| request.form["time"] == "1763796400.250"));
-    let answers = source.ask(&pilot("bad", "total"), &BTreeSet::from([counts(NOW)]), NOW).await;
+    let answers = ask(&source, &pilot("bad", "total"), &BTreeSet::from([counts(NOW)]), NOW).await;
     assert_eq!(answers[&counts(NOW)], Answer::Counts(Reading::Unknown(Unknown::Stale)));
 }
 
@@ -64,12 +64,12 @@ async fn identical_queries_are_sent_once_but_a_confirmation_is_sent_again() {
     };
     // Both read x, and both ask for its age.
     let questions = BTreeSet::from([value("x", NOW), value("x + 0", NOW)]);
-    source.ask(&pilot("bad", "total"), &questions, NOW).await;
+    ask(&source, &pilot("bad", "total"), &questions, NOW).await;
     let mut queries: Vec<_> = fake.requests().iter().map(|request| request.form["query"].clone()).collect();
     queries.sort();
     assert_eq!(queries, ["max(timestamp(x))", "x", "x + 0"]);
     let questions = BTreeSet::from([value("x", NOW), confirmed(value("x", NOW))]);
-    source.ask(&pilot("bad", "total"), &questions, NOW).await;
+    ask(&source, &pilot("bad", "total"), &questions, NOW).await;
     assert_eq!(fake.requests().len(), 3 + 4);
 }
 
@@ -82,7 +82,7 @@ async fn four_requests_at_most_are_in_flight() {
     let declaration = pilot("bad", "total");
     // Two pilots at once share the bound.
     let (first, second) =
-        tokio::join!(source.ask(&declaration, &questions, NOW), source.ask(&declaration, &questions, NOW));
+        tokio::join!(ask(&source, &declaration, &questions, NOW), ask(&source, &declaration, &questions, NOW));
     for answers in [first, second] {
         assert!(answers.values().all(|answer| *answer == Answer::Value(Reading::Fresh(1.0))), "{answers:?}");
     }
@@ -99,7 +99,7 @@ async fn a_stuck_source_holds_nobody_up_for_ever() {
     let source = source(&spec, Credentials::default());
     let questions: BTreeSet<_> = (0..100).map(|number| value(&format!("vector({number})"), NOW)).collect();
     let started = std::time::Instant::now();
-    let answers = source.ask(&pilot("bad", "total"), &questions, NOW).await;
+    let answers = ask(&source, &pilot("bad", "total"), &questions, NOW).await;
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     assert!(answers.values().all(|answer| *answer == Answer::Value(Reading::Unknown(Unknown::SourceUnavailable))));
 }
@@ -113,7 +113,7 @@ async fn with_a_namespace_label_no_query_leaves_without_it() {
     let declaration = pilot(r#"requests{code=~"5..",namespace="other"}"#, "requests");
     let unparsable = value("rate(x[5m] anchored)", NOW);
     let questions = BTreeSet::from([counts(NOW), first_sample(), value("x / y offset 1w", NOW), unparsable.clone()]);
-    let answers = source.ask(&declaration, &questions, NOW).await;
+    let answers = ask(&source, &declaration, &questions, NOW).await;
     let queries: BTreeSet<_> = fake.requests().iter().map(|request| request.form["query"].clone()).collect();
     let total = r#"requests{namespace="shop"}"#;
     assert_eq!(
@@ -129,10 +129,8 @@ async fn with_a_namespace_label_no_query_leaves_without_it() {
         ])
     );
     assert_eq!(answers[&unparsable], Answer::Value(Reading::Unknown(Unknown::QueryRefused)));
-    let problem = source.problem_of(&declaration.pilot).unwrap();
+    let problem = problem(&source).unwrap();
     assert_eq!(problem.reason, Unknown::QueryRefused);
-    assert_eq!(source.problem_of(&PilotId::default()), None, "it is another pilot's query");
-    assert_eq!(source.outage(), None, "the source itself answers");
     assert!(problem.message.contains("rate(x[5m] anchored)"), "{}", problem.message);
 }
 
@@ -147,18 +145,18 @@ async fn a_problem_ends_when_the_source_answers_again() {
     let credentials = Credentials::default().bearer("s3cr3t-token").unwrap();
     let source = source(&source_at(&fake.url), credentials);
     let ask = async |at: Timestamp| {
-        source.ask(&pilot("bad", "total"), &BTreeSet::from([value("vector(1)", at)]), at).await;
+        ask(&source, &pilot("bad", "total"), &BTreeSet::from([value("vector(1)", at)]), at).await;
     };
     ask(NOW).await;
     assert_eq!(
-        (source.outage().map(|problem| problem.reason), source.is_unauthenticated()),
+        (problem(&source).map(|problem| problem.reason), source.is_unauthenticated()),
         (Some(Unknown::SourceUnavailable), false)
     );
     ask(NOW + SignedDuration::from_secs(1)).await;
     assert!(source.is_unauthenticated());
-    assert!(!source.outage().unwrap().message.contains("s3cr3t"));
+    assert!(!problem(&source).unwrap().message.contains("s3cr3t"));
     ask(NOW + SignedDuration::from_secs(2)).await;
-    assert_eq!((source.outage(), source.is_unauthenticated()), (None, false));
+    assert_eq!((problem(&source), source.is_unauthenticated()), (None, false));
 }
 
 #[tokio::test]
@@ -167,6 +165,118 @@ async fn a_server_that_echoes_credentials_does_not_get_them_into_a_message() {
     let fake = Fake::always(echo).await;
     let credentials = Credentials::default().bearer("s3cr3t-token").unwrap();
     let source = source(&source_at(&fake.url), credentials);
-    source.ask(&pilot("bad", "total"), &BTreeSet::from([value("vector(1)", NOW)]), NOW).await;
-    assert!(source.outage().unwrap().message.ends_with("you sent Bearer <redacted>"));
+    ask(&source, &pilot("bad", "total"), &BTreeSet::from([value("vector(1)", NOW)]), NOW).await;
+    assert!(problem(&source).unwrap().message.ends_with("you sent Bearer <redacted>"));
+}
+
+fn refused(message: &str) -> Act {
+    let body = format!(r#"{{"status":"error","errorType":"bad_data","error":"{message}"}}"#);
+    Act::Send(response("400 Bad Request", "application/json", &body))
+}
+
+#[tokio::test]
+async fn one_pilots_bad_query_is_told_to_nobody_else() {
+    let fake = Fake::start(|request: &Request| match request.form["query"].as_str() {
+        "broken" => refused("because"),
+        _ => one("1"),
+    })
+    .await;
+    let source = source(&source_at(&fake.url), Credentials::default());
+    let ours = pilot("bad", "total");
+    let mut other = ours.clone();
+    other.pilot.name = "other".to_owned();
+    ask(&source, &ours, &[value("broken", NOW)].into(), NOW).await;
+    ask(&source, &other, &[value("vector(1)", NOW)].into(), NOW).await;
+    assert_eq!((source.problem_for(&other.pilot), source.outage()), (None, None));
+    assert_eq!(problem(&source).map(|problem| problem.reason), Some(Unknown::QueryRefused));
+    ask(&source, &ours, &[value("vector(1)", NOW)].into(), NOW).await;
+    assert_eq!(problem(&source), None);
+}
+
+#[tokio::test]
+async fn a_problem_of_an_earlier_round_is_told_at_the_end() {
+    let fake = Fake::start(|request: &Request| match request.form["query"].as_str() {
+        "broken" => refused("because"),
+        _ => one("1"),
+    })
+    .await;
+    let source = source(&source_at(&fake.url), Credentials::default());
+    let declaration = pilot("bad", "total");
+    let mut look = source.converse(&declaration, Instant::now() + Duration::from_mins(1));
+    look.ask(&[value("broken", NOW)].into(), NOW).await;
+    look.ask(&[value("vector(1)", NOW)].into(), NOW).await;
+    assert_eq!(look.end().map(|problem| problem.reason), Some(Unknown::QueryRefused));
+}
+
+#[tokio::test]
+async fn a_problem_reads_alike_from_look_to_look() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let fake = Fake::start(move |request: &Request| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        match request.form["query"].as_str() {
+            "broken" => refused(&format!("parse error after {number} ms")),
+            _ => Act::Send(response("503 Service Unavailable", "text/plain", &format!("{number} are waiting"))),
+        }
+    })
+    .await;
+    let source = source(&source_at(&fake.url), Credentials::default());
+    for query in ["broken", "vector(1)"] {
+        ask(&source, &pilot("bad", "total"), &[value(query, NOW)].into(), NOW).await;
+        let first = problem(&source).unwrap();
+        ask(&source, &pilot("bad", "total"), &[value(query, NOW)].into(), NOW).await;
+        assert_eq!(problem(&source).unwrap(), first);
+    }
+    assert_eq!(source.outage().unwrap().reason, Unknown::SourceUnavailable);
+}
+
+#[tokio::test]
+async fn a_source_that_leaves_a_query_unanswered_is_not_asked_again_in_that_look() {
+    let fake = Fake::always(Act::Hang).await;
+    let mut spec = source_at(&fake.url);
+    spec.timeout = serde_json::from_str("\"300ms\"").unwrap();
+    let source = source(&spec, Credentials::default());
+    let declaration = pilot("bad", "total");
+    let questions: BTreeSet<_> = (0..20).map(|number| value(&format!("vector({number})"), NOW)).collect();
+    let mut look = source.converse(&declaration, Instant::now() + Duration::from_mins(1));
+    for _ in 0..2 {
+        let answers = look.ask(&questions, NOW).await;
+        assert_eq!(answers.len(), 20);
+        assert!(answers.values().all(|answer| *answer == Answer::Value(Reading::Unknown(Unknown::SourceUnavailable))));
+    }
+    assert!(look.end().unwrap().message.contains("no answer within 300ms"));
+    assert_eq!(fake.requests().len(), 4, "those that were in flight when the first one failed");
+    ask(&source, &declaration, &questions, NOW).await;
+    assert_eq!(fake.requests().len(), 8, "the next look asks again");
+}
+
+#[tokio::test]
+async fn a_look_that_is_over_waits_for_no_answer() {
+    let fake = Fake::always(Act::Hang).await;
+    let mut spec = source_at(&fake.url);
+    spec.timeout = serde_json::from_str("\"30s\"").unwrap();
+    let source = source(&spec, Credentials::default());
+    let declaration = pilot("bad", "total");
+    let started = Instant::now();
+    let mut look = source.converse(&declaration, started + Duration::from_millis(300));
+    let answers = look.ask(&[counts(NOW), first_sample(), value("x", NOW)].into(), NOW).await;
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert_eq!(answers[&counts(NOW)], Answer::Counts(Reading::Unknown(Unknown::SourceUnavailable)));
+    assert_eq!(answers.len(), 3);
+    assert!(look.end().unwrap().message.contains("look for slow queries"));
+}
+
+#[tokio::test]
+async fn one_query_that_is_too_slow_is_no_outage() {
+    let fake = Fake::start(|request: &Request| match request.form["query"].as_str() {
+        "heavy" => Act::Hang,
+        _ => one("1"),
+    })
+    .await;
+    let mut spec = source_at(&fake.url);
+    spec.timeout = serde_json::from_str("\"1s\"").unwrap();
+    let source = source(&spec, Credentials::default());
+    ask(&source, &pilot("bad", "total"), &[value("heavy", NOW), value("vector(1)", NOW)].into(), NOW).await;
+    assert_eq!(source.outage(), None);
+    let told = problem(&source).unwrap();
+    assert!(told.message.contains("no answer within 1s; the query was "), "{}", told.message);
 }

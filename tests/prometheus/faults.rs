@@ -9,7 +9,7 @@ use pilotguard::observation::{Answer, Counts, Reading, Unknown};
 use pilotguard::observe::prometheus::{Credentials, Problem, Source};
 
 use crate::fake::{Act, Fake, json, one, response, vector};
-use crate::pilot::{NOW, counts, first_sample, pilot, source_at, value};
+use crate::pilot::{NOW, ask, counts, first_sample, pilot, problem, source_at, value};
 
 const FIGURE: &str = "1763800000";
 /// Far above what any answer needs that is going to come.
@@ -24,10 +24,10 @@ async fn ask_all(url: &str, timeout: &str) -> (Vec<Answer>, Option<Problem>) {
     let source = Source::new("prometheus", &spec, Credentials::default()).unwrap();
     let questions = BTreeSet::from([counts(NOW), first_sample(), value("x", NOW)]);
     let declaration = pilot("bad", "total");
-    let asked = source.ask(&declaration, &questions, NOW);
+    let asked = ask(&source, &declaration, &questions, NOW);
     let answers = tokio::time::timeout(Duration::from_mins(1), asked).await.expect("every wait has a deadline");
     assert_eq!(answers.keys().collect::<Vec<_>>(), questions.iter().collect::<Vec<_>>());
-    (answers.into_values().collect(), source.problem_of(&declaration.pilot))
+    (answers.into_values().collect(), problem(&source))
 }
 
 fn all(why: Unknown) -> Vec<Answer> {

@@ -14,7 +14,7 @@ use pilotguard::observe::prometheus::{Credentials, Source};
 use pilotguard_rig::{Rig, RigOptions, Target, Tool, Tools, wait};
 
 use crate::history::{Events, History};
-use crate::pilot::{first_sample, pilot, source_at, value};
+use crate::pilot::{ask, first_sample, pilot, problem, source_at, value};
 use crate::secrets;
 
 /// Prometheus scrapes a new target within a few seconds.
@@ -44,8 +44,8 @@ fn source(rig: &Rig, namespace_label: Option<&str>) -> Source {
     Source::new("prometheus", &spec, Credentials::default()).unwrap()
 }
 
-async fn ask(source: &Source, declaration: &Declaration, question: Question, now: Timestamp) -> Answer {
-    let answers = source.ask(declaration, &BTreeSet::from([question.clone()]), now).await;
+async fn ask_one(source: &Source, declaration: &Declaration, question: Question, now: Timestamp) -> Answer {
+    let answers = ask(source, declaration, &BTreeSet::from([question.clone()]), now).await;
     answers.into_values().next().unwrap()
 }
 
@@ -74,11 +74,12 @@ async fn counts_are_those_that_happened(rig: &Rig, history: &History) {
     let declaration = pilot(r#"errors_total{namespace="shop"}"#, r#"requests_total{namespace="shop"}"#);
     let (now, until) = (Timestamp::now(), history.asked());
     for span in SPANS {
-        assert_near(&ask(&source, &declaration, counts(span, until), now).await, history, span, until, 1.0);
+        assert_near(&ask_one(&source, &declaration, counts(span, until), now).await, history, span, until, 1.0);
     }
     let half_an_hour = SPANS[0];
     let never_bad = pilot(r#"errors_total{namespace="shop",code="999"}"#, r#"requests_total{namespace="shop"}"#);
-    let Answer::Counts(Reading::Fresh(read)) = ask(&source, &never_bad, counts(half_an_hour, until), now).await else {
+    let Answer::Counts(Reading::Fresh(read)) = ask_one(&source, &never_bad, counts(half_an_hour, until), now).await
+    else {
         panic!("no bad event is not no data")
     };
     assert!(read.bad == 0.0 && read.total > 1000.0, "{read:?}");
@@ -89,11 +90,11 @@ async fn counts_are_those_that_happened(rig: &Rig, history: &History) {
         ("a span with one sample", SignedDuration::from_millis(1), until, unknown(Unknown::NoSeries)),
     ];
     for (name, span, until, expected) in cases {
-        assert_eq!(ask(&source, &declaration, counts(span, until), now).await, expected, "{name}");
+        assert_eq!(ask_one(&source, &declaration, counts(span, until), now).await, expected, "{name}");
     }
     // The first sample in the day before; the resolution is a five-hundredth of the day, and the sample interval.
     let from = history.asked();
-    let Answer::FirstSample(Reading::Fresh(first)) = ask(&source, &declaration, first_sample(), from).await else {
+    let Answer::FirstSample(Reading::Fresh(first)) = ask_one(&source, &declaration, first_sample(), from).await else {
         panic!("there is a first sample")
     };
     let begins = history.first().max(from - SignedDuration::from_hours(24));
@@ -105,11 +106,11 @@ async fn the_namespace_label_keeps_others_out(rig: &Rig, history: &History) {
     let (now, until, span) = (Timestamp::now(), history.asked(), SPANS[0]);
     let declaration = pilot("errors_total", r#"requests_total{namespace=~".+"}"#);
     let confined = source(rig, Some("namespace"));
-    assert_near(&ask(&confined, &declaration, counts(span, until), now).await, history, span, until, 1.0);
+    assert_near(&ask_one(&confined, &declaration, counts(span, until), now).await, history, span, until, 1.0);
     let free = source(rig, None);
-    assert_near(&ask(&free, &declaration, counts(span, until), now).await, history, span, until, 11.0);
+    assert_near(&ask_one(&free, &declaration, counts(span, until), now).await, history, span, until, 11.0);
     let others = value(r#"sum(requests_total{namespace="other"}) - sum(requests_total{namespace!="other"})"#, until);
-    assert_eq!(ask(&confined, &declaration, others, now).await, Answer::Value(Reading::Fresh(0.0)));
+    assert_eq!(ask_one(&confined, &declaration, others, now).await, Answer::Value(Reading::Fresh(0.0)));
 }
 
 async fn expressions_are_judged_by_what_they_read(rig: &Rig, history: &History) {
@@ -145,8 +146,8 @@ async fn expressions_are_judged_by_what_they_read(rig: &Rig, history: &History) 
         ("sum(rate(up[5m])) * 0 or vector(3)", fresh(3.0)),
     ];
     for (query, expected) in cases {
-        let read = ask(&source, &declaration, value(query, until), until).await;
-        assert_eq!(read, Answer::Value(expected), "{query}: {:?}", source.problem_of(&declaration.pilot));
+        let read = ask_one(&source, &declaration, value(query, until), until).await;
+        assert_eq!(read, Answer::Value(expected), "{query}: {:?}", problem(&source));
     }
 }
 
@@ -174,7 +175,7 @@ async fn a_target_that_goes_becomes_stale(rig: &Rig) {
     let span = SignedDuration::from_mins(5);
     let read = async || {
         let now = Timestamp::now();
-        match ask(&source, &declaration, counts(span, now), now).await {
+        match ask_one(&source, &declaration, counts(span, now), now).await {
             Answer::Counts(reading) => reading,
             other => panic!("{other:?}"),
         }
@@ -213,14 +214,14 @@ async fn a_source_that_goes_and_comes_back(rig: &Rig, history: &History) {
     let declaration = pilot("errors_total", "requests_total");
     let question = counts(SPANS[0], history.asked());
     rig.stop_prometheus().unwrap();
-    let read = ask(&source, &declaration, question.clone(), Timestamp::now()).await;
+    let read = ask_one(&source, &declaration, question.clone(), Timestamp::now()).await;
     assert_eq!(read, Answer::Counts(Reading::Unknown(Unknown::SourceUnavailable)));
     // The first requests may go out on connections that were still open, and break off.
-    ask(&source, &declaration, question.clone(), Timestamp::now()).await;
-    let problem = source.problem_of(&declaration.pilot).unwrap();
-    assert!(problem.message.contains("cannot be reached"), "{}", problem.message);
+    ask_one(&source, &declaration, question.clone(), Timestamp::now()).await;
+    let told = problem(&source).unwrap();
+    assert!(told.message.contains("cannot be reached"), "{}", told.message);
     rig.start_prometheus().await.unwrap();
-    let read = ask(&source, &declaration, question, Timestamp::now()).await;
+    let read = ask_one(&source, &declaration, question, Timestamp::now()).await;
     assert!(matches!(read, Answer::Counts(Reading::Fresh(_))), "{read:?}");
-    assert_eq!(source.problem_of(&declaration.pilot), None);
+    assert_eq!(problem(&source), None);
 }

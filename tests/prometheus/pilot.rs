@@ -1,11 +1,16 @@
 //! The pilot on whose behalf the tests ask.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
 use jiff::tz::TimeZoneDatabase;
 use jiff::{SignedDuration, Timestamp};
 use pilotguard::api::metrics_source::MetricsSourceSpec;
 use pilotguard::api::pilot::Pilot;
 use pilotguard::declaration::Declaration;
-use pilotguard::observation::Question;
+use pilotguard::observation::{Answer, Question};
+use pilotguard::observe::prometheus::{Problem, Source};
+use tokio::time::Instant;
 
 /// A quarter of a second past a full one, so that lost milliseconds show.
 pub const NOW: Timestamp = Timestamp::constant(1_763_800_000, 250_000_000);
@@ -52,4 +57,22 @@ pub fn value(query: &str, at: Timestamp) -> Question {
 /// Asks for the first sample.
 pub fn first_sample() -> Question {
     Question::FirstSample { slo: "availability".to_owned() }
+}
+
+/// Asks in one round, with more time than any source takes here.
+pub async fn ask(
+    source: &Source,
+    declaration: &Declaration,
+    questions: &BTreeSet<Question>,
+    now: Timestamp,
+) -> BTreeMap<Question, Answer> {
+    let mut conversation = source.converse(declaration, Instant::now() + Duration::from_mins(1));
+    let answers = conversation.ask(questions, now).await;
+    conversation.end();
+    answers
+}
+
+/// What the pilot of these tests is told.
+pub fn problem(source: &Source) -> Option<Problem> {
+    source.problem_for(&pilot("bad", "total").pilot)
 }

@@ -16,7 +16,7 @@ use pilotguard::observe::sources::{SourceProblem, Sources};
 use pilotguard_rig::{Rig, wait};
 
 use crate::fake::{Act, Fake, one, response};
-use crate::pilot::{NOW, pilot, value};
+use crate::pilot::{NOW, ask, pilot, value};
 
 /// The whole story, in order: what one step leaves, the next one finds.
 pub async fn are_read_and_read_again(rig: &Rig) {
@@ -112,8 +112,8 @@ async fn replace(secrets: &Api<Secret>, secret: &Secret) {
     secrets.replace(name, &PostParams::default(), secret).await.unwrap();
 }
 
-async fn ask(source: &Source) {
-    source.ask(&pilot("bad", "total"), &[value("vector(1)", NOW)].into(), NOW).await;
+async fn ask_once(source: &Source) {
+    ask(source, &pilot("bad", "total"), &[value("vector(1)", NOW)].into(), NOW).await;
 }
 
 async fn a_token_is_rotated(sources: &Sources, writer: &mut Writer<MetricsSource>, secrets: &Api<Secret>) {
@@ -125,15 +125,15 @@ async fn a_token_is_rotated(sources: &Sources, writer: &mut Writer<MetricsSource
     secrets.create(&PostParams::default(), &secret("rotated", &[("token", b"first-token")])).await.unwrap();
     declare(writer, "rotating", serde_json::json!({"url": fake.url, "auth": {"bearer": {"name": "rotated"}}}));
     let first = sources.get("rotating", "shop").await.ok().unwrap();
-    ask(&first).await;
+    ask_once(&first).await;
     assert!(first.is_unauthenticated());
     let again = sources.get("rotating", "shop").await.ok().unwrap();
     assert!(Arc::ptr_eq(&first, &again), "an unchanged Secret makes no new source");
     replace(secrets, &secret("rotated", &[("token", b"second-token")])).await;
     let renewed = || async {
         let source = sources.get("rotating", "shop").await.map_err(|problem| problem.to_string())?;
-        ask(&source).await;
-        source.outage().map_or(Ok(()), |problem| Err(problem.message))
+        ask_once(&source).await;
+        crate::pilot::problem(&source).map_or(Ok(()), |problem| Err(problem.message))
     };
     wait::until("new token", Duration::from_secs(15), renewed).await.unwrap();
 }
@@ -157,8 +157,8 @@ async fn an_authority_is_trusted(
     declare(writer, "broken", serde_json::json!({"url": rig.server(), "tls": {"ca": {"name": "no-authority"}}}));
     let said = async |name| {
         let source = sources.get(name, "shop").await.ok().unwrap();
-        ask(&source).await;
-        source.outage().unwrap().message
+        ask_once(&source).await;
+        crate::pilot::problem(&source).unwrap().message
     };
     let untrusted = said("untrusted").await;
     assert!(untrusted.contains("cannot be reached: invalid peer certificate"), "{untrusted}");

@@ -44,6 +44,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// The source is not there, or does not speak the query API.
     Unavailable,
+    /// No answer in time: the source is slow, or the query is heavy.
+    Late,
     /// The source does not accept the credentials.
     Unauthenticated,
     /// The source does not accept this query.
@@ -107,7 +109,7 @@ impl Client {
             Ok(response) => response,
             Err(library::error::Error::Client(error)) => {
                 let cause = error.source().and_then(|cause| cause.downcast_ref::<reqwest::Error>());
-                return Err(unavailable(cause.map_or_else(|| error.to_string(), |cause| self.explain(cause))));
+                return Err(cause.map_or_else(|| unavailable(error.to_string()), |cause| self.explain(cause)));
             }
             Err(error) => return Err(unavailable(error.to_string())),
         };
@@ -122,7 +124,7 @@ impl Client {
     async fn slot(&self) -> Result<SemaphorePermit<'_>, Failure> {
         match tokio::time::timeout(self.patience, self.slots.acquire()).await {
             Ok(Ok(slot)) => Ok(slot),
-            _ => Err(unavailable(format!(
+            _ => Err(late(format!(
                 "is busy: {MAX_IN_FLIGHT} other queries were in flight for {:?}; ask less often (evaluationInterval) or find the slow query",
                 self.patience
             ))),
@@ -171,19 +173,19 @@ impl Client {
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => return Ok(body),
-                Err(error) => return Err(unavailable(self.explain(&error))),
+                Err(error) => return Err(self.explain(&error)),
             }
         }
     }
 
-    fn explain(&self, error: &reqwest::Error) -> String {
+    fn explain(&self, error: &reqwest::Error) -> Failure {
         let cause = root_cause(error);
         if error.is_connect() {
-            format!("cannot be reached: {cause}")
+            unavailable(format!("cannot be reached: {cause}"))
         } else if error.is_timeout() {
-            format!("gave no answer within {:?}", self.timeout)
+            late(format!("gave no answer within {:?}", self.timeout))
         } else {
-            format!("broke off: {cause}")
+            unavailable(format!("broke off: {cause}"))
         }
     }
 }
@@ -202,6 +204,11 @@ fn headers(spec: &MetricsSourceSpec, credentials: &Credentials) -> Result<Header
 
 fn unavailable(message: String) -> Failure {
     Failure { kind: FailureKind::Unavailable, message }
+}
+
+/// A query that was not answered in time.
+pub const fn late(message: String) -> Failure {
+    Failure { kind: FailureKind::Late, message }
 }
 
 /// Only a client error that names the query itself is the query's fault; types that are not known are not.

@@ -2,41 +2,38 @@
 //!
 //! Flow: questions → queries (`queries`, confined by `matcher`) → requests (`client`) → answers (`envelope`) →
 //! readings (`readings`). Every question gets an answer; what could not be measured is Unknown with its reason.
-//! It never repeats a query within one call, never retries, and keeps no figures.
+//! It never repeats a query within one round, never retries, and keeps no figures. A source that leaves one query
+//! of a look unanswered is not asked again in that look.
 
 pub mod client;
 mod credentials;
 pub mod envelope;
 pub mod matcher;
+mod problems;
 pub mod queries;
 pub mod readings;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::{Instant, timeout_at};
 
 pub use credentials::{Credentials, CredentialsError};
+pub use problems::Problem;
 
 use crate::api::metrics_source::MetricsSourceSpec;
 use crate::decide::SourceFacts;
 use crate::declaration::{Declaration, PilotId};
 use crate::observation::{Answer, Question, Reading, Unknown};
-use client::{Client, Failure, FailureKind};
+use client::{Client, Failure, FailureKind, MAX_IN_FLIGHT, Reply};
 use envelope::{QueryResult, Sample};
 use matcher::{LabelValue, Scope};
+use problems::{Findings, Problems};
 use queries::{Counter, Expression, VALUE_STALE_AFTER};
 use readings::Figure;
-
-/// What last went wrong with a source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// `SourceUnavailable`, `QueryRefused` or `Partial`.
-    pub reason: Unknown,
-    /// The source, what happened and what to look at, in one sentence. It holds no credential.
-    pub message: String,
-}
 
 /// A Prometheus-compatible API.
 pub struct Source {
@@ -46,17 +43,16 @@ pub struct Source {
     evaluation_interval: SignedDuration,
     query_offset: SignedDuration,
     client: Client,
-    state: Mutex<State>,
+    problems: Mutex<Problems>,
 }
 
-/// What the latest calls found wrong.
-#[derive(Default)]
-struct State {
-    /// The source as a whole; ends with the first query that it answers.
-    outage: Option<Problem>,
-    is_unauthenticated: bool,
-    /// What is wrong with each pilot's own queries; ends when they are answered.
-    complaints: BTreeMap<PilotId, Problem>,
+/// The questions of one look at one pilot, in as many rounds as it takes.
+pub struct Conversation<'a> {
+    source: &'a Source,
+    declaration: &'a Declaration,
+    /// What has not been answered by then stays Unknown.
+    ends_at: Instant,
+    findings: Findings,
 }
 
 /// One request: a query at an instant. A confirmation is never answered by the query that it confirms.
@@ -85,7 +81,7 @@ impl Source {
             evaluation_interval: spec.evaluation_interval.as_signed(),
             query_offset: spec.query_offset.as_signed(),
             client: Client::new(spec, credentials)?,
-            state: Mutex::default(),
+            problems: Mutex::default(),
         })
     }
 
@@ -94,48 +90,29 @@ impl Source {
         SourceFacts { evaluation_interval: self.evaluation_interval, query_offset: self.query_offset }
     }
 
-    /// Answers every question at the evaluation instant `now`. Queries run side by side, four at most for each source.
-    pub async fn ask(
-        &self,
-        declaration: &Declaration,
-        questions: &BTreeSet<Question>,
-        now: Timestamp,
-    ) -> BTreeMap<Question, Answer> {
-        let plans: Vec<(&Question, Plan)> =
-            questions.iter().map(|question| (question, self.plan(declaration, question, now))).collect();
-        let requests: BTreeSet<&Request> = plans.iter().flat_map(|(_, plan)| plan.requests()).collect();
-        let replies = join_all(requests.into_iter().map(|request| async move {
-            let reply = self.client.query(&request.query, request.at).await;
-            (request, reply)
-        }))
-        .await;
-        let mut findings = Findings::default();
-        for (_, plan) in &plans {
-            if let Plan::Refused(message) = plan {
-                findings.complain(Unknown::QueryRefused, message.clone());
-            }
-        }
-        let figures: BTreeMap<&Request, Figure> =
-            replies.into_iter().map(|(request, reply)| (request, findings.figure(request, reply))).collect();
-        self.remember(&declaration.pilot, findings);
-        plans.iter().map(|(question, plan)| ((*question).clone(), answer(question, plan, &figures))).collect()
+    /// Begins a look's conversation, which is over at `ends_at`.
+    pub fn converse<'a>(&'a self, declaration: &'a Declaration, ends_at: Instant) -> Conversation<'a> {
+        Conversation { source: self, declaration, ends_at, findings: Findings::default() }
     }
 
-    /// Why the source as a whole did not answer when it was last asked.
+    /// Why the source as a whole does not answer. Nothing: it does.
     pub fn outage(&self) -> Option<Problem> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).outage.clone()
+        self.problems().outage().cloned()
     }
 
-    /// What last went wrong for a pilot: an outage of the source, else what is wrong with its own queries. Another
-    /// pilot's queries are none of its business.
-    pub fn problem_of(&self, pilot: &PilotId) -> Option<Problem> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.outage.clone().or_else(|| state.complaints.get(pilot).cloned())
+    /// What concerns a pilot: an outage of the source, else what is wrong with the pilot's own queries.
+    pub fn problem_for(&self, pilot: &PilotId) -> Option<Problem> {
+        let problems = self.problems();
+        problems.outage().or_else(|| problems.complaint(pilot)).cloned()
     }
 
     /// Whether the source refused the credentials when it was last asked.
     pub fn is_unauthenticated(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_unauthenticated
+        self.problems().is_unauthenticated()
+    }
+
+    fn problems(&self) -> MutexGuard<'_, Problems> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn plan(&self, declaration: &Declaration, question: &Question, now: Timestamp) -> Plan {
@@ -195,35 +172,82 @@ impl Source {
     fn asked(&self, instant: Timestamp) -> Timestamp {
         instant.saturating_sub(self.query_offset).unwrap_or(Timestamp::UNIX_EPOCH)
     }
-
-    fn remember(&self, pilot: &PilotId, findings: Findings) {
-        let problem =
-            |(reason, message)| Problem { reason, message: format!("{} at {}: {message}", self.name, self.url) };
-        let outage = findings.outage.map(|message| problem((Unknown::SourceUnavailable, message)));
-        let complaint = findings.complaint.map(|(reason, message)| {
-            problem((reason, format!("{message} (pilot {}/{})", pilot.namespace, pilot.name)))
-        });
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if outage.is_some() || findings.has_answered {
-            report(state.outage.as_ref(), outage.as_ref(), &self.name);
-            state.outage = outage;
-            state.is_unauthenticated = findings.is_unauthenticated;
-        }
-        match complaint {
-            Some(complaint) => drop(state.complaints.insert(pilot.clone(), complaint)),
-            None => drop(state.complaints.remove(pilot)),
-        }
-    }
 }
 
-/// Logs an outage once when it begins or changes, and once when it ends.
-fn report(before: Option<&Problem>, after: Option<&Problem>, source: &str) {
-    match (before, after) {
-        (before, Some(after)) if before != Some(after) => {
-            tracing::warn!(source, problem = %after.message, "metrics source is unavailable");
+impl Conversation<'_> {
+    /// Answers every question at the evaluation instant `now`. Queries run side by side, four at most for each source.
+    pub async fn ask(&mut self, questions: &BTreeSet<Question>, now: Timestamp) -> BTreeMap<Question, Answer> {
+        let plans: Vec<(&Question, Plan)> =
+            questions.iter().map(|question| (question, self.source.plan(self.declaration, question, now))).collect();
+        let requests: BTreeSet<&Request> = plans.iter().flat_map(|(_, plan)| plan.requests()).collect();
+        let has_failed = AtomicBool::new(self.findings.has_failed());
+        let asked: Vec<_> = requests.into_iter().map(|request| self.send(request, &has_failed)).collect();
+        let replies: BTreeMap<&Request, _> = stream::iter(asked).buffer_unordered(MAX_IN_FLIGHT).collect().await;
+        for (_, plan) in &plans {
+            if let Plan::Refused(message) = plan {
+                self.findings.complain(Unknown::QueryRefused, message.clone());
+            }
         }
-        (Some(_), None) => tracing::info!(source, "metrics source answers again"),
-        _ => {}
+        let figures: BTreeMap<&Request, Figure> =
+            replies.into_iter().map(|(request, reply)| (request, self.figure(request, reply))).collect();
+        plans.iter().map(|(question, plan)| ((*question).clone(), answer(question, plan, &figures))).collect()
+    }
+
+    /// Ends it; returns what there is to be said to the pilot, as [`Source::problem_for`].
+    pub fn end(self) -> Option<Problem> {
+        let Self { source, declaration, findings, .. } = self;
+        let name = format!("{} at {}", source.name, source.url);
+        source.problems().remember(&name, &declaration.pilot, findings);
+        source.problem_for(&declaration.pilot)
+    }
+
+    /// Sends a request, unless one before it has failed.
+    async fn send<'a>(
+        &self,
+        request: &'a Request,
+        has_failed: &AtomicBool,
+    ) -> (&'a Request, Option<Result<Reply, Failure>>) {
+        if has_failed.load(Ordering::Relaxed) {
+            return (request, None);
+        }
+        let query = self.source.client.query(&request.query, request.at);
+        let reply = timeout_at(self.ends_at, query).await.unwrap_or_else(|_| {
+            Err(client::late("did not answer in time all that one look needs; look for slow queries".to_owned()))
+        });
+        if reply.as_ref().is_err_and(|failure| failure.kind != FailureKind::Refused) {
+            has_failed.store(true, Ordering::Relaxed);
+        }
+        (request, Some(reply))
+    }
+
+    fn figure(&mut self, request: &Request, reply: Option<Result<Reply, Failure>>) -> Figure {
+        let findings = &mut self.findings;
+        let reply = match reply {
+            Some(Ok(reply)) => reply,
+            Some(Err(failure)) if failure.kind == FailureKind::Refused => {
+                findings.has_answered = true;
+                findings
+                    .complain(Unknown::QueryRefused, format!("{}; the query was {}", failure.message, request.query));
+                return Err(Unknown::QueryRefused);
+            }
+            Some(Err(failure)) => {
+                findings.fail(failure, &request.query);
+                return Err(Unknown::SourceUnavailable);
+            }
+            None => return Err(Unknown::SourceUnavailable),
+        };
+        findings.has_answered = true;
+        if let Some(warning) = reply.warnings.first() {
+            findings.complain(Unknown::Partial, format!("answered with a warning: {warning}"));
+            return Err(Unknown::Partial);
+        }
+        let figure = readings::figure(&reply.result);
+        if figure == Err(Unknown::QueryRefused) {
+            let what = yields(&reply.result);
+            findings
+                .complain(Unknown::QueryRefused, format!("{} yields {what} where one number is needed", request.query));
+        }
+        figure
     }
 }
 
@@ -243,7 +267,7 @@ impl Plan {
 }
 
 fn answer(question: &Question, plan: &Plan, figures: &BTreeMap<&Request, Figure>) -> Answer {
-    // Every request of a plan was sent; were one missing, its figure would still not be known.
+    // Every request of a plan has its figure; were one missing, it would still not be known.
     let figure = |request: &Request| figures.get(request).copied().unwrap_or(Err(Unknown::SourceUnavailable));
     match plan {
         Plan::Counts { newest, total, bad, stale_after } => {
@@ -259,48 +283,6 @@ fn answer(question: &Question, plan: &Plan, figures: &BTreeMap<&Request, Figure>
             Question::FirstSample { .. } => Answer::FirstSample(Reading::Unknown(Unknown::QueryRefused)),
             Question::Value { .. } => Answer::Value(Reading::Unknown(Unknown::QueryRefused)),
         },
-    }
-}
-
-/// What one call found wrong; of each kind the first in the order of the queries.
-#[derive(Default)]
-struct Findings {
-    has_answered: bool,
-    is_unauthenticated: bool,
-    outage: Option<String>,
-    complaint: Option<(Unknown, String)>,
-}
-
-impl Findings {
-    fn figure(&mut self, request: &Request, reply: Result<client::Reply, Failure>) -> Figure {
-        let reply = match reply {
-            Ok(reply) => reply,
-            Err(failure) if failure.kind == FailureKind::Refused => {
-                self.has_answered = true;
-                self.complain(Unknown::QueryRefused, format!("{}; the query was {}", failure.message, request.query));
-                return Err(Unknown::QueryRefused);
-            }
-            Err(failure) => {
-                self.is_unauthenticated |= failure.kind == FailureKind::Unauthenticated;
-                self.outage.get_or_insert(failure.message);
-                return Err(Unknown::SourceUnavailable);
-            }
-        };
-        self.has_answered = true;
-        if let Some(warning) = reply.warnings.first() {
-            self.complain(Unknown::Partial, format!("answered with a warning: {warning}"));
-            return Err(Unknown::Partial);
-        }
-        let figure = readings::figure(&reply.result);
-        if figure == Err(Unknown::QueryRefused) {
-            let what = yields(&reply.result);
-            self.complain(Unknown::QueryRefused, format!("{} yields {what} where one number is needed", request.query));
-        }
-        figure
-    }
-
-    fn complain(&mut self, reason: Unknown, message: String) {
-        self.complaint.get_or_insert((reason, message));
     }
 }
 
