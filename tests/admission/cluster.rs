@@ -200,6 +200,7 @@ async fn play(scene: &Scene) -> anyhow::Result<()> {
     a_long_list_is_within_the_servers_budget(scene).await.context("a long list")?;
     own_objects(scene).await.context("own objects")?;
     a_refusal_reaches_the_terminal(scene).await.context("refusal")?;
+    a_collection_is_deleted_one_by_one(scene).await.context("a collection")?;
     edits_are_undone(scene).await.context("edits")?;
     without_the_webhook(scene).await.context("without the webhook")?;
     a_namespace_can_end_without_the_webhook(scene).await.context("the end of a namespace")?;
@@ -245,6 +246,14 @@ async fn marks_hold(scene: &Scene) -> anyhow::Result<()> {
     ensure!(output.succeeded() && calls == 1, "{output:?}");
     let after = scene.deployment().await?;
     ensure!(admitted(&after) == mark && after["metadata"]["annotations"].get(QUARANTINED).is_none(), "{after}");
+    let forged = format!(r#"{{"metadata":{{"annotations":{{"{ADMITTED}":"{{}}","{QUARANTINED}":"[]"}}}}}}"#);
+    let (output, calls) = scene.calls(&format!("patch deployment web --subresource=status -p {forged}")).await?;
+    ensure!(output.succeeded() && calls == 1, "{output:?}, {calls} calls");
+    let after = scene.deployment().await?;
+    ensure!(admitted(&after) == mark && after["metadata"]["annotations"].get(QUARANTINED).is_none(), "{after}");
+    let plain = r#"patch deployment web --subresource=status -p {"status":{"collisionCount":1}}"#;
+    let (output, calls) = scene.calls(plain).await?;
+    ensure!(output.succeeded() && calls == 0, "{output:?}, {calls} calls");
     let image = r#"{"spec":{"template":{"spec":{"containers":[{"name":"web","image":"web:7"}]}}}}"#;
     let before = CALLS.load(Ordering::SeqCst);
     let acted = scene.run(&scene.operator, &["patch", "deployment", "web", "-p", image]).await?;
@@ -341,6 +350,34 @@ async fn a_refusal_reaches_the_terminal(scene: &Scene) -> anyhow::Result<()> {
     );
     ensure!(output.stderr.contains("Owner: Ada Lovelace (service owner), ada@example.com"), "{output:?}");
     ensure!(!scene.calls("delete deployment web").await?.0.succeeded(), "deleted");
+    Ok(())
+}
+
+/// The API server deletes one after the other in the name of one request, which names none of them.
+async fn a_collection_is_deleted_one_by_one(scene: &Scene) -> anyhow::Result<()> {
+    let created = scene.calls("create deployment other --image=other:1").await?;
+    ensure!(created.0.succeeded(), "{created:?}");
+    let delete = async |app: &str| {
+        let path = format!("/apis/apps/v1/namespaces/{}/deployments?labelSelector=app%3D{app}", scene.namespace);
+        let before = CALLS.load(Ordering::SeqCst);
+        let output = scene.team.kubectl(&["delete", "--raw", &path]).await?;
+        anyhow::Ok((output, CALLS.load(Ordering::SeqCst) - before))
+    };
+    let (output, calls) = delete("other").await?;
+    ensure!(output.succeeded() && calls == 0, "{output:?}, {calls} calls");
+    let left = scene.run(&scene.team, &["get", "deployments", "-o", "name"]).await?;
+    ensure!(left.stdout.trim() == "deployment.apps/web", "{left:?}");
+    let (output, calls) = delete("web").await?;
+    ensure!(!output.succeeded() && calls == 1, "{output:?}, {calls} calls");
+    ensure!(output.stderr.contains("Refused: deleting Deployment web"), "{output:?}");
+    let generated = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"generateName": "other-"}, "spec": {
+        "selector": {"matchLabels": {"app": "other"}},
+        "template": {"metadata": {"labels": {"app": "other"}}, "spec": {"containers": [{"name": "other", "image": "other:1"}]}}}});
+    let arguments = ["create", "-n", &scene.namespace, "-f", "-"];
+    let created = scene.team.kubectl_with(&arguments, &generated.to_string()).await?;
+    ensure!(created.succeeded(), "{created:?}");
+    let (output, _) = delete("other").await?;
+    ensure!(output.succeeded(), "{output:?}");
     Ok(())
 }
 
