@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZoneDatabase;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use kube::Api;
+use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher::Event;
 use pilotguard::admit::certificates::ServerIdentity;
 use pilotguard::admit::keeper::{Applied, keep, owning_cluster_role};
@@ -61,7 +62,8 @@ impl Scene {
         }
         let namespace = rig.namespace("admission").await?;
         let (team, operator) = (rig.person("grace", &["shop-team"]).await?, rig.person("operator", &[]).await?);
-        rig.grant(&team, &namespace, "admin").await?;
+        // Writes to a status, too.
+        rig.grant(&team, &namespace, "cluster-admin").await?;
         rig.grant(&operator, &namespace, "edit").await?;
 
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
@@ -202,6 +204,7 @@ async fn play(scene: &Scene) -> anyhow::Result<()> {
     a_refusal_reaches_the_terminal(scene).await.context("refusal")?;
     a_collection_is_deleted_one_by_one(scene).await.context("a collection")?;
     edits_are_undone(scene).await.context("edits")?;
+    a_quarrel_slows_down(scene).await.context("quarrel")?;
     without_the_webhook(scene).await.context("without the webhook")?;
     a_namespace_can_end_without_the_webhook(scene).await.context("the end of a namespace")?;
     what_is_no_longer_named_is_no_longer_guarded(scene).await.context("release")
@@ -424,6 +427,35 @@ async fn edits_are_undone(scene: &Scene) -> anyhow::Result<()> {
     let settled = version().await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     ensure!(settled == version().await?, "it goes on writing");
+    scene.probed().await
+}
+
+/// Someone whose edits are undone and who repeats them at once.
+async fn a_quarrel_slows_down(scene: &Scene) -> anyhow::Result<()> {
+    let mutating: Api<MutatingWebhookConfiguration> = Api::all(scene.rig.admin().client()?);
+    let weaker = Patch::Json::<()>(serde_json::from_value(
+        json!([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]),
+    )?);
+    let until = Instant::now() + Duration::from_secs(8);
+    let mut edits = 0;
+    while Instant::now() < until {
+        let stored = mutating.get(INSTANCE).await?;
+        let is_whole = stored.webhooks.iter().flatten().all(|webhook| {
+            webhook.name != "workloads.pilotguard.dev" || webhook.failure_policy.as_deref() == Some("Fail")
+        });
+        if is_whole {
+            mutating.patch(INSTANCE, &PatchParams::default(), &weaker).await?;
+            edits += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // After waits of 0.2, 0.4, 0.8, 1.6 and 3.2 s.
+    ensure!((2..=7).contains(&edits), "{edits} edits were undone within 8 s");
+    // The last edit is undone in the end, and what is not in force is not said to be.
+    wait::until("registration", SOON, || async {
+        if scene.applied.borrow().is_some() { Ok(()) } else { Err("not in force".to_owned()) }
+    })
+    .await?;
     scene.probed().await
 }
 
