@@ -311,6 +311,6 @@ mod tests {
         let waits: Vec<_> = (0..10).map(|_| heal_after(LONGEST_WAIT)).collect();
         let expected = [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000];
         assert_eq!(waits, expected.map(|wait| Some(Duration::from_millis(wait))));
-        assert_eq!(heal_after(Duration::from_secs(60)), Some(Duration::from_millis(200)));
+        assert_eq!(heal_after(Duration::from_mins(1)), Some(Duration::from_millis(200)));
     }
 }
