@@ -112,7 +112,10 @@ pub async fn keep(
         tokio::select! {
             () = stop.cancelled() => return,
             changed = guarded.changed() => match changed {
-                Ok(()) => due = earliest(due, Instant::now() + DEBOUNCE),
+                Ok(()) => {
+                    let soon = Instant::now() + DEBOUNCE;
+                    due = Some(due.map_or(soon, |due| due.min(soon)));
+                }
                 Err(_) => return,
             },
             Some(()) = edits.next() => due = Some(Instant::now()),
@@ -125,10 +128,6 @@ pub async fn keep(
             }
         }
     }
-}
-
-fn earliest(due: Option<Instant>, other: Instant) -> Option<Instant> {
-    Some(due.map_or(other, |due| due.min(other)))
 }
 
 struct Keeper {
