@@ -1,7 +1,8 @@
 //! Keeps the webhook configurations in the API server as [`Registration`] wants them.
 //!
 //! Written when the set of guarded workloads changes and when someone else edited or deleted them; never when
-//! nothing differs. What is in force is told only after the API server has accepted it.
+//! nothing differs. Whoever edits them again and again is followed ever more slowly. What is in force is told
+//! only after the API server has accepted it.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -18,12 +19,14 @@ use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::pilots::GuardedSet;
 use super::registration::Registration;
 use crate::runtime::clients::Clients;
+
+const FIELD_MANAGER: &str = "pilotguard";
 
 /// Every call to the API server is given up after this time.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -33,6 +36,15 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 
 /// What failed is tried again after this time.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// The second edit within [`QUIET`] is undone this long after the first, each further one after twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+
+/// No edit is left in place for longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// After so long without an edit the next one is undone at once.
+const QUIET: Duration = Duration::from_mins(1);
 
 /// A watch is renewed after so many seconds, which bounds how long a lost one goes unnoticed.
 const WATCH_SECONDS: u32 = 25;
@@ -88,22 +100,32 @@ pub async fn keep(
         edits(Api::<MutatingWebhookConfiguration>::all(clients.watching.clone()), instance),
         edits(Api::<ValidatingWebhookConfiguration>::all(clients.watching), instance),
     );
-    let keeper =
-        Keeper { mutating: Api::all(clients.acting.clone()), validating: Api::all(clients.acting), registration };
-    let mut has_failed = false;
+    let mut keeper = Keeper {
+        mutating: Api::all(clients.acting.clone()),
+        validating: Api::all(clients.acting),
+        registration,
+        accepted: None,
+        healing: Healing::default(),
+    };
+    let mut due = Some(Instant::now());
     loop {
-        let known = guarded.borrow_and_update().clone();
-        if let Some(set) = known {
-            has_failed = !keeper.bring_into_force(&set, &applied).await;
-        }
         tokio::select! {
             () = stop.cancelled() => return,
             changed = guarded.changed() => match changed {
-                Ok(()) => sleep(DEBOUNCE).await,
+                Ok(()) => {
+                    let soon = Instant::now() + DEBOUNCE;
+                    due = Some(due.map_or(soon, |due| due.min(soon)));
+                }
                 Err(_) => return,
             },
-            Some(()) = edits.next() => {}
-            () = sleep(RETRY), if has_failed => {}
+            Some(()) = edits.next() => due = Some(Instant::now()),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                let known = guarded.borrow_and_update().clone();
+                due = match known {
+                    Some(set) => keeper.bring_into_force(&set, &applied).await,
+                    None => None,
+                };
+            }
         }
     }
 }
@@ -112,37 +134,93 @@ struct Keeper {
     mutating: Api<MutatingWebhookConfiguration>,
     validating: Api<ValidatingWebhookConfiguration>,
     registration: Registration,
+    /// What the API server accepted last. What differs from it was done by someone else.
+    accepted: Option<Arc<GuardedSet>>,
+    healing: Healing,
 }
 
 impl Keeper {
-    /// Writes what differs from what `set` wants; returns whether all of it is in force.
-    async fn bring_into_force(&self, set: &Arc<GuardedSet>, applied: &watch::Sender<Applied>) -> bool {
+    /// Writes what differs from what `set` wants, and returns when to look again unless something happens.
+    async fn bring_into_force(&mut self, set: &Arc<GuardedSet>, applied: &watch::Sender<Applied>) -> Option<Instant> {
+        let is_edit = self.accepted.as_ref() == Some(set);
+        let now = Instant::now();
+        let not_before = self.healing.not_before.filter(|time| is_edit && *time > now);
         let (mutating, validating) = self.registration.configurations(set);
+        let may_write = not_before.is_none();
         let outcome = async {
-            ensure(&self.mutating, mutating, |one, other| one.webhooks == other.webhooks, applied).await?;
-            ensure(&self.validating, validating, |one, other| one.webhooks == other.webhooks, applied).await
+            let first =
+                ensure(&self.mutating, mutating, |one, other| one.webhooks == other.webhooks, applied, may_write)
+                    .await?;
+            let second =
+                ensure(&self.validating, validating, |one, other| one.webhooks == other.webhooks, applied, may_write)
+                    .await?;
+            Ok::<_, KeeperError>(first.or(second))
         };
         match outcome.await {
-            Ok(()) => {
+            Ok(Some(_)) if !may_write => not_before,
+            Ok(found) => {
+                if is_edit && let Some(edit) = found {
+                    self.healing.healed(now, &edit);
+                }
+                self.accepted = Some(set.clone());
                 applied.send_if_modified(|current| current.replace(set.clone()).as_ref() != Some(set));
-                true
+                None
             }
             Err(problem) => {
                 let cause = std::error::Error::source(&problem).map(ToString::to_string);
                 tracing::warn!(%problem, cause, "the webhook configurations could not be written; trying again");
-                false
+                Some(not_before.unwrap_or(now).max(now + RETRY))
             }
         }
     }
 }
 
-/// Makes one configuration what is wanted. Nothing is written where it is so already.
+/// How patiently edits by someone else are undone: two who put back each other's writes must not keep an API
+/// server busy.
+#[derive(Debug, Default)]
+struct Healing {
+    not_before: Option<Instant>,
+    last: Option<Instant>,
+    wait: Duration,
+}
+
+impl Healing {
+    fn healed(&mut self, now: Instant, edit: &Edit) {
+        let is_repeated = self.last.is_some_and(|last| now.duration_since(last) < QUIET);
+        if is_repeated && self.wait == FIRST_WAIT {
+            let by = edit.by.as_deref().unwrap_or("someone who deletes them");
+            tracing::warn!(%by, "the webhook configurations are edited again and again; edits are undone ever more slowly");
+        }
+        self.wait = if is_repeated { (self.wait * 2).min(LONGEST_WAIT) } else { FIRST_WAIT };
+        self.last = Some(now);
+        self.not_before = Some(now + self.wait);
+    }
+}
+
+/// What differed from what is wanted.
+struct Edit {
+    /// The field manager that wrote last, if it was another one than ours; `None` where nothing was stored.
+    by: Option<String>,
+}
+
+impl Edit {
+    fn of(stored: Option<&ObjectMeta>) -> Self {
+        let managers = stored.and_then(|meta| meta.managed_fields.as_ref()).into_iter().flatten();
+        let others = managers.filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
+        let last = others.max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
+        Self { by: last.and_then(|entry| entry.manager.clone()) }
+    }
+}
+
+/// Makes one configuration what is wanted, if it may be written now, and returns what was found to differ.
+/// Nothing is written where it is so already.
 async fn ensure<K>(
     api: &Api<K>,
     mut wanted: K,
     is_same: impl Fn(&K, &K) -> bool,
     applied: &watch::Sender<Applied>,
-) -> Result<(), KeeperError>
+    may_write: bool,
+) -> Result<Option<Edit>, KeeperError>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
 {
@@ -150,10 +228,14 @@ where
     let what = |verb: &str| format!("{verb} {} {name}", K::kind(&()));
     let stored = within(&what("reading"), api.get_opt(&name)).await?;
     if stored.as_ref().is_some_and(|stored| is_same(stored, &wanted) && has_metadata(stored.meta(), wanted.meta())) {
-        return Ok(());
+        return Ok(None);
     }
     applied.send_if_modified(|current| current.take().is_some());
-    let parameters = PostParams { field_manager: Some("pilotguard".to_owned()), ..PostParams::default() };
+    let edit = Edit::of(stored.as_ref().map(Resource::meta));
+    if !may_write {
+        return Ok(Some(edit));
+    }
+    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     if let Some(stored) = stored {
         // Replaced and not merged: entries and conditions that someone added have to go.
         let meta = wanted.meta_mut();
@@ -164,7 +246,7 @@ where
         within(&what("creating"), api.create(&parameters, &wanted)).await?;
     }
     tracing::info!(kind = %K::kind(&()), %name, "webhook configuration written");
-    Ok(())
+    Ok(Some(edit))
 }
 
 fn has_metadata(stored: &ObjectMeta, wanted: &ObjectMeta) -> bool {
@@ -209,5 +291,25 @@ async fn within<T>(what: &str, call: impl Future<Output = Result<T, kube::Error>
     match timeout(DEADLINE, call).await {
         Ok(answer) => answer.map_err(|source| KeeperError::Api { what: what.to_owned(), source: Box::new(source) }),
         Err(_) => Err(KeeperError::Deadline { what: what.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_in_a_row_are_undone_ever_more_slowly_until_a_minute_is_quiet() {
+        let mut healing = Healing::default();
+        let mut now = Instant::now();
+        let mut heal_after = |pause: Duration| {
+            now += pause;
+            healing.healed(now, &Edit { by: None });
+            healing.not_before.map(|time| time - now)
+        };
+        let waits: Vec<_> = (0..10).map(|_| heal_after(LONGEST_WAIT)).collect();
+        let expected = [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000];
+        assert_eq!(waits, expected.map(|wait| Some(Duration::from_millis(wait))));
+        assert_eq!(heal_after(Duration::from_mins(1)), Some(Duration::from_millis(200)));
     }
 }

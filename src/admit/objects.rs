@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::pilots::WorkloadKey;
 use super::review::{Context, is_collector};
+use super::stamp::kept_groups;
 use super::wire::{Answer, Request, Verb};
 use crate::api::decision::{Decision, Requester};
 use crate::api::incident::IncidentStage;
@@ -19,10 +20,6 @@ use crate::api::pilot::{Mode, Pilot};
 use crate::declaration::{Declaration, LONGEST_EXCEPTION};
 use crate::report::refusal::{LONGEST_LINE, shorten};
 use crate::violation::Violation;
-
-/// The schema takes so many groups of a requester, and group names of so many characters.
-const MOST_GROUPS: usize = 64;
-const LONGEST_GROUP: usize = 256;
 
 /// Judges a request on one of our own objects.
 pub fn of_own(request: &Request, context: &Context<'_>) -> Answer {
@@ -132,8 +129,7 @@ fn of_decision(request: &Request, now: Timestamp) -> Answer {
 
 /// Whatever the author wrote, `spec.by` is who sent the request.
 fn stamp_author(requester: &Requester) -> PatchOperation {
-    let groups = requester.groups.iter().filter(|group| group.chars().count() <= LONGEST_GROUP).take(MOST_GROUPS);
-    let by = Requester { user: requester.user.clone(), groups: groups.cloned().collect() };
+    let by = Requester { user: requester.user.clone(), groups: kept_groups(requester) };
     PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(["spec", "by"]), value: json!(by) })
 }
 

@@ -29,6 +29,9 @@ pub const LONGEST_LIST: usize = 64 * 1024;
 /// The label that the API server itself keeps on every namespace.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
+/// A write to the status stores annotations too.
+const WITH_STATUS: [&str; 2] = ["deployments", "deployments/status"];
+
 /// Where the API server reaches the webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -98,12 +101,15 @@ impl Registration {
 
     fn workloads(&self, set: &GuardedSet) -> Option<Entry> {
         let conditions = vec![condition("moves-release", &moves_release())];
-        self.deployments("workloads", WORKLOADS, &set.enforcing, &["CREATE", "UPDATE"], conditions).map(Entry::failing)
+        let entry = self.deployments("workloads", WORKLOADS, &set.enforcing, &["CREATE", "UPDATE"], conditions)?;
+        Some(Entry { resources: &WITH_STATUS, ..entry.failing() })
     }
 
     fn observed_workloads(&self, set: &GuardedSet) -> Option<Entry> {
         let conditions = vec![condition("moves-release", &moves_release())];
-        self.deployments("observed-workloads", OBSERVED, &set.observing, &["CREATE", "UPDATE"], conditions)
+        let entry =
+            self.deployments("observed-workloads", OBSERVED, &set.observing, &["CREATE", "UPDATE"], conditions)?;
+        Some(Entry { resources: &WITH_STATUS, ..entry })
     }
 
     fn deletions(&self, set: &GuardedSet) -> Option<Entry> {
@@ -210,19 +216,38 @@ fn everything(set: &GuardedSet) -> BTreeSet<WorkloadKey> {
 
 fn guarded_names(workloads: &BTreeSet<WorkloadKey>) -> Option<MatchCondition> {
     let names = workloads.iter().map(|workload| literal(workload.to_string())).collect::<Vec<_>>().join(",");
-    let text = format!("(request.namespace + '/' + request.name) in [{names}]");
+    // The deletion of a collection comes without `request.name`, and so does what asks for a generated name.
+    let name = "(oldObject != null ? oldObject : object).metadata.?name.orValue('')";
+    let text = format!("(request.namespace + '/' + {name}) in [{names}]");
     (text.len() <= LONGEST_LIST).then(|| condition("guarded", &text))
 }
 
 /// On CREATE there is no old object. A template, a resumed rollout, or any of our annotations.
 fn moves_release() -> String {
-    format!("oldObject == null || {}", moves_release_of_update())
+    let is_status = "(has(request.subResource) && request.subResource == 'status')";
+    format!(
+        "oldObject == null || ({is_status} ? {} : ({}))",
+        touches_annotations_of_status(),
+        moves_release_of_update()
+    )
 }
 
 fn moves_release_of_update() -> String {
     let template = "object.spec.template != oldObject.spec.template";
     let is_paused = |object: &str| format!("(has({object}.spec.paused) && {object}.spec.paused)");
     let resumed = format!("({} && !{})", is_paused("oldObject"), is_paused("object"));
+    format!("{template} || {resumed} || {}", touches_annotations())
+}
+
+/// Of a status write the API server stores status and annotations. Controllers often write from an older copy;
+/// that is refused as a conflict in any case and need not be asked about.
+fn touches_annotations_of_status() -> String {
+    let is_conflict = "has(object.metadata.resourceVersion) && \
+                       object.metadata.resourceVersion != oldObject.metadata.resourceVersion";
+    format!("(!({is_conflict}) && ({}))", touches_annotations())
+}
+
+fn touches_annotations() -> String {
     let differs = |one: &str, other: &str| {
         format!(
             "(has({one}.metadata.annotations) && {one}.metadata.annotations.exists(k, k.startsWith('pilotguard.dev/') && \
@@ -230,7 +255,7 @@ fn moves_release_of_update() -> String {
              {one}.metadata.annotations[k] != {other}.metadata.annotations[k])))"
         )
     };
-    format!("{template} || {resumed} || {} || {}", differs("object", "oldObject"), differs("oldObject", "object"))
+    format!("{} || {}", differs("object", "oldObject"), differs("oldObject", "object"))
 }
 
 fn only_replicas() -> String {

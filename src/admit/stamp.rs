@@ -25,9 +25,10 @@ use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, Marks, 
 use crate::report::refusal::shorten;
 
 /// So many groups of a requester are kept; service accounts have three, people rarely more than twenty.
-const MOST_GROUPS: usize = 32;
+const MOST_GROUPS: usize = 64;
 
-/// A group's name is kept up to so many bytes; longer ones are left out, never cut into another name.
+/// A group's name is kept up to so many bytes, which the schemas take; longer ones are left out, never cut into
+/// another name.
 const LONGEST_GROUP: usize = 256;
 
 /// The longest reason that is kept, in bytes; ChangeRecords take up to 512.
@@ -162,7 +163,8 @@ fn is_known_good(ledger: &Ledger, payload: &str) -> bool {
     release.is_some_and(|release| release.payload == payload && release.state == ReleaseState::KnownGood)
 }
 
-fn kept_groups(requester: &Requester) -> Vec<String> {
+/// The groups of a requester that are written down, in a stamp or in a Decision.
+pub fn kept_groups(requester: &Requester) -> Vec<String> {
     requester.groups.iter().filter(|group| group.len() <= LONGEST_GROUP).take(MOST_GROUPS).cloned().collect()
 }
 

@@ -118,7 +118,12 @@ impl Request {
             target,
             operation: wire.operation,
             namespace: wire.namespace.unwrap_or_default(),
-            name: wire.name.filter(|name| !name.is_empty()).or_else(|| in_object(&wire.object)).unwrap_or_default(),
+            name: wire
+                .name
+                .filter(|name| !name.is_empty())
+                .or_else(|| in_object(&wire.object))
+                .or_else(|| in_object(&wire.old_object))
+                .unwrap_or_default(),
             requester,
             is_dry_run: wire.dry_run.unwrap_or_default(),
             object: wire.object,

@@ -32,6 +32,7 @@ use super::incident::{DecidedBy, Evidence, RollbackTarget, Suspect};
 #[x_kube(validation = Rule::new("self.type != 'Continue' || (has(self.incident) && has(self.until))").message("Continue needs the incident it speaks of and an end: set incident and until (at most 4h ahead)"))]
 #[x_kube(validation = Rule::new("self.type != 'Resume' || has(self.incident)").message("Resume needs the incident it speaks of: set incident").field_path(".incident"))]
 #[x_kube(validation = Rule::new("self.type != 'Readmit' || has(self.payload)").message("Readmit needs the payload digest of the release: copy it from the refusal").field_path(".payload"))]
+#[x_kube(validation = Rule::new("!has(self.until) || self.until < timestamp('9999-01-01T00:00:00Z')").message("until must lie before the year 9999; write the time at which the Continue ends (at most 4h ahead)").field_path(".until"))]
 pub struct DecisionSpec {
     /// The Pilot, by name.
     #[schemars(length(min = 1, max = 253))]

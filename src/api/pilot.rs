@@ -77,6 +77,8 @@ pub struct PilotSpec {
 /// What the pilot is for and when it is decided on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.start) || self.start < timestamp('9999-01-01T00:00:00Z')").message("start must lie before the year 9999").field_path(".start"))]
+#[x_kube(validation = Rule::new("self.decisionDate < timestamp('9999-01-01T00:00:00Z')").message("decisionDate must lie before the year 9999").field_path(".decisionDate"))]
 pub struct Intent {
     /// One sentence. Example: `One-click checkout for returning customers`.
     #[schemars(length(min = 1, max = 512))]

@@ -32,13 +32,14 @@ pub fn payload_digest(template: &Value) -> String {
     digest(&json!({ "spec": spec, "checksums": checksums }))
 }
 
-/// Whether every container image is named by digest, so that a restart runs the same bytes again.
+/// Whether every image, of a container or of a volume, is named by digest, so that a restart runs the same
+/// bytes again.
 pub fn all_images_are_pinned(template: &Value) -> bool {
-    ["/spec/containers", "/spec/initContainers"]
-        .iter()
-        .filter_map(|path| template.pointer(path).and_then(Value::as_array))
-        .flatten()
-        .all(|container| container.get("image").and_then(Value::as_str).is_some_and(|image| image.contains("@sha256:")))
+    let items = |path: &str| template.pointer(path).and_then(Value::as_array).into_iter().flatten();
+    let containers = ["/spec/containers", "/spec/initContainers"].into_iter().flat_map(items);
+    let volumes = items("/spec/volumes").filter_map(|volume| volume.get("image").filter(|image| !image.is_null()));
+    let images = containers.map(|container| container.get("image")).chain(volumes.map(|image| image.get("reference")));
+    images.into_iter().all(|image| image.and_then(Value::as_str).is_some_and(|image| image.contains("@sha256:")))
 }
 
 /// SHA-256 over the RFC 8785 form of any JSON value.
@@ -95,5 +96,14 @@ mod tests {
             json!({"spec": {"containers": [{"image": "web@sha256:00"}], "initContainers": [{"image": "a:1"}]}});
         assert!(all_images_are_pinned(&pinned));
         assert!(!all_images_are_pinned(&tagged));
+        let volume = |image: Value| {
+            let mut template = pinned.clone();
+            template["spec"]["volumes"] =
+                json!([{"name": "scratch", "emptyDir": {}}, {"name": "model", "image": image}]);
+            all_images_are_pinned(&template)
+        };
+        assert!(volume(json!({"reference": "model@sha256:22"})));
+        assert!(!volume(json!({"reference": "model:1"})));
+        assert!(!volume(json!({"pullPolicy": "Always"})), "what is to be mounted is unknown");
     }
 }

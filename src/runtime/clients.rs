@@ -18,6 +18,9 @@ pub enum ClientError {
     /// The API server does not answer.
     #[error("the API server did not say under which account this operator runs")]
     Account(#[source] kube::Error),
+    /// The API server answers, but names no user.
+    #[error("the API server named no user for this operator; check the credentials that it is given")]
+    Nameless,
     /// The API server did not answer in time.
     #[error("the API server did not answer within 10s")]
     Deadline,
@@ -58,7 +61,28 @@ impl Clients {
             .await
             .map_err(|_| ClientError::Deadline)?
             .map_err(ClientError::Account)?;
-        let user = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
-        Ok(user.unwrap_or_default())
+        user_of(review)
+    }
+}
+
+/// Without a name the operator would take everyone's requests for its own, or its own for someone else's.
+fn user_of(review: SelfSubjectReview) -> Result<String, ClientError> {
+    let user = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
+    user.filter(|user| !user.is_empty()).ok_or(ClientError::Nameless)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn an_account_has_a_name() {
+        let user_of = |status: Value| user_of(serde_json::from_value(json!({"status": status})).unwrap());
+        assert_eq!(user_of(json!({"userInfo": {"username": "ada"}})).unwrap(), "ada");
+        for nameless in [Value::Null, json!({}), json!({"userInfo": {}}), json!({"userInfo": {"username": ""}})] {
+            assert!(matches!(user_of(nameless), Err(ClientError::Nameless)));
+        }
     }
 }

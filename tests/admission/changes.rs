@@ -75,6 +75,29 @@ fn a_workload_that_no_pilot_names_is_left_alone() {
 }
 
 #[test]
+fn a_write_to_the_status_cannot_touch_marks_and_is_not_judged() {
+    let old = deployment("web:1");
+    let forged = json!({"metadata": {"annotations": {ADMITTED: null, QUARANTINED: "[]"}}, "status": {"replicas": 7},
+        "spec": {"replicas": 9, "template": template("web:2")}});
+    let new = with(old.clone(), &forged);
+    let mut review = update("grace", &new);
+    review["request"]["subResource"] = json!("status");
+    let after = stored(judge(&guarded(&[pilot()]), CLOSED, &review), &new);
+    assert_eq!(after["metadata"]["annotations"], old["metadata"]["annotations"]);
+    assert_eq!(after["status"]["replicas"], 7, "the status itself is the controllers' own");
+}
+
+#[test]
+fn each_deletion_in_a_collection_is_judged() {
+    let mut review = review("DELETE", "grace", &deployment("web:1"), &Value::Null);
+    review["request"].as_object_mut().unwrap().remove("name");
+    let guarded = guarded(&[pilot()]);
+    assert!(denial(judge(&guarded, CLOSED, &review)).message.contains("deleting Deployment checkout"));
+    review["request"]["oldObject"]["metadata"]["name"] = json!("another");
+    assert_eq!(judge(&guarded, CLOSED, &review), Answer::untouched());
+}
+
+#[test]
 fn an_admitted_change_is_stamped() {
     let new = with_image("web:2");
     let stored = stored(judge(&guarded(&[pilot()]), OPEN, &update("ada", &new)), &new);

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZoneDatabase;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use kube::Api;
+use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher::Event;
 use pilotguard::admit::certificates::ServerIdentity;
 use pilotguard::admit::keeper::{Applied, keep, owning_cluster_role};
@@ -61,7 +62,8 @@ impl Scene {
         }
         let namespace = rig.namespace("admission").await?;
         let (team, operator) = (rig.person("grace", &["shop-team"]).await?, rig.person("operator", &[]).await?);
-        rig.grant(&team, &namespace, "admin").await?;
+        // Writes to a status, too.
+        rig.grant(&team, &namespace, "cluster-admin").await?;
         rig.grant(&operator, &namespace, "edit").await?;
 
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
@@ -200,7 +202,9 @@ async fn play(scene: &Scene) -> anyhow::Result<()> {
     a_long_list_is_within_the_servers_budget(scene).await.context("a long list")?;
     own_objects(scene).await.context("own objects")?;
     a_refusal_reaches_the_terminal(scene).await.context("refusal")?;
+    a_collection_is_deleted_one_by_one(scene).await.context("a collection")?;
     edits_are_undone(scene).await.context("edits")?;
+    a_quarrel_slows_down(scene).await.context("quarrel")?;
     without_the_webhook(scene).await.context("without the webhook")?;
     a_namespace_can_end_without_the_webhook(scene).await.context("the end of a namespace")?;
     what_is_no_longer_named_is_no_longer_guarded(scene).await.context("release")
@@ -245,6 +249,14 @@ async fn marks_hold(scene: &Scene) -> anyhow::Result<()> {
     ensure!(output.succeeded() && calls == 1, "{output:?}");
     let after = scene.deployment().await?;
     ensure!(admitted(&after) == mark && after["metadata"]["annotations"].get(QUARANTINED).is_none(), "{after}");
+    let forged = format!(r#"{{"metadata":{{"annotations":{{"{ADMITTED}":"{{}}","{QUARANTINED}":"[]"}}}}}}"#);
+    let (output, calls) = scene.calls(&format!("patch deployment web --subresource=status -p {forged}")).await?;
+    ensure!(output.succeeded() && calls == 1, "{output:?}, {calls} calls");
+    let after = scene.deployment().await?;
+    ensure!(admitted(&after) == mark && after["metadata"]["annotations"].get(QUARANTINED).is_none(), "{after}");
+    let plain = r#"patch deployment web --subresource=status -p {"status":{"collisionCount":1}}"#;
+    let (output, calls) = scene.calls(plain).await?;
+    ensure!(output.succeeded() && calls == 0, "{output:?}, {calls} calls");
     let image = r#"{"spec":{"template":{"spec":{"containers":[{"name":"web","image":"web:7"}]}}}}"#;
     let before = CALLS.load(Ordering::SeqCst);
     let acted = scene.run(&scene.operator, &["patch", "deployment", "web", "-p", image]).await?;
@@ -344,6 +356,34 @@ async fn a_refusal_reaches_the_terminal(scene: &Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The API server deletes one after the other in the name of one request, which names none of them.
+async fn a_collection_is_deleted_one_by_one(scene: &Scene) -> anyhow::Result<()> {
+    let created = scene.calls("create deployment other --image=other:1").await?;
+    ensure!(created.0.succeeded(), "{created:?}");
+    let delete = async |app: &str| {
+        let path = format!("/apis/apps/v1/namespaces/{}/deployments?labelSelector=app%3D{app}", scene.namespace);
+        let before = CALLS.load(Ordering::SeqCst);
+        let output = scene.team.kubectl(&["delete", "--raw", &path]).await?;
+        anyhow::Ok((output, CALLS.load(Ordering::SeqCst) - before))
+    };
+    let (output, calls) = delete("other").await?;
+    ensure!(output.succeeded() && calls == 0, "{output:?}, {calls} calls");
+    let left = scene.run(&scene.team, &["get", "deployments", "-o", "name"]).await?;
+    ensure!(left.stdout.trim() == "deployment.apps/web", "{left:?}");
+    let (output, calls) = delete("web").await?;
+    ensure!(!output.succeeded() && calls == 1, "{output:?}, {calls} calls");
+    ensure!(output.stderr.contains("Refused: deleting Deployment web"), "{output:?}");
+    let generated = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"generateName": "other-"}, "spec": {
+        "selector": {"matchLabels": {"app": "other"}},
+        "template": {"metadata": {"labels": {"app": "other"}}, "spec": {"containers": [{"name": "other", "image": "other:1"}]}}}});
+    let arguments = ["create", "-n", &scene.namespace, "-f", "-"];
+    let created = scene.team.kubectl_with(&arguments, &generated.to_string()).await?;
+    ensure!(created.succeeded(), "{created:?}");
+    let (output, _) = delete("other").await?;
+    ensure!(output.succeeded(), "{output:?}");
+    Ok(())
+}
+
 async fn edits_are_undone(scene: &Scene) -> anyhow::Result<()> {
     let client = scene.rig.admin().client()?;
     let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
@@ -387,6 +427,35 @@ async fn edits_are_undone(scene: &Scene) -> anyhow::Result<()> {
     let settled = version().await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     ensure!(settled == version().await?, "it goes on writing");
+    scene.probed().await
+}
+
+/// Someone whose edits are undone and who repeats them at once.
+async fn a_quarrel_slows_down(scene: &Scene) -> anyhow::Result<()> {
+    let mutating: Api<MutatingWebhookConfiguration> = Api::all(scene.rig.admin().client()?);
+    let weaker = Patch::Json::<()>(serde_json::from_value(
+        json!([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]),
+    )?);
+    let until = Instant::now() + Duration::from_secs(8);
+    let mut edits = 0;
+    while Instant::now() < until {
+        let stored = mutating.get(INSTANCE).await?;
+        let is_whole = stored.webhooks.iter().flatten().all(|webhook| {
+            webhook.name != "workloads.pilotguard.dev" || webhook.failure_policy.as_deref() == Some("Fail")
+        });
+        if is_whole {
+            mutating.patch(INSTANCE, &PatchParams::default(), &weaker).await?;
+            edits += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // After waits of 0.2, 0.4, 0.8, 1.6 and 3.2 s.
+    ensure!((2..=7).contains(&edits), "{edits} edits were undone within 8 s");
+    // The last edit is undone in the end, and what is not in force is not said to be.
+    wait::until("registration", SOON, || async {
+        if scene.applied.borrow().is_some() { Ok(()) } else { Err("not in force".to_owned()) }
+    })
+    .await?;
     scene.probed().await
 }
 

@@ -188,7 +188,7 @@ pub fn judge(guarded: &Guarded, now: &str, review: &Value) -> Answer {
 pub fn judge_in(context: &Context<'_>, review: &Value) -> Answer {
     let request = Request::read(review.to_string().as_bytes()).unwrap();
     match request.target.as_str() {
-        "apps/deployments" => review::of_deployment(&request, context),
+        "apps/deployments" | "apps/deployments/status" => review::of_deployment(&request, context),
         "apps/deployments/scale" => review::of_scale(&request, context),
         _ => objects::of_own(&request, context),
     }

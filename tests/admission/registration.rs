@@ -65,7 +65,14 @@ fn only_enforcing_pilots_can_stop_anyone_and_only_in_their_namespaces() {
         assert!(conditions.iter().any(|condition| condition["name"] == "not-ourselves"), "{name}");
     }
     let guarded = &entries[0].1["matchConditions"][0]["expression"];
-    assert_eq!(guarded, r#"(request.namespace + '/' + request.name) in ["shop/api","shop/web"]"#);
+    let name = "(oldObject != null ? oldObject : object).metadata.?name.orValue('')";
+    assert_eq!(guarded, &json!(format!(r#"(request.namespace + '/' + {name}) in ["shop/api","shop/web"]"#)));
+    let watching_status: Vec<_> = entries
+        .iter()
+        .filter(|(_, entry)| entry["rules"][0]["resources"] == json!(["deployments", "deployments/status"]))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(watching_status, ["workloads", "observed-workloads"]);
 }
 
 #[test]
