@@ -129,3 +129,35 @@ const fn reason_of(action: TriggerAction) -> &'static str {
         TriggerAction::ScaleDown => "ScalingDown",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn reasons(stage: &str, carried_out: Option<bool>) -> Vec<&'static str> {
+        let at = "2026-11-23T09:00:00Z";
+        let mut incident = json!({
+            "id": "burn-1", "trigger": "burn", "openedAt": at, "stage": stage, "deadline": at, "declared": "Rollback",
+            "action": "Rollback", "because": "change web-1 is blamed",
+            "evidence": [{"trigger": "burn", "at": at, "text": "it burns"}],
+            "intent": {"action": "Rollback", "decidedBy": "Deadline", "at": at},
+        });
+        if let Some(carried_out) = carried_out {
+            incident["closing"] = json!({
+                "action": "Rollback", "carriedOut": carried_out, "decidedBy": "Deadline", "at": at, "summary": "well",
+            });
+        }
+        let incident = serde_json::from_value(incident).unwrap();
+        of_incident(&incident, at.parse().unwrap()).iter().map(|told| told.reason).collect()
+    }
+
+    /// An operator that was down while it happened tells it when it is back.
+    #[test]
+    fn what_a_later_stage_implies_is_told_too() {
+        assert_eq!(reasons("Verifying", None), ["IncidentOpened", "RollingBack"]);
+        assert_eq!(reasons("Closing", Some(true)), ["IncidentOpened", "RollingBack", "IncidentClosed"]);
+        assert_eq!(reasons("Closing", Some(false)), ["IncidentOpened", "IncidentClosed"], "only observed");
+    }
+}
