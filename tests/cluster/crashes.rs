@@ -69,7 +69,8 @@ async fn begin(scene: &Scene<'_>, window: &str) -> anyhow::Result<(Value, usize)
 /// Waits for a moment that the Pilot's status tells, and misses little of it.
 async fn moment(scene: &Scene<'_>, has_come: impl Fn(&Pilot) -> bool + Send) -> anyhow::Result<()> {
     let has_come = move |pilot: Option<&Pilot>| pilot.is_some_and(&has_come);
-    wait::within("moment", PATIENCE, await_condition(scene.api::<Pilot>(), "web", has_come)).await??;
+    let waiting = Box::pin(await_condition(scene.api::<Pilot>(), "web", has_come));
+    wait::within("moment", PATIENCE, waiting).await??;
     Ok(())
 }
 
