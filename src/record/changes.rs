@@ -93,3 +93,29 @@ pub fn label_value(name: &str) -> String {
 pub fn shortened(text: &str) -> String {
     text.chars().take(1024).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_that_was_decided_is_not_overwritten_by_an_old_view() {
+        use Outcome::{Aborted, Failed, Pending, Succeeded, Superseded};
+        for (before, after) in
+            [(Pending, Succeeded), (Pending, Failed), (Pending, Superseded), (Succeeded, Failed), (Failed, Failed)]
+        {
+            assert!(may_become(before, after), "{before:?} → {after:?}");
+        }
+        for (before, after) in
+            [(Failed, Pending), (Failed, Succeeded), (Succeeded, Pending), (Superseded, Succeeded), (Aborted, Failed)]
+        {
+            assert!(!may_become(before, after), "{before:?} → {after:?}");
+        }
+    }
+
+    #[test]
+    fn labels_end_in_what_labels_may_end_in() {
+        assert_eq!(label_value("checkout"), "checkout");
+        assert_eq!(label_value(&format!("{}-.tail", "x".repeat(61))), "x".repeat(61));
+    }
+}

@@ -146,3 +146,43 @@ fn stored(revision: &ControllerRevision) -> Option<Stored> {
         && template_digest(&stored.template) == stored.template_digest;
     is_true.then_some(stored)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deployment() -> Value {
+        json!({
+            "metadata": {"name": "web", "namespace": "shop", "uid": "0123456789"},
+            "spec": {"template": {"spec": {"containers": [{"name": "web", "image": "web:1"}]}}},
+        })
+    }
+
+    #[test]
+    fn what_is_stored_is_read_again() {
+        let (namespace, snapshot) = build(&deployment(), 3).unwrap();
+        assert_eq!(namespace, "shop");
+        let (workload, uid, read) = read(&snapshot).unwrap();
+        assert_eq!((workload.as_str(), uid.as_str(), read.revision), ("web", "0123456789", 3));
+        assert_eq!(read.payload, payload_digest(&deployment()["spec"]["template"]));
+        assert_eq!(release(&snapshot).unwrap().template, deployment()["spec"]["template"]);
+    }
+
+    #[test]
+    fn a_snapshot_is_not_believed_what_its_template_does_not_bear_out() {
+        let (_, honest) = build(&deployment(), 1).unwrap();
+        let forge = |pointer: &str, value: Value| {
+            let mut forged = honest.clone();
+            let data = &mut forged.data.as_mut().unwrap().0;
+            *data.pointer_mut(pointer).unwrap() = value;
+            forged
+        };
+        for forged in [
+            forge("/template/spec/containers/0/image", json!("evil:1")),
+            forge("/payloadDigest", json!("0".repeat(64))),
+            forge("/templateDigest", json!("0".repeat(64))),
+        ] {
+            assert!(read(&forged).is_none() && release(&forged).is_none(), "{forged:?}");
+        }
+    }
+}

@@ -30,6 +30,9 @@ impl World {
             }
             Effect::Prune { snapshots } => self.snapshots.retain(|snapshot| !snapshots.contains(&snapshot.name)),
             Effect::OpenChange(_) | Effect::UpdateChange(_) => self.write_change(effect, seen)?,
+            Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) if self.refuses_patches => {
+                return Err("a policy refuses it".to_owned());
+            }
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) => self.act(effect)?,
             Effect::Readmit(readmit) => {
                 let deployment = self.expect_version(&readmit.uid, &readmit.resource_version)?;

@@ -108,6 +108,10 @@ pub struct Event {
     pub deploy: Option<String>,
     /// A release appears without having been admitted.
     pub bypass: Option<String>,
+    /// Somebody scales the Deployment.
+    pub scale: Option<i32>,
+    /// Whether the API server refuses the operator's patches from now on.
+    pub refuse_patches: Option<bool>,
     /// This release never becomes available.
     pub stuck: Option<String>,
     /// The annotation of the release that runs.
@@ -245,6 +249,14 @@ fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mu
     if let Some((good, bad)) = event.requests {
         world.traffic.burst(world.now, good + bad, bad);
         teller.say(world, &format!("{good} good and {bad} bad requests"));
+    }
+    if let Some(replicas) = event.scale {
+        world.scale(replicas);
+        teller.say(world, &format!("somebody scales to {replicas}"));
+    }
+    if let Some(refuses) = event.refuse_patches {
+        world.refuses_patches = refuses;
+        teller.say(world, if refuses { "a policy refuses patches" } else { "patches are accepted" });
     }
     for (query, value) in event.values.iter().flatten() {
         world.traffic.set_value(query, world.now, *value);

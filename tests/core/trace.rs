@@ -37,7 +37,12 @@ impl Teller {
     }
 
     fn note(&mut self, world: &World, text: &str) {
-        self.lines.push(format!("{}   {}", since_zero(world.now), world.readable(text)));
+        let (text, said_last) = (world.readable(text), self.lines.last().and_then(|line| line.split_once("   ")));
+        // What is tried again and again is told once.
+        let is_repeated = text.ends_with("(did not arrive)") && said_last.is_some_and(|(_, last)| last == text);
+        if !is_repeated {
+            self.lines.push(format!("{}   {text}", since_zero(world.now)));
+        }
     }
 
     pub fn tell(&mut self, world: &World, look: &Look) {

@@ -56,6 +56,8 @@ pub struct World {
     pub failing: BTreeMap<String, f64>,
     /// Releases that never become available.
     pub stuck: BTreeSet<String>,
+    /// The API server refuses the operator's patches of the workload.
+    pub refuses_patches: bool,
     /// Acts that moved the world, by incident, deciding word and workload, and by kind.
     pub acts: BTreeMap<(String, &'static str), usize>,
     names: BTreeMap<String, String>,
@@ -87,6 +89,7 @@ impl World {
             per_second: 0.0,
             failing: BTreeMap::new(),
             stuck: BTreeSet::new(),
+            refuses_patches: false,
             acts: BTreeMap::new(),
             names: BTreeMap::new(),
             created: 0,
@@ -205,6 +208,13 @@ impl World {
             phase: None,
         });
         name
+    }
+
+    pub fn scale(&mut self, replicas: i32) {
+        if let Some(deployment) = &mut self.deployment {
+            deployment.replicas = replicas;
+            deployment.generation += 1;
+        }
     }
 
     pub fn observe(&self) -> Observation {

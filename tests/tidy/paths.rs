@@ -33,6 +33,13 @@ fn every_path_that_the_architecture_names_exists() {
 }
 
 #[test]
+fn the_questions_have_answers() {
+    let named = named_paths(&read(Path::new("tests/tidy/questions.md")));
+    let missing: Vec<_> = named.iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(named.len() >= 10 && missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
 fn paths_are_told_from_other_names() {
     let text = "`src/api/mod.rs`, `tests/`, `Cargo.toml` and `Makefile`, but not `pilotguard.dev/admitted`, `/healthz`, \
         `api`, `apps/v1`, `src/*.rs` or `cargo test`. See src/lib.rs.";
