@@ -83,10 +83,10 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
 }
 
 async fn operate(args: RunArgs) -> anyhow::Result<()> {
+    let endpoint = args.endpoint()?;
     let stop = CancellationToken::new();
     let clients = Clients::connect().await?;
     let own_account = clients.own_account().await?;
-    let endpoint = args.endpoint()?;
     let identity = ServerIdentity::generate(&endpoint, clock::now())?;
     let listener = TcpListener::bind(args.listen).with_context(|| format!("{} cannot be listened on", args.listen))?;
     tracing::info!(account = own_account, instance = args.instance, listen = %args.listen, "pilotguard starts");
