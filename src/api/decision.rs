@@ -26,7 +26,8 @@ use super::incident::{DecidedBy, Evidence, RollbackTarget, Suspect};
     printcolumn(name = "By", type_ = "string", json_path = ".spec.by.user"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason", priority = 1)
+    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.type != 'Continue' || (has(self.incident) && has(self.until))").message("Continue needs the incident it speaks of and an end: set incident and until (at most 4h ahead)"))]

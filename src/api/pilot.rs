@@ -24,6 +24,7 @@ use super::workload::{BlastRadius, WorkloadReference};
     category = "pilotguard",
     doc = "A pilot: who owns it, when it may change, how much it may break and what moves it back to safety.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Window", type_ = "string", json_path = ".status.conditions[?(@.type=='WindowOpen')].reason"),
     printcolumn(name = "Budget", type_ = "string", json_path = ".status.slos[0].budgetRemaining"),
     printcolumn(name = "Release", type_ = "string", json_path = ".status.release.state"),

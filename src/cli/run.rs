@@ -90,6 +90,7 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
     let identity = ServerIdentity::generate(&endpoint, clock::now())?;
     let listener = TcpListener::bind(args.listen).with_context(|| format!("{} cannot be listened on", args.listen))?;
     tracing::info!(account = own_account, instance = args.instance, listen = %args.listen, "pilotguard starts");
+    warn_of_exemption(&own_account);
 
     let guarded = Arc::new(Guarded::new(TimeZoneDatabase::bundled()));
     let metrics = Arc::new(Metrics::new());
@@ -140,6 +141,17 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
     parts.wait(stop).await
 }
 
+/// Outside of a cluster the operator often runs under the account with which its user tries it out.
+fn warn_of_exemption(own_account: &str) {
+    if !own_account.starts_with("system:serviceaccount:") {
+        tracing::warn!(
+            account = own_account,
+            "changes by this account are not judged, because it is the operator's own; use another one with kubectl, \
+             for example --as=dev --as-group=system:masters"
+        );
+    }
+}
+
 /// The parts of the operator, which end together.
 #[derive(Default)]
 struct Parts(JoinSet<anyhow::Result<()>>);
@@ -154,8 +166,8 @@ impl Parts {
         let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut outcome = Ok(());
         tokio::select! {
-            _ = terminated.recv() => tracing::info!("told to stop"),
-            _ = tokio::signal::ctrl_c() => tracing::info!("told to stop"),
+            _ = terminated.recv() => tracing::info!("told to stop; the webhook configurations stay, so guarded changes are refused until it is back"),
+            _ = tokio::signal::ctrl_c() => tracing::info!("told to stop; the webhook configurations stay, so guarded changes are refused until it is back"),
             Some(ended) = self.0.join_next() => outcome = match ended {
                 Ok(Ok(())) => Err(anyhow!("a part of the operator ended by itself")),
                 Ok(Err(error)) => Err(error),

@@ -12,6 +12,7 @@ use crate::api::pilot::Mode;
 use crate::api::status::SloVerdict;
 use crate::decide::judge::holds_changes;
 use crate::decide::{Case, Ledger};
+use crate::observation::Workload;
 use crate::release::marks::AdmittedVerdict;
 use crate::violation::Violation;
 
@@ -165,6 +166,12 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
             "the release that runs is taken over once it is completely available".into(),
         );
     }
+    if is_unauthorized(workload) {
+        return not(
+            Reason::UnauthorizedChange,
+            "what runs came in past the guards; apply a release to replace it".into(),
+        );
+    }
     if is_observing(case) {
         return finding("Ready", Truth::True, Reason::Observing, "nothing is refused or done, only recorded");
     }
@@ -173,6 +180,13 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
         Enforced::No(why) => not(Reason::NotYetEnforced, why.clone()),
         Enforced::Unknown => not(Reason::NotYetEnforced, "whether the webhook enforces is being found out".into()),
     }
+}
+
+fn is_unauthorized(workload: &Workload) -> bool {
+    let admitted = workload.marks.admitted.as_ref();
+    admitted.is_some_and(|admitted| {
+        admitted.template != workload.template || admitted.verdict == AdmittedVerdict::Unauthorized
+    })
 }
 
 fn reconciling(case: &Case<'_>, decided: &Ledger) -> Finding {
