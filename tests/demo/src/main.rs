@@ -6,6 +6,7 @@ mod bench;
 mod chronicle;
 mod figures;
 mod narrator;
+mod play;
 mod probe;
 mod stage;
 mod story;
@@ -50,7 +51,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Demo { keep, kubeconfig } => Box::pin(story::play(keep, kubeconfig.as_deref())).await,
+        Command::Demo { keep, kubeconfig } => Box::pin(play::play(keep, kubeconfig.as_deref())).await,
         Command::Bench { runs, requests } => stage::unless_interrupted(Box::pin(bench::measure(runs, requests))).await,
     };
     match outcome {

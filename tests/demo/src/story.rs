@@ -1,7 +1,6 @@
 //! The story, step by step. Each step says what happens and why, lets people type real commands, and then asks the API
 //! server whether it really happened; a step that does not come true by its deadline ends the story.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,15 +14,16 @@ use pilotguard::api::decision::{Decision, DecisionType};
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::status::{PilotStatus, ReleaseState};
 use pilotguard::api::trigger::TriggerAction;
-use pilotguard_rig::{Access, Output, Person, Rig, Tool, wait};
+use pilotguard_rig::{Output, Person, Rig, Tool, wait};
 
 use crate::chronicle::Chronicle;
 use crate::figures;
 use crate::narrator::Narrator;
 use crate::probe::Probe;
 use crate::stage::{NAME, NAMESPACE, SOON, Stage, run, succeed};
-use crate::visit::{self, Visit};
 
+/// How many steps it has.
+pub(crate) const STEPS: usize = 11;
 const REQUESTS_PER_SECOND: f64 = 100.0;
 
 /// From the Pilot's application to the opening of its window.
@@ -38,48 +38,8 @@ and (sum(increase(http_requests_total{app="checkout",code=~"5.."}[8s]))
 
 const PILOT: &str = include_str!("../story/pilot.yaml");
 
-/// Plays the whole story, on the cluster of this kubeconfig where one is given; with `keep` all of it goes on running
-/// until it is interrupted.
-pub(crate) async fn play(keep: bool, kubeconfig: Option<&Path>) -> anyhow::Result<()> {
-    let mut narrator = Narrator::new(11);
-    let access = kubeconfig.map(Access::read).transpose()?;
-    begin(&mut narrator, access.as_ref());
-    let rig = Stage::rig(access.as_ref()).await?;
-    let visit = if access.is_some() { Some(Visit::begin(rig.clone()).await?) } else { None };
-    if visit.is_some() {
-        visit::announce(&narrator, rig.host_address()?);
-    }
-    rig.keep();
-    let told = tokio::select! {
-        told = Box::pin(Story::tell_on(rig.clone(), narrator)) => told,
-        _ = tokio::signal::ctrl_c() => {
-            rig.let_go();
-            Err(anyhow!("interrupted; all that was started has ended"))
-        }
-    };
-    let outcome = match told {
-        Ok(story) => story.end(keep).await,
-        Err(error) => Err(error),
-    };
-    let Some(visit) = visit else { return outcome };
-    visit::part(&visit, outcome).await
-}
-
-fn begin(narrator: &mut Narrator, access: Option<&Access>) {
-    let Some(access) = access else {
-        narrator.step("A real control plane, a real Prometheus, and pilotguard");
-        narrator.say(
-            "etcd, kube-apiserver, its controllers and Prometheus run as plain processes; only the pods are played \
-             (kwok). pilotguard is installed with its Helm chart and runs with the chart's own account and rights.",
-        );
-        narrator.say("Starting, in about ten seconds ...");
-        return;
-    };
-    narrator.step("Your cluster, a real Prometheus, and pilotguard");
-    narrator.say(&format!("The cluster: {}, context {}.", access.server, access.context));
-}
-
-struct Story {
+/// A story that is being told.
+pub(crate) struct Story {
     narrator: Narrator,
     stage: Stage,
     reaction: Vec<String>,
@@ -87,7 +47,7 @@ struct Story {
 
 impl Story {
     /// Installs the stage and tells the story on it; says where it ended if it does not come true.
-    async fn tell_on(rig: Arc<Rig>, narrator: Narrator) -> anyhow::Result<Self> {
+    pub(crate) async fn tell_on(rig: Arc<Rig>, narrator: Narrator) -> anyhow::Result<Self> {
         let logs = rig.logs();
         let regret =
             |narrator: &Narrator| format!("{} did not come true; all logs are in {}", narrator.place(), logs.display());
@@ -369,7 +329,8 @@ impl Story {
         Ok(())
     }
 
-    async fn end(self, keep: bool) -> anyhow::Result<()> {
+    /// Sums up; with `keep` all of it goes on running until it is interrupted.
+    pub(crate) async fn end(self, keep: bool) -> anyhow::Result<()> {
         println!();
         for line in &self.reaction {
             self.narrator.say(line);

@@ -36,19 +36,6 @@ pub(crate) fn announce(narrator: &Narrator, address: IpAddr) {
     ));
 }
 
-/// Ends a visit, however the story ended.
-pub(crate) async fn part(visit: &Visit, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
-    println!("\nRemoving what the demo made on the cluster ...");
-    match (visit.leave().await, outcome) {
-        (Ok(()), outcome) => {
-            println!("Nothing of it is left there.");
-            outcome
-        }
-        (Err(left), Ok(())) => Err(left.context("not everything was removed")),
-        (Err(left), Err(error)) => Err(error.context(format!("not everything was removed: {left:#}"))),
-    }
-}
-
 /// The image of a release that nodes can pull.
 pub(crate) fn image(version: &str) -> String {
     let tag = IMAGES.iter().find(|(of, _)| *of == version).map_or(version, |(_, tag)| tag);
@@ -89,8 +76,20 @@ impl Visit {
         Ok(visit)
     }
 
-    /// Removes everything that the demo made; the operator must have ended.
-    pub(crate) async fn leave(&self) -> anyhow::Result<()> {
+    /// Removes everything that the demo made, however the story ended; the operator must have ended.
+    pub(crate) async fn end(self, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
+        println!("\nRemoving what the demo made on the cluster ...");
+        match (self.clear().await, outcome) {
+            (Ok(()), outcome) => {
+                println!("Nothing of it is left there.");
+                outcome
+            }
+            (Err(left), Ok(())) => Err(left.context("not everything was removed")),
+            (Err(left), Err(error)) => Err(error.context(format!("not everything was removed: {left:#}"))),
+        }
+    }
+
+    async fn clear(&self) -> anyhow::Result<()> {
         let admin = self.rig.admin();
         // First what could refuse the rest: nobody answers the webhook any more.
         let configurations = format!("delete {CONFIGURATIONS} {RELEASE} --ignore-not-found");

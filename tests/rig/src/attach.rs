@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::directory::Directory;
-use crate::person::{Cluster, People};
+use crate::person::{Cluster, People, Person};
 use crate::ports;
 use crate::rig::{Rig, RigError, RigOptions};
 use crate::start::{QUESTION, http_client, prepare_prometheus, start_prometheus};
@@ -20,12 +20,12 @@ use crate::wait::{TimedOut, within};
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// The kubeconfig cannot be read.
-    #[error("cannot use the kubeconfig {}: {source}", path.display())]
+    #[error("cannot use the kubeconfig {}: {cause}", path.display())]
     Kubeconfig {
         /// The file.
         path: PathBuf,
         /// What the client says.
-        source: Box<KubeconfigError>,
+        cause: Box<KubeconfigError>,
     },
     /// The kubeconfig does not say how to reach the cluster.
     #[error("the kubeconfig {} has no {what}; `kubectl config use-context` chooses what is used", path.display())]
@@ -36,20 +36,20 @@ pub enum AttachError {
         what: &'static str,
     },
     /// The API server refused or could not be reached.
-    #[error("no answer from the API server at {server}: {source}")]
+    #[error("no answer from the API server at {server}: {cause}")]
     Unanswered {
         /// Its address.
         server: String,
         /// What the client says.
-        source: Box<kube::Error>,
+        cause: Box<kube::Error>,
     },
     /// The API server was silent.
-    #[error("the API server at {server} is silent: {source}")]
+    #[error("the API server at {server} is silent: {cause}")]
     Silent {
         /// Its address.
         server: String,
         /// How long it was waited for.
-        source: TimedOut,
+        cause: TimedOut,
     },
 }
 
@@ -70,7 +70,7 @@ impl Access {
     pub fn read(path: &Path) -> Result<Self, AttachError> {
         let incomplete = |what| AttachError::Incomplete { path: path.to_owned(), what };
         let file = Kubeconfig::read_from(path)
-            .map_err(|source| AttachError::Kubeconfig { path: path.to_owned(), source: Box::new(source) })?;
+            .map_err(|source| AttachError::Kubeconfig { path: path.to_owned(), cause: Box::new(source) })?;
         let context = file.current_context.filter(|name| !name.is_empty()).ok_or(incomplete("current context"))?;
         let chosen = file.contexts.into_iter().find(|entry| entry.name == context).and_then(|entry| entry.context);
         let chosen = chosen.ok_or(incomplete("context of the name that is the current one"))?;
@@ -101,33 +101,33 @@ pub(crate) async fn attach(access: &Access) -> Result<Rig, RigError> {
     // An error means that the process has a provider already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let tools = tokio::task::spawn_blocking(Tools::ready).await.map_err(|_| RigError::Interrupted)??;
+    let cluster = Cluster { entry: access.cluster.clone(), kubectl: tools.path(Tool::Kubectl) };
+    let people = People::impersonated(access.user.clone(), cluster)?;
+    let admin = people.by_entry(&access.name, &access.user).await?;
+    answers(&admin, &access.server).await?;
     let directory = Directory::create(None)?;
     let [prometheus] = ports::free()?;
     let http = http_client(None)?;
-    let cluster = Cluster { entry: access.cluster.clone(), kubectl: tools.path(Tool::Kubectl) };
-    let people = People::impersonated(access.user.clone(), cluster)?;
     let rig = Rig {
         servers: None,
         prometheus: prepare_prometheus(&RigOptions::default(), &tools, &directory, prometheus, &http)?,
-        admin: people.by_entry(&access.name, &access.user).await?,
+        admin,
         server: access.server.clone(),
         tools,
         http,
         people,
         directory,
     };
-    answers(&rig).await?;
     start_prometheus(&rig).await?;
     rig.let_go();
     Ok(rig)
 }
 
-async fn answers(rig: &Rig) -> Result<(), RigError> {
-    let server = || rig.server.clone();
-    let client = rig.client()?;
+async fn answers(admin: &Person, server: &str) -> Result<(), RigError> {
+    let client = admin.client()?;
     let asked = within("version", QUESTION, client.apiserver_version()).await;
     asked
-        .map_err(|source| AttachError::Silent { server: server(), source })?
-        .map_err(|source| AttachError::Unanswered { server: server(), source: Box::new(source) })?;
+        .map_err(|cause| AttachError::Silent { server: server.to_owned(), cause })?
+        .map_err(|cause| AttachError::Unanswered { server: server.to_owned(), cause: Box::new(cause) })?;
     Ok(())
 }
