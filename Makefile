@@ -11,7 +11,7 @@ help: ## Show what there is to make
 build: prerequisites ## Build pilotguard
 	$(CARGO) build
 
-demo: prerequisites ## Watch the whole story on a real cluster, in about a minute (DEMO_FLAGS=--keep leaves it running)
+demo: prerequisites ## Watch the whole story on a real cluster, in about a minute (DEMO_FLAGS=--keep leaves it running, DEMO_FLAGS="--kubeconfig PATH" plays it on a cluster of yours)
 	@$(CARGO) build --locked --package pilotguard --package pilotguard-demo
 	@$(CARGO) run --quiet --locked --package pilotguard-demo -- demo $(DEMO_FLAGS)
 

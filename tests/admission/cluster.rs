@@ -400,7 +400,7 @@ async fn edits_are_undone(scene: &Scene) -> anyhow::Result<()> {
     for (number, edit) in edits.into_iter().enumerate() {
         if number == 2 {
             // Watches that broke off are back in time too.
-            scene.rig.stop_apiserver();
+            scene.rig.stop_apiserver()?;
             tokio::time::sleep(Duration::from_secs(5)).await;
             scene.rig.start_apiserver().await?;
         }

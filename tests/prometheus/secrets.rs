@@ -169,7 +169,7 @@ async fn an_authority_is_trusted(
 
 async fn an_api_server_that_is_away(rig: &Rig, sources: &Sources, writer: &mut Writer<MetricsSource>) {
     let before = sources.get("trusted", "shop").await.ok().unwrap();
-    rig.stop_apiserver();
+    rig.stop_apiserver().unwrap();
     // It was refused, so its Secret is due to be read again after five seconds.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let after = sources.get("trusted", "shop").await.ok().unwrap();

@@ -36,7 +36,7 @@ const CONDITION: &str = r#"sum(increase(http_requests_total{app="checkout",code=
 /// Measures and prints.
 pub(crate) async fn measure(runs: u32, requests: u32) -> anyhow::Result<()> {
     println!("Starting a cluster, Prometheus and pilotguard ({}) …", build());
-    let rig = Stage::rig().await?;
+    let rig = Stage::rig(None).await?;
     let stage = Box::pin(Stage::install(rig, REQUESTS_PER_SECOND)).await?;
     std::fs::write(stage.folder().join("bench.yaml"), include_str!("../story/bench.yaml"))?;
     succeed(&stage.platform, "apply -f metricssource.yaml").await?;

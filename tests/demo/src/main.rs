@@ -6,10 +6,13 @@ mod bench;
 mod chronicle;
 mod figures;
 mod narrator;
+mod play;
 mod probe;
 mod stage;
 mod story;
+mod visit;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +32,10 @@ enum Command {
         /// Leave everything running afterwards, until interrupted
         #[arg(long)]
         keep: bool,
+        /// Play on the cluster of this kubeconfig's current context instead of one of its own, and remove everything
+        /// from it in the end
+        #[arg(long, value_name = "PATH", env = "DEMO_KUBECONFIG")]
+        kubeconfig: Option<PathBuf>,
     },
     /// Measure reaction and admission, each against a baseline of the same run
     Bench {
@@ -44,7 +51,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Demo { keep } => Box::pin(story::play(keep)).await,
+        Command::Demo { keep, kubeconfig } => Box::pin(play::play(keep, kubeconfig.as_deref())).await,
         Command::Bench { runs, requests } => stage::unless_interrupted(Box::pin(bench::measure(runs, requests))).await,
     };
     match outcome {

@@ -1,18 +1,26 @@
 //! What the story plays on: a cluster with pilotguard installed, a Prometheus, the demo service, and its people.
 //!
-//! Everything ends when the stage is dropped.
+//! Everything that runs on this machine ends when the stage is dropped and nobody else shares its rig.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
 use pilotguard_rig::{
-    AuditEvent, DemoService, Operator, OperatorOptions, Output, Person, Rig, RigOptions, ServiceOptions, wait,
+    Access, AuditEvent, DemoService, Operator, OperatorOptions, Output, Person, ReleaseOptions, Rig, RigOptions,
+    ServiceOptions, wait,
 };
+
+use crate::visit;
 
 /// The team's namespace.
 pub(crate) const NAMESPACE: &str = "shop";
+/// pilotguard's namespace.
+pub(crate) const SYSTEM: &str = "pilotguard-system";
+/// pilotguard's release.
+pub(crate) const RELEASE: &str = "pilotguard";
 /// The Deployment, the Pilot and the label `app`.
 pub(crate) const NAME: &str = "checkout";
 /// The service owner.
@@ -43,32 +51,35 @@ pub(crate) struct Stage {
     pub(crate) ada: Person,
     pub(crate) grace: Person,
     folder: PathBuf,
-    pub(crate) rig: Rig,
+    pub(crate) rig: Arc<Rig>,
 }
 
 impl Stage {
-    /// Starts the cluster and Prometheus; builds first what is missing, which tells its own progress.
-    pub(crate) async fn rig() -> anyhow::Result<Rig> {
-        Rig::start(RigOptions::default()).await.context("the cluster did not start")
+    /// Starts the cluster, unless there is one, and Prometheus; builds first what is missing, which tells its own
+    /// progress.
+    pub(crate) async fn rig(access: Option<&Access>) -> anyhow::Result<Arc<Rig>> {
+        let rig = match access {
+            None => Rig::start(RigOptions::default()).await.context("the cluster did not start")?,
+            Some(access) => Rig::attach(access).await?,
+        };
+        Ok(Arc::new(rig))
     }
 
     /// Installs everything on a rig. The platform team has made the team's namespace; nothing runs there yet.
-    pub(crate) async fn install(rig: Rig, requests_per_second: f64) -> anyhow::Result<Self> {
+    pub(crate) async fn install(rig: Arc<Rig>, requests_per_second: f64) -> anyhow::Result<Self> {
         let folder = rig.directory().join("story");
         std::fs::create_dir_all(&folder)?;
         let prometheus = rig.prometheus_url()?.to_owned();
         for (name, text) in MANIFESTS {
-            std::fs::write(folder.join(name), text.replace("PROMETHEUS", &prometheus))?;
+            let text = text.replace("PROMETHEUS", &prometheus);
+            let text =
+                VERSIONS.iter().fold(text, |text, version| text.replace(&played(version), &image(&rig, version)));
+            std::fs::write(folder.join(name), text)?;
         }
         let platform = rig.admin().in_directory(&folder);
         succeed(&platform, &format!("create namespace {NAMESPACE}")).await?;
-        let options = OperatorOptions {
-            program: program()?,
-            name: "pilotguard".to_owned(),
-            namespace: "pilotguard-system".to_owned(),
-            guarded: Vec::new(),
-            settings: Vec::new(),
-        };
+        let ReleaseOptions { name, namespace, guarded, settings } = release(&rig);
+        let options = OperatorOptions { program: program()?, name, namespace, guarded, settings };
         let operator = Operator::install(&rig, options).await?;
         let options =
             ServiceOptions { namespace: NAMESPACE.to_owned(), deployment: NAME.to_owned(), requests_per_second };
@@ -82,6 +93,11 @@ impl Stage {
     /// Where the manifests are.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The image that a release of the service runs.
+    pub(crate) fn image(&self, version: &str) -> String {
+        image(&self.rig, version)
     }
 
     /// The first request of the operator that succeeded in patching the Deployment since then.
@@ -102,6 +118,24 @@ impl Stage {
         };
         Ok(wait::until("patch of the Deployment in the audit log", LOGGED, found).await?)
     }
+}
+
+/// The releases of the service in the manifests.
+const VERSIONS: [&str; 3] = ["1.0", "2.0", "2.1"];
+
+/// An image that no node pulls, in the manifests as they are.
+fn played(version: &str) -> String {
+    format!("registry.example/shop/checkout:{version}")
+}
+
+fn image(rig: &Rig, version: &str) -> String {
+    if rig.owns_the_cluster() { played(version) } else { visit::image(version) }
+}
+
+/// pilotguard's release: on somebody else's cluster it looks after the team's namespace only.
+pub(crate) fn release(rig: &Rig) -> ReleaseOptions {
+    let guarded = if rig.owns_the_cluster() { Vec::new() } else { vec![NAMESPACE.to_owned()] };
+    ReleaseOptions { name: RELEASE.to_owned(), namespace: SYSTEM.to_owned(), guarded, settings: Vec::new() }
 }
 
 /// Ends early, and with it all that the future owns, when somebody types Ctrl-C.

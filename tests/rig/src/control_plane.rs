@@ -18,6 +18,23 @@ const POD_RANGE: &str = "10.128.0.1/16";
 /// kwok's stages: nodes become Ready and stay so by leases, pods run as soon as they are bound.
 const STAGES: [&str; 3] = ["node/fast", "node/heartbeat-with-lease", "pod/fast"];
 
+/// The servers of a cluster.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    // Dropped in this order: who uses another ends before it.
+    pub(crate) followers: Vec<Daemon>,
+    pub(crate) apiserver: Daemon,
+    pub(crate) etcd: Daemon,
+    pub(crate) etcd_health: String,
+    pub(crate) audit_log: PathBuf,
+}
+
+impl Servers {
+    pub(crate) fn daemons(&self) -> impl Iterator<Item = &Daemon> {
+        self.followers.iter().chain([&self.apiserver, &self.etcd])
+    }
+}
+
 /// What all command lines need.
 pub(crate) struct Layout<'a> {
     pub(crate) tools: &'a Tools,

@@ -10,9 +10,11 @@
 //! - A rig's directory (logs, data, credentials) is removed with the rig, and kept with its path printed when the
 //!   start failed, a panic is unwinding, or [`Rig::keep`] was called.
 //!
-//! It never touches a cluster that it did not start, and never waits without a deadline.
+//! It never touches a cluster that it did not start, but for the one that [`Rig::attach`] is given, and never waits
+//! without a deadline.
 
 mod access;
+pub mod attach;
 pub mod audit;
 pub mod background;
 mod control_plane;
@@ -33,6 +35,7 @@ pub mod tools;
 mod tree;
 pub mod wait;
 
+pub use attach::Access;
 pub use audit::AuditEvent;
 pub use operator::{Operator, OperatorOptions};
 pub use person::{Output, Person};

@@ -1,6 +1,6 @@
 //! People and service accounts: who talks to the cluster, with credentials of their own and no rights by default.
 //!
-//! No [`Person`] is ever in `system:masters`, so whatever one may do was granted by an RBAC binding.
+//! No [`Person`] that is made here is ever in `system:masters`, so whatever one may do was granted by an RBAC binding.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -49,17 +50,18 @@ pub enum PersonError {
     TimedOut(#[from] TimedOut),
 }
 
-/// Who acts: by client certificate, or by token.
+/// Who acts: by client certificate, by token, or as an entry of another kubeconfig says.
 enum Credentials<'a> {
     Certificate(&'a Certificate),
     Token(&'a str),
+    Entry(Value),
 }
 
 /// Where to find the cluster and the command line.
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster {
-    pub(crate) server: String,
-    pub(crate) authority: PathBuf,
+    /// The `cluster` of a kubeconfig.
+    pub(crate) entry: Value,
     pub(crate) kubectl: PathBuf,
 }
 
@@ -157,9 +159,17 @@ impl Person {
     }
 }
 
-/// Makes people: by certificates of the rig's authority, or from tokens of the API server.
+/// How the API server comes to know users.
+enum Passports {
+    /// By certificates of an authority that it trusts.
+    Authority(Box<Authority>),
+    /// By impersonation: the `user` of a kubeconfig, and the folder that ends with the copies of those credentials.
+    Impersonation(Value, #[expect(dead_code, reason = "removed when dropped")] TempDir),
+}
+
+/// Makes people: users by certificate or impersonation, service accounts from tokens of the API server.
 pub(crate) struct People {
-    authority: Authority,
+    passports: Passports,
     cluster: Cluster,
     folder: PathBuf,
     count: AtomicU32,
@@ -167,20 +177,32 @@ pub(crate) struct People {
 
 impl People {
     /// Keeps everyone's credentials below `folder`.
-    pub(crate) fn new(authority: Authority, cluster: Cluster, folder: PathBuf) -> Self {
-        Self { authority, cluster, folder, count: AtomicU32::new(0) }
+    pub(crate) fn certified(authority: Authority, cluster: Cluster, folder: PathBuf) -> Self {
+        Self { passports: Passports::Authority(Box::new(authority)), cluster, folder, count: AtomicU32::new(0) }
     }
 
-    /// The certificate of the authority that signed everyone, and the API server.
-    pub(crate) fn authority(&self) -> &Path {
-        self.authority.file()
+    /// Impersonates users with the rights of `user`. Everyone's kubeconfig holds its credentials, so all are removed
+    /// with this value, whatever is kept of a rig.
+    pub(crate) fn impersonated(user: Value, cluster: Cluster) -> Result<Self, PersonError> {
+        let own = tempfile::Builder::new().prefix("pilotguard-people-").tempdir()?;
+        let folder = own.path().to_owned();
+        Ok(Self { passports: Passports::Impersonation(user, own), cluster, folder, count: AtomicU32::new(0) })
     }
 
-    /// A user whom the API server knows by certificate.
-    pub(crate) async fn by_certificate(&self, name: &str, groups: &[&str]) -> Result<Person, PersonError> {
+    /// A user without rights of its own.
+    pub(crate) async fn user(&self, name: &str, groups: &[&str]) -> Result<Person, PersonError> {
         let folder = self.own_folder(name)?;
-        let certificate = self.authority.client(&folder, name, groups)?;
-        Person::create(&self.cluster, name, &folder, &Credentials::Certificate(&certificate)).await
+        let credentials = match &self.passports {
+            Passports::Authority(authority) => Credentials::Certificate(&authority.client(&folder, name, groups)?),
+            Passports::Impersonation(user, _) => Credentials::Entry(as_another(user, name, groups)),
+        };
+        Person::create(&self.cluster, name, &folder, &credentials).await
+    }
+
+    /// Whoever the `user` of a kubeconfig is.
+    pub(crate) async fn by_entry(&self, name: &str, user: &Value) -> Result<Person, PersonError> {
+        let folder = self.own_folder(name)?;
+        Person::create(&self.cluster, name, &folder, &Credentials::Entry(user.clone())).await
     }
 
     /// A user whom the API server knows by a token of its own.
@@ -205,6 +227,17 @@ impl std::fmt::Debug for People {
     }
 }
 
+/// The `user` of a kubeconfig who impersonates another one.
+fn as_another(user: &Value, name: &str, groups: &[&str]) -> Value {
+    let mut user = user.clone();
+    if let Some(entry) = user.as_object_mut() {
+        entry.retain(|key, _| !key.starts_with("as-"));
+        entry.insert("as".to_owned(), json!(name));
+        entry.insert("as-groups".to_owned(), json!(groups));
+    }
+    user
+}
+
 /// JSON, which is YAML too.
 fn kubeconfig(cluster: &Cluster, name: &str, credentials: &Credentials<'_>) -> Value {
     let user = match credentials {
@@ -212,13 +245,14 @@ fn kubeconfig(cluster: &Cluster, name: &str, credentials: &Credentials<'_>) -> V
             json!({"client-certificate": files.certificate, "client-key": files.key})
         }
         Credentials::Token(token) => json!({"token": token}),
+        Credentials::Entry(user) => user.clone(),
     };
     json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{
             "name": "rig",
-            "cluster": {"server": cluster.server, "certificate-authority": cluster.authority},
+            "cluster": cluster.entry,
         }],
         "users": [{"name": name, "user": user}],
         "contexts": [{"name": "rig", "context": {"cluster": "rig", "user": name}}],

@@ -13,7 +13,9 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
+use crate::attach::{self, Access, AttachError};
 use crate::audit::{self, AuditError, AuditEvent};
+use crate::control_plane::Servers;
 use crate::directory::Directory;
 use crate::person::{People, Person, PersonError};
 use crate::pki::PkiError;
@@ -71,6 +73,12 @@ pub enum RigError {
     /// The audit log could not be read.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The rig could not be attached to a cluster that runs already.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The cluster's servers and their logs belong to somebody else.
+    #[error("this rig did not start its cluster: it can neither stop its servers nor read its audit log")]
+    NotOwn,
 }
 
 /// What kind of rig to start.
@@ -94,23 +102,20 @@ impl Default for RigOptions {
     }
 }
 
-/// A running cluster and Prometheus; all of it ends when this value is dropped.
+/// A running cluster and Prometheus; all of it that the rig started ends when this value is dropped.
 ///
 /// A `static` is never dropped: let `main` own the rig. Its methods take `&self`, and many tests may share one.
 #[derive(Debug)]
 pub struct Rig {
     // Dropped in this order: who uses another ends before it, and the files go last.
-    pub(crate) followers: Vec<Daemon>,
-    pub(crate) apiserver: Daemon,
-    pub(crate) etcd: Daemon,
+    /// Those of a cluster that the rig started.
+    pub(crate) servers: Option<Servers>,
     pub(crate) prometheus: Option<Prometheus>,
     pub(crate) admin: Person,
     pub(crate) people: People,
     pub(crate) tools: Tools,
     pub(crate) http: reqwest::Client,
     pub(crate) server: String,
-    pub(crate) etcd_health: String,
-    pub(crate) audit_log: PathBuf,
     pub(crate) directory: Directory,
 }
 
@@ -121,6 +126,20 @@ impl Rig {
     /// and its path printed.
     pub async fn start(options: RigOptions) -> Result<Self, RigError> {
         start::start(&options).await
+    }
+
+    /// Attaches to a cluster that runs already and starts a Prometheus beside it. Of the cluster nothing is changed by
+    /// that; what is made there later stays until somebody removes it.
+    ///
+    /// The user of the access becomes [`Rig::admin`], and has to be allowed whatever is asked of the rig; people are
+    /// impersonated. For [`Rig::expose`] the cluster's API server has to reach [`Rig::host_address`].
+    pub async fn attach(access: &Access) -> Result<Self, RigError> {
+        attach::attach(access).await
+    }
+
+    /// Whether the rig started its cluster.
+    pub fn owns_the_cluster(&self) -> bool {
+        self.servers.is_some()
     }
 
     /// The folder that holds the rig's logs, data and credentials.
@@ -148,19 +167,20 @@ impl Rig {
         self.tools.path(tool)
     }
 
-    /// The API server's address, `https://127.0.0.1:PORT`.
+    /// The API server's address; `https://127.0.0.1:PORT` where the rig started it.
     pub fn server(&self) -> &str {
         &self.server
     }
 
-    /// `rig-admin`, who may do everything by way of the ClusterRole `cluster-admin`.
+    /// `rig-admin`, who may do everything by way of the ClusterRole `cluster-admin`; on a cluster that the rig did not
+    /// start, the user of the kubeconfig.
     pub fn admin(&self) -> &Person {
         &self.admin
     }
 
     /// Makes a user in these groups (two at most), who has no rights but those that bindings give.
     pub async fn person(&self, name: &str, groups: &[&str]) -> Result<Person, RigError> {
-        Ok(self.people.by_certificate(name, groups).await?)
+        Ok(self.people.user(name, groups).await?)
     }
 
     /// Acts as an existing service account, by a token of its own that is valid for 8 hours.
@@ -226,7 +246,7 @@ impl Rig {
     ///
     /// The server may log a request a moment after it has answered: to find one, read again until a deadline.
     pub fn audit(&self) -> Result<Vec<AuditEvent>, RigError> {
-        Ok(audit::read(&self.audit_log)?)
+        Ok(audit::read(&self.servers()?.audit_log)?)
     }
 
     /// Prometheus' address, `http://127.0.0.1:PORT`, the same for the whole life of the rig.
@@ -268,13 +288,14 @@ impl Rig {
     }
 
     /// Takes the API server away, as if it had crashed.
-    pub fn stop_apiserver(&self) {
-        self.apiserver.stop();
+    pub fn stop_apiserver(&self) -> Result<(), RigError> {
+        self.servers()?.apiserver.stop();
+        Ok(())
     }
 
     /// Brings the API server back on the same port with the same data, and returns once it serves.
     pub async fn start_apiserver(&self) -> Result<(), RigError> {
-        start::serve_api(&self.apiserver, &self.http, &self.server).await
+        start::serve_api(&self.servers()?.apiserver, &self.http, &self.server).await
     }
 
     /// Fails when one of the rig's servers has ended by itself.
@@ -295,12 +316,16 @@ impl Rig {
         Ok(self.admin.client()?)
     }
 
+    pub(crate) fn servers(&self) -> Result<&Servers, RigError> {
+        self.servers.as_ref().ok_or(RigError::NotOwn)
+    }
+
     fn prometheus(&self) -> Result<&Prometheus, PrometheusError> {
         self.prometheus.as_ref().ok_or(PrometheusError::Absent)
     }
 
     fn daemons(&self) -> impl Iterator<Item = &Daemon> {
         let prometheus = self.prometheus.as_ref().map(Prometheus::daemon);
-        self.followers.iter().chain([&self.apiserver, &self.etcd]).chain(prometheus)
+        self.servers.iter().flat_map(Servers::daemons).chain(prometheus)
     }
 }

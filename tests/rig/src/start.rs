@@ -3,11 +3,13 @@
 //! Every wait asks the server itself and ends early when the server's process ends. A port that another process took
 //! in the meantime makes the whole start begin again.
 
+use std::path::Path;
 use std::time::Duration;
 
 use kube::Client;
+use serde_json::json;
 
-use crate::control_plane::Layout;
+use crate::control_plane::{Layout, Servers};
 use crate::directory::Directory;
 use crate::person::{Cluster, People, Person, PersonError};
 use crate::pki::{self, Authority};
@@ -22,7 +24,7 @@ use crate::{access, nodes, ports};
 const READY: Duration = Duration::from_secs(90);
 
 /// How long one readiness question may take.
-const QUESTION: Duration = Duration::from_secs(5);
+pub(crate) const QUESTION: Duration = Duration::from_secs(5);
 
 /// Starts that lost a port to another process before the rig gives up.
 const ATTEMPTS: u32 = 5;
@@ -69,9 +71,10 @@ async fn prepare(options: &RigOptions, tools: &Tools, directory: Directory) -> R
     let serving = authority.server(&pki, "kube-apiserver", &["127.0.0.1", "localhost"])?;
     let (token_public, token_private) = pki::token_keys(&pki)?;
     let server = format!("https://127.0.0.1:{apiserver}");
-    let cluster =
-        Cluster { server: server.clone(), authority: authority.file().to_owned(), kubectl: tools.path(Tool::Kubectl) };
-    let people = People::new(authority, cluster, directory.path().join("people"));
+    let authority_file = authority.file().to_owned();
+    let entry = json!({"server": server, "certificate-authority": authority_file});
+    let cluster = Cluster { entry, kubectl: tools.path(Tool::Kubectl) };
+    let people = People::certified(authority, cluster, directory.path().join("people"));
     let layout = Layout {
         tools,
         directory: directory.path(),
@@ -79,39 +82,45 @@ async fn prepare(options: &RigOptions, tools: &Tools, directory: Directory) -> R
         etcd,
         etcd_peer,
         apiserver,
-        authority: people.authority(),
+        authority: &authority_file,
         serving,
         token_public,
         token_private,
     };
-    let http = http_client(people.authority())?;
+    let http = http_client(Some(&authority_file))?;
     let rig = Rig {
-        followers: followers(&layout, &people).await?,
-        apiserver: layout.apiserver()?,
-        etcd: layout.etcd(),
-        prometheus: prepare_prometheus(options, &layout, prometheus, &http)?,
-        admin: people.by_certificate(ADMIN, &[]).await?,
-        etcd_health: format!("http://127.0.0.1:{etcd}/health"),
-        audit_log: layout.audit_log(),
+        servers: Some(Servers {
+            followers: followers(&layout, &people).await?,
+            apiserver: layout.apiserver()?,
+            etcd: layout.etcd(),
+            etcd_health: format!("http://127.0.0.1:{etcd}/health"),
+            audit_log: layout.audit_log(),
+        }),
+        prometheus: prepare_prometheus(options, tools, &directory, prometheus, &http)?,
+        admin: people.user(ADMIN, &[]).await?,
         tools: tools.clone(),
         server,
         http,
         people,
         directory,
     };
-    let bootstrap = rig.people.by_certificate(BOOTSTRAP, &["system:masters"]).await?;
+    let bootstrap = rig.people.user(BOOTSTRAP, &["system:masters"]).await?;
     Ok((rig, bootstrap))
 }
 
-/// Trusts the rig's own authority and no other, so it needs no certificates of the system's.
-fn http_client(authority: &std::path::Path) -> Result<reqwest::Client, RigError> {
-    let authority = reqwest::Certificate::from_pem(&std::fs::read(authority)?)?;
-    Ok(reqwest::Client::builder().tls_certs_only([authority]).no_proxy().timeout(QUESTION).build()?)
+/// Trusts the rig's own authority, if there is one, and no other, so it needs no certificates of the system's.
+pub(crate) fn http_client(authority: Option<&Path>) -> Result<reqwest::Client, RigError> {
+    let trusted = match authority {
+        Some(file) => Some(reqwest::Certificate::from_pem(&std::fs::read(file)?)?),
+        None => None,
+    };
+    Ok(reqwest::Client::builder().tls_certs_only(trusted).no_proxy().timeout(QUESTION).build()?)
 }
 
-fn prepare_prometheus(
+pub(crate) fn prepare_prometheus(
     options: &RigOptions,
-    layout: &Layout<'_>,
+    tools: &Tools,
+    directory: &Directory,
     port: u16,
     http: &reqwest::Client,
 ) -> Result<Option<Prometheus>, RigError> {
@@ -119,9 +128,9 @@ fn prepare_prometheus(
         return Ok(None);
     }
     let settings = Settings {
-        program: &layout.tools.path(Tool::Prometheus),
-        directory: &layout.directory.join("data"),
-        logs: &layout.logs,
+        program: &tools.path(Tool::Prometheus),
+        directory: &directory.path().join("data"),
+        logs: &directory.logs(),
         port,
         interval: options.scrape_interval,
         history: options.history.as_deref(),
@@ -131,7 +140,7 @@ fn prepare_prometheus(
 
 /// The servers that are clients of the API server.
 async fn followers(layout: &Layout<'_>, people: &People) -> Result<Vec<Daemon>, RigError> {
-    let kubeconfig = async |name| Ok::<_, PersonError>(people.by_certificate(name, &[]).await?.kubeconfig);
+    let kubeconfig = async |name| Ok::<_, PersonError>(people.user(name, &[]).await?.kubeconfig);
     Ok(vec![
         layout.kwok(&kubeconfig(KWOK).await?)?,
         layout.scheduler(&kubeconfig("system:kube-scheduler").await?),
@@ -146,7 +155,7 @@ async fn bring_up(rig: &Rig, bootstrap: &Person, nodes: u32) -> Result<(), RigEr
     rig.check()
 }
 
-async fn start_prometheus(rig: &Rig) -> Result<(), RigError> {
+pub(crate) async fn start_prometheus(rig: &Rig) -> Result<(), RigError> {
     if let Some(prometheus) = &rig.prometheus {
         prometheus.start().await?;
     }
@@ -154,11 +163,12 @@ async fn start_prometheus(rig: &Rig) -> Result<(), RigError> {
 }
 
 async fn start_cluster(rig: &Rig, bootstrap: &Person, nodes: u32) -> Result<(), RigError> {
-    rig.etcd.start()?;
-    answer(&rig.etcd, &rig.http, &rig.etcd_health).await?;
-    serve_api(&rig.apiserver, &rig.http, &rig.server).await?;
+    let servers = rig.servers()?;
+    servers.etcd.start()?;
+    answer(&servers.etcd, &rig.http, &servers.etcd_health).await?;
+    serve_api(&servers.apiserver, &rig.http, &rig.server).await?;
     bind_admins(bootstrap).await?;
-    for follower in &rig.followers {
+    for follower in &servers.followers {
         follower.start()?;
     }
     tokio::select! {

@@ -200,7 +200,7 @@ async fn the_api_server_comes_back_with_its_data(_: &Rig) -> anyhow::Result<()> 
     let rig = Rig::start(RigOptions { prometheus: false, ..RigOptions::default() }).await?;
     ensure!(rig.prometheus_url().is_err(), "there is a Prometheus although none was asked for");
     let namespace = rig.namespace("kept").await?;
-    rig.stop_apiserver();
+    rig.stop_apiserver()?;
     ensure!(identity(rig.admin()).await.is_err(), "the API server answers although it was taken away");
     rig.start_apiserver().await?;
     write_config_map(rig.admin().client()?, &namespace, "after", false).await?;
