@@ -22,7 +22,7 @@ const REMOVED: Duration = Duration::from_mins(2);
 const CONFIGURATIONS: &str = "validatingwebhookconfigurations,mutatingwebhookconfigurations";
 
 /// What an image of the demo's pods is replaced by where nodes really pull it: it does nothing, and is everywhere.
-const IMAGES: [(&str, &str); 3] = [("1.0", "3.8"), ("2.0", "3.9"), ("2.1", "3.10")];
+const IMAGES: [(&str, &str); 3] = [("1.0", "1.26"), ("2.0", "1.27"), ("2.1", "1.28")];
 
 /// Says what will be done on the cluster, and what it takes.
 pub(crate) fn announce(narrator: &Narrator, address: IpAddr) {
@@ -39,7 +39,7 @@ pub(crate) fn announce(narrator: &Narrator, address: IpAddr) {
 /// The image of a release that nodes can pull.
 pub(crate) fn image(version: &str) -> String {
     let tag = IMAGES.iter().find(|(of, _)| *of == version).map_or(version, |(_, tag)| tag);
-    format!("registry.k8s.io/pause:{tag}")
+    format!("nginx:{tag}")
 }
 
 /// A stay on somebody's cluster.
