@@ -22,11 +22,11 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// What the API server says where a JSON patch does not fit the object, as after a failed `test`.
 const FAILED_TEST: &str = "the server rejected our request due to an error in our request";
 
-/// Why a write did not happen, or may not have.
+/// Why a write, or the reading before it, did not happen or may not have.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The API server refused.
-    #[error("writing {kind} {name} was refused")]
+    #[error("access to {kind} {name} was refused")]
     Refused {
         /// The kind.
         kind: String,
@@ -45,7 +45,7 @@ pub enum WriteError {
         name: String,
     },
     /// The API server did not answer in time; the write may or may not have arrived.
-    #[error("writing {kind} {name} took longer than 5s")]
+    #[error("access to {kind} {name} took longer than 5s")]
     Deadline {
         /// The kind.
         kind: String,
@@ -108,9 +108,8 @@ impl Writer {
     /// Creates an object; one of that name that exists already is left alone. Returns whether it was created.
     pub async fn create<K: Namespaced>(&self, namespace: &str, object: &K) -> Result<bool, WriteError> {
         let name = object.meta().name.clone().unwrap_or_default();
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let api = self.api::<K>(namespace);
-        match within::<K, _>(&name, api.create(&params, object)).await {
+        match within::<K, _>(&name, api.create(&post_params(), object)).await {
             Err(error) if error.code() == Some(409) => Ok(false),
             result => result.map(|_| true),
         }
@@ -160,9 +159,8 @@ impl Writer {
     /// Replaces an object's status, if its resourceVersion is still the one that it carries.
     pub async fn replace_status<K: Namespaced>(&self, namespace: &str, object: &K) -> Result<K, WriteError> {
         let name = object.meta().name.clone().unwrap_or_default();
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let api = self.api::<K>(namespace);
-        within::<K, _>(&name, api.replace_status(&name, &params, object)).await
+        within::<K, _>(&name, api.replace_status(&name, &post_params(), object)).await
     }
 
     /// Deletes an object; one that is gone already is no error.
@@ -192,6 +190,10 @@ impl<K> Namespaced for K where
 
 fn params() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+fn post_params() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
 
 async fn within<K: Namespaced, T>(

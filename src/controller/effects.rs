@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use super::Context;
 use super::look::Look;
+use crate::act;
 use crate::act::writer::{WriteError, Writer};
-use crate::act::{self};
 use crate::decide::plan::{Effect, RollBack, ScaleDown};
 use crate::declaration::Declaration;
-use crate::observe::cluster::{RawDeployment, read_deployment};
+use crate::observe::cluster::{RawDeployment, raw};
 use crate::record::{changes, decisions, snapshots};
 use crate::release::deployment;
 
@@ -18,15 +18,9 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 /// Why an effect was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum EffectError {
-    /// A write failed.
+    /// A write failed, or the reading that it rests on.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The workload could not be read.
-    #[error("the workload could not be read")]
-    Read(#[from] kube::Error),
-    /// The workload is gone.
-    #[error("the workload does not exist any more")]
-    NoWorkload,
     /// The snapshot cannot be restored.
     #[error("snapshot {0} holds no release that could be restored")]
     NoRelease(String),
@@ -151,7 +145,7 @@ impl Hand<'_> {
 
     async fn deployment(&self) -> Result<Value, EffectError> {
         let (namespace, name) = (&self.declaration.pilot.namespace, &self.declaration.workload.name);
-        read_deployment(self.writer.client(), namespace, name).await?.ok_or(EffectError::NoWorkload)
+        Ok(raw(&self.writer.read(namespace, name).await?))
     }
 
     async fn patch(&self, patch: json_patch::Patch) -> Result<(), EffectError> {

@@ -187,7 +187,8 @@ where
     }
 }
 
-fn raw(deployment: &RawDeployment) -> Value {
+/// A Deployment as one JSON value.
+pub fn raw(deployment: &RawDeployment) -> Value {
     serde_json::to_value(deployment).unwrap_or_default()
 }
 
