@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
 use crate::api::workload::WorkloadReference;
-use crate::release::marks::Marks;
+use crate::release::marks::{Held, Marks};
 
 /// Something that was asked for: a value, or why there is none.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,10 +174,12 @@ pub struct Workload {
     pub resource_version: String,
     /// `metadata.generation`: moves with every change of the spec or of an annotation.
     pub generation: i64,
-    /// The digest of its template as stored.
+    /// The digest of the template that runs or rolls out: the stored one, unless that waits.
     pub template: String,
-    /// The payload digest of its template.
+    /// Its payload digest.
     pub payload: String,
+    /// The release that is stored while the rollout is paused by us, and waits to be rolled out.
+    pub waiting: Option<Held>,
     /// `spec.replicas`.
     pub replicas: i32,
     /// The controller has seen the spec, and updated = available = desired.

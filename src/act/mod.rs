@@ -7,8 +7,8 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation};
 use serde_json::{Value, json};
 
-use crate::decide::plan::{Readmit, RestoreReplicas, RollBack, ScaleDown, Stamp};
-use crate::release::marks::{ADMITTED, CONTAINED, Contained, PARKED_REPLICAS, QUARANTINED};
+use crate::decide::plan::{Readmit, Release, RestoreReplicas, RollBack, ScaleDown, Stamp};
+use crate::release::marks::{ADMITTED, CONTAINED, Contained, HELD, PARKED_REPLICAS, QUARANTINED};
 
 /// Where kubectl keeps what was applied last: it decides what the next client-side apply removes.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -32,9 +32,23 @@ pub fn roll_back(workload: &Value, effect: &RollBack, release: &StoredRelease) -
     let mut marks = Annotations::of(workload);
     marks.set(ADMITTED, to_json(&effect.admitted));
     marks.set(QUARANTINED, to_json(&effect.quarantined));
+    marks.remove(HELD);
     if let (Some(last_applied), true) = (&release.last_applied, marks.has(LAST_APPLIED)) {
         marks.set(LAST_APPLIED, last_applied.clone());
     }
+    patch.extend(marks.operations);
+    Patch(patch)
+}
+
+/// Rolls out a release that was held.
+pub fn release(workload: &Value, effect: &Release) -> Patch {
+    let mut patch = guarded_by_generation(&effect.uid, effect.generation);
+    if effect.unpauses {
+        patch.push(add(&["spec", "paused"], json!(false)));
+    }
+    let mut marks = Annotations::of(workload);
+    marks.set(ADMITTED, to_json(&effect.admitted));
+    marks.remove(HELD);
     patch.extend(marks.operations);
     Patch(patch)
 }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, PatchOperation};
 use serde_json::Value;
 
 use super::pilots::{Guarded, Guardian, WorkloadKey};
@@ -17,12 +19,11 @@ use crate::api::incident::{Incident, IncidentStage};
 use crate::api::trigger::TriggerAction;
 use crate::decide::judge::{Judgement, Operation, Proposal, Verdict, judge};
 use crate::decide::{Case, SourceFacts};
-use crate::declaration::Declaration;
 use crate::observation::{Observation, Workload};
 use crate::observe::cluster::Cluster;
 use crate::release::deployment;
 use crate::release::digest::{all_images_are_pinned, payload_digest, template_digest};
-use crate::release::marks::{Contained, Marks};
+use crate::release::marks::{ADMITTED, Contained, HELD, HeldVerdict, Marks};
 use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
 
 /// The annotation of a pod template by which the operator asks, in a dry-run, whether the webhook answers.
@@ -45,6 +46,8 @@ pub struct Context<'a> {
     pub cluster: &'a Cluster,
     /// The user name under which the operator itself acts.
     pub own_account: &'a str,
+    /// The user names that the platform's admins declared to be GitOps tools, besides service accounts.
+    pub gitops_users: &'a [String],
     /// Whether the caller's registration may refuse: false for workloads that are only observed.
     pub may_refuse_unknown: bool,
     /// The time.
@@ -72,7 +75,7 @@ pub fn of_deployment(request: &Request, context: &Context<'_>) -> Answer {
     if (is_own && !request.is_dry_run) || is_cleaning_up(request) {
         return Answer::untouched();
     }
-    let attempt = Attempt::on_deployment(request);
+    let attempt = Attempt::on_deployment(request, context);
     let guardian = match guardian(request, context, attempt.is_critical()) {
         Ok(guardian) => guardian,
         Err(answer) => return answer,
@@ -81,7 +84,7 @@ pub fn of_deployment(request: &Request, context: &Context<'_>) -> Answer {
         return Answer::forbidden(format!("pilotguard probe {nonce} answered"));
     }
     if request.target == STATUS {
-        return Answer::Allowed { patch: attempt.restored(None), warnings: vec![] };
+        return Answer::Allowed { patch: attempt.restored(), warnings: vec![] };
     }
     attempt.answer(&guardian, context)
 }
@@ -153,6 +156,8 @@ enum Move {
     Nothing,
     /// Other metadata of the template; with pinned images the same bytes run again.
     Relabels,
+    /// Takes back a release that waits: what runs is asked for again.
+    Withdraws,
     /// Lets a template roll out that was stored while paused.
     Resumes,
     /// Another release, or a restart of images that may differ.
@@ -162,12 +167,15 @@ enum Move {
 }
 
 impl<'a> Attempt<'a> {
-    fn on_deployment(request: &'a Request) -> Self {
+    fn on_deployment(request: &'a Request, context: &Context<'_>) -> Self {
+        let stored = deployment::read(&request.old_object);
         let (operation, move_) = match request.operation {
             Verb::Create => (Operation::Create, Move::Releases),
             Verb::Delete => (Operation::Delete, Move::Deletes),
             Verb::Update if request.target == STATUS => (Operation::Update, Move::Nothing),
-            Verb::Update | Verb::Connect => (Operation::Update, move_of(&request.old_object, &request.object)),
+            Verb::Update | Verb::Connect => {
+                (Operation::Update, move_of(&request.old_object, &request.object, stored.as_ref()))
+            }
         };
         let is_there = |object: &'a Value| (!object.is_null()).then_some(object);
         let (before, after) = (is_there(&request.old_object), is_there(&request.object));
@@ -178,6 +186,7 @@ impl<'a> Attempt<'a> {
             _ if operation == Operation::Create => "creating".to_owned(),
             Move::Deletes => "deleting".to_owned(),
             Move::Resumes => "resuming the rollout of".to_owned(),
+            Move::Withdraws => "taking back the waiting change of".to_owned(),
             Move::Nothing if replicas_before != replicas_after => "scaling".to_owned(),
             Move::Nothing | Move::Relabels | Move::Releases => "updating".to_owned(),
         };
@@ -188,11 +197,15 @@ impl<'a> Attempt<'a> {
                 operation,
                 requester: request.requester.clone(),
                 moves_release: matches!(move_, Move::Resumes | Move::Releases | Move::Deletes),
+                template: template_digest(running),
                 payload: payload_digest(running),
+                gitops_managed: after.is_some_and(deployment::is_managed_by_gitops),
+                known_gitops: context.gitops_users.contains(&request.requester.user),
+                one_live_release: before.is_some_and(deployment::has_one_live_release),
                 replicas_before,
                 replicas_after,
             },
-            seen: Observation { workload: before.and_then(deployment::read), ..Observation::default() },
+            seen: Observation { workload: stored, ..Observation::default() },
             move_,
         }
     }
@@ -206,7 +219,11 @@ impl<'a> Attempt<'a> {
                 operation: Operation::Scale,
                 requester: request.requester.clone(),
                 moves_release: false,
+                template: String::new(),
                 payload: String::new(),
+                gitops_managed: false,
+                known_gitops: false,
+                one_live_release: false,
                 replicas_before: Some(before),
                 replicas_after: Some(after),
             },
@@ -217,14 +234,14 @@ impl<'a> Attempt<'a> {
 
     /// Whether nobody may wave it through unseen: it touches the release or our marks.
     fn is_critical(&self) -> bool {
-        self.move_ != Move::Nothing || !self.restored(None).is_empty()
+        self.move_ != Move::Nothing || !self.restored().is_empty()
     }
 
     fn answer(&self, guardian: &Guardian, context: &Context<'_>) -> Answer {
         let declaration = match &guardian.declaration {
             Ok(declaration) => declaration,
             Err(_) if !self.proposal.moves_release => {
-                return Answer::Allowed { patch: self.restored(None), warnings: vec![] };
+                return Answer::Allowed { patch: self.restored(), warnings: vec![] };
             }
             Err(_) => return self.answer_unreadable(guardian),
         };
@@ -241,15 +258,35 @@ impl<'a> Attempt<'a> {
         let ledger = &guardian.ledger;
         let case = Case { declaration, source: NO_SOURCE, seen, ledger, now: context.now };
         let judgement = judge(&case, &self.proposal);
-        if judgement.verdict == Verdict::Deny {
-            return Answer::forbidden(Refusal::of(&case, &self.proposal, &judgement, self.what.clone()).full());
+        let refusal = || Refusal::of(&case, &self.proposal, &judgement, self.what.clone());
+        let change = Change {
+            declaration,
+            ledger,
+            old: &self.request.old_object,
+            new: &self.request.object,
+            requester: &self.request.requester,
+            now: context.now,
+        };
+        match judgement.verdict {
+            Verdict::Deny => Answer::forbidden(refusal().full()),
+            Verdict::Hold => {
+                let warning = refusal().line("pilotguard holds, to roll it out once allowed: ");
+                Answer::PutOff { verdict: HeldVerdict::Hold, patch: self.held(&change, &judgement), warning }
+            }
+            Verdict::Pin => {
+                let warning = refusal().line("pilotguard kept the stored release instead of: ");
+                Answer::PutOff { verdict: HeldVerdict::Pin, patch: self.pinned(&change, &judgement), warning }
+            }
+            Verdict::Allow => {
+                let line = match judgement.enforced_verdict {
+                    Verdict::Allow => None,
+                    Verdict::Hold => Some(refusal().line("pilotguard (observing): would have held: ")),
+                    Verdict::Pin => Some(refusal().line("pilotguard (observing): would have pinned: ")),
+                    Verdict::Deny => Some(refusal().line("pilotguard (observing): would have refused: ")),
+                };
+                Answer::Allowed { patch: self.admitted(&change, &judgement), warnings: line.into_iter().collect() }
+            }
         }
-        let warnings = (judgement.enforced_verdict == Verdict::Deny).then(|| {
-            let refusal = Refusal::of(&case, &self.proposal, &judgement, self.what.clone());
-            refusal.line("pilotguard (observing): would have refused: ")
-        });
-        let patch = self.restored(self.stamp(declaration, guardian, &judgement, context.now));
-        Answer::Allowed { patch, warnings: warnings.into_iter().collect() }
     }
 
     /// The answer where the Pilot's declaration means nothing to this version.
@@ -268,51 +305,98 @@ impl<'a> Attempt<'a> {
         let first = violations.first().map(ToString::to_string).unwrap_or_default();
         let line =
             format!("pilotguard (observing): pilot {pilot} cannot be used as written and judged nothing: {first}");
-        Answer::Allowed { patch: self.restored(None), warnings: vec![shorten(&line.replace('\n', " "), LONGEST_LINE)] }
+        Answer::Allowed { patch: self.restored(), warnings: vec![shorten(&line.replace('\n', " "), LONGEST_LINE)] }
     }
 
-    fn stamp(
-        &self,
-        declaration: &Declaration,
-        guardian: &Guardian,
-        judgement: &Judgement,
-        now: Timestamp,
-    ) -> Option<String> {
-        let change = Change {
-            declaration,
-            ledger: &guardian.ledger,
-            old: &self.request.old_object,
-            new: &self.request.object,
-            requester: &self.request.requester,
-            now,
+    /// What admits it: the stamp, and an end to what waited before it.
+    fn admitted(&self, change: &Change<'_>, judgement: &Judgement) -> Vec<PatchOperation> {
+        let admitted = match self.move_ {
+            Move::Releases => Some(stamp::of_moved(change, judgement)),
+            Move::Resumes => stamp::of_resumed(change, judgement),
+            Move::Relabels => stamp::of_same_release(change),
+            Move::Withdraws | Move::Nothing | Move::Deletes => None,
         };
-        match self.move_ {
-            Move::Releases => Some(stamp::of_moved(&change, judgement)),
-            Move::Resumes => stamp::of_resumed(&change, judgement),
-            Move::Relabels => stamp::of_same_release(&change),
-            Move::Nothing | Move::Deletes => None,
+        let mut wanted = stamp::stored(&self.request.old_object);
+        if let Some(admitted) = admitted {
+            wanted.insert(ADMITTED, admitted);
         }
+        let moves_on = matches!(self.move_, Move::Releases | Move::Resumes | Move::Withdraws);
+        let waiting = self.seen.workload.as_ref().and_then(|workload| workload.waiting.as_ref());
+        let mut patch = Vec::new();
+        if moves_on {
+            wanted.remove(HELD);
+            if waiting.is_some_and(|held| !held.was_paused) && deployment::is_paused(&self.request.object) {
+                patch.push(put(&["spec", "paused"], Value::Bool(false)));
+            }
+        }
+        patch.extend(self.marked(wanted));
+        patch
     }
 
-    /// What puts our marks back to what is stored, and sets the stamp where there is a new one.
-    fn restored(&self, admitted: Option<String>) -> Vec<json_patch::PatchOperation> {
+    /// What stores it while the rollout is paused.
+    fn held(&self, change: &Change<'_>, judgement: &Judgement) -> Vec<PatchOperation> {
+        let mut wanted = stamp::stored(&self.request.old_object);
+        wanted.insert(HELD, stamp::of_held(change, judgement, HeldVerdict::Hold));
+        let mut patch = self.marked(wanted);
+        if !deployment::is_paused(&self.request.object) {
+            patch.push(put(&["spec", "paused"], Value::Bool(true)));
+        }
+        patch
+    }
+
+    /// What puts the stored template back into the write. A release that waits goes on waiting.
+    fn pinned(&self, change: &Change<'_>, judgement: &Judgement) -> Vec<PatchOperation> {
+        let old = &self.request.old_object;
+        let mut wanted = stamp::stored(old);
+        if self.seen.workload.as_ref().is_none_or(|workload| workload.waiting.is_none()) {
+            wanted.insert(HELD, stamp::of_held(change, judgement, HeldVerdict::Pin));
+        }
+        let mut patch = self.marked(wanted);
+        patch.push(put(&["spec", "template"], deployment::template(old).cloned().unwrap_or_default()));
+        if deployment::is_paused(old) != deployment::is_paused(&self.request.object) {
+            patch.push(put(&["spec", "paused"], Value::Bool(deployment::is_paused(old))));
+        }
+        patch
+    }
+
+    /// What puts our marks back to what is stored. That a change was pinned is only a note, which may be taken away.
+    fn restored(&self) -> Vec<PatchOperation> {
+        let mut wanted = stamp::stored(&self.request.old_object);
+        let is_note =
+            self.seen.workload.as_ref().is_some_and(|workload| {
+                workload.marks.held.as_ref().is_some_and(|held| held.verdict == HeldVerdict::Pin)
+            });
+        if is_note && !deployment::annotations(&self.request.object).contains_key(HELD) {
+            wanted.remove(HELD);
+        }
+        self.marked(wanted)
+    }
+
+    fn marked(&self, wanted: BTreeMap<&'static str, String>) -> Vec<PatchOperation> {
         if self.proposal.operation == Operation::Scale || self.request.object.is_null() {
             return Vec::new();
         }
-        let mut wanted: BTreeMap<_, _> = stamp::stored(&self.request.old_object);
-        stamp::set(&mut wanted, admitted);
         stamp::patch(&self.request.object, &wanted)
     }
 }
 
+fn put(path: &[&str], value: Value) -> PatchOperation {
+    PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path.iter().copied()), value })
+}
+
 /// Raw old against raw new: what the update does to the release.
-fn move_of(old: &Value, new: &Value) -> Move {
+fn move_of(old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
     let (before, after) = (deployment::template(old), deployment::template(new));
     let (before, after) = (before.unwrap_or(&Value::Null), after.unwrap_or(&Value::Null));
     let is_resumed = deployment::is_paused(old) && !deployment::is_paused(new);
     let is_same_template = before == after || template_digest(before) == template_digest(after);
     if is_same_template {
         return if is_resumed { Move::Resumes } else { Move::Nothing };
+    }
+    if let Some(stored) = stored.filter(|stored| stored.waiting.is_some()) {
+        // What waits has not been admitted, so nothing of it is the same release as what runs.
+        let asks_for_what_runs = stored.template == template_digest(after);
+        return if asks_for_what_runs { Move::Withdraws } else { Move::Releases };
     }
     let runs_the_same = payload_digest(before) == payload_digest(after) && all_images_are_pinned(after);
     match (runs_the_same, is_resumed) {
@@ -329,6 +413,7 @@ fn scaled_workload(request: &Request, guardian: &Guardian, replicas: i32) -> Opt
     Some(Workload {
         reference: declaration.workload.clone(),
         uid: request.old_object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        waiting: None,
         resource_version: String::new(),
         generation: 0,
         template: String::new(),

@@ -41,6 +41,8 @@ pub struct Admission {
     pub cluster: Arc<Cluster>,
     /// The user name under which the operator itself acts.
     pub own_account: Arc<str>,
+    /// The user names of GitOps tools that are no service accounts.
+    pub gitops_users: Arc<[String]>,
     /// Who takes note of the answers.
     pub witness: Witness,
     /// Where the time comes from.
@@ -108,6 +110,7 @@ impl Admission {
             guarded: &self.guarded,
             cluster: &self.cluster,
             own_account: &self.own_account,
+            gitops_users: &self.gitops_users,
             may_refuse_unknown,
             now: (self.clock)(),
         };
@@ -138,6 +141,9 @@ fn log(request: &Request, answer: &Answer) {
         }
         Answer::Allowed { warnings, .. } if !warnings.is_empty() => {
             tracing::info!(target_resource = %target, ?operation, %namespace, %name, %user, is_dry_run, ?warnings, "allowed with a warning");
+        }
+        Answer::PutOff { verdict, warning, .. } => {
+            tracing::info!(target_resource = %target, ?operation, %namespace, %name, %user, is_dry_run, ?verdict, %warning, "put off");
         }
         Answer::Allowed { .. } => {
             tracing::debug!(target_resource = %target, ?operation, %namespace, %name, %user, is_dry_run, "allowed");

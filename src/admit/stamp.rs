@@ -21,7 +21,7 @@ use crate::declaration::Declaration;
 use crate::release::change::change_name;
 use crate::release::deployment;
 use crate::release::digest::{payload_digest, template_digest};
-use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, Marks, OURS};
+use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, HELD, Held, HeldVerdict, Marks, OURS};
 use crate::report::refusal::shorten;
 
 /// So many groups of a requester are kept; service accounts have three, people rarely more than twenty.
@@ -87,11 +87,6 @@ pub fn of_moved(change: &Change<'_>, judgement: &Judgement) -> String {
     let template = deployment::template(change.new).unwrap_or(&Value::Null);
     let payload = payload_digest(template);
     let joined = joined_change(change);
-    let would_be_refused = judgement.enforced_verdict == Verdict::Deny;
-    let reasons = judgement
-        .findings
-        .iter()
-        .map(|finding| shorten(&format!("{}: {}", finding.guard.as_str(), finding.problem), LONGEST_REASON));
     write(&Admitted {
         template: template_digest(template),
         by: change.requester.user.clone(),
@@ -101,9 +96,47 @@ pub fn of_moved(change: &Change<'_>, judgement: &Judgement) -> String {
         change: joined
             .map_or_else(|| change_name(&change.declaration.pilot.name, &payload, change.now), |it| it.change),
         payload,
-        verdict: if would_be_refused { AdmittedVerdict::Deny } else { AdmittedVerdict::Allow },
-        reasons: reasons.collect(),
+        verdict: match judgement.enforced_verdict {
+            Verdict::Allow => AdmittedVerdict::Allow,
+            Verdict::Hold => AdmittedVerdict::Hold,
+            Verdict::Pin => AdmittedVerdict::Pin,
+            Verdict::Deny => AdmittedVerdict::Deny,
+        },
+        reasons: reasons(judgement),
     })
+}
+
+fn reasons(judgement: &Judgement) -> Vec<String> {
+    let texts = judgement.findings.iter().map(|finding| format!("{}: {}", finding.guard.as_str(), finding.problem));
+    texts.map(|text| shorten(&text, LONGEST_REASON)).collect()
+}
+
+/// The mark of a change that is put off. One that is put off again keeps its time and its name.
+pub fn of_held(change: &Change<'_>, judgement: &Judgement, verdict: HeldVerdict) -> String {
+    let template = deployment::template(change.new).unwrap_or(&Value::Null);
+    let payload = payload_digest(template);
+    let template = template_digest(template);
+    let before = Marks::read(&deployment::annotations(change.old)).held;
+    let same = before.as_ref().filter(|held| held.verdict == verdict && held.template == template);
+    let is_waiting = before.as_ref().is_some_and(|held| held.verdict == HeldVerdict::Hold);
+    let held = Held {
+        verdict,
+        by: change.requester.user.clone(),
+        groups: kept_groups(change.requester),
+        at: same.map_or(change.now, |held| held.at),
+        change: same
+            .map_or_else(|| change_name(&change.declaration.pilot.name, &payload, change.now), |it| it.change.clone()),
+        // What we paused ourselves does not count as paused by others.
+        was_paused: match before.filter(|_| is_waiting) {
+            Some(held) => held.was_paused,
+            None => deployment::is_paused(change.old),
+        },
+        reasons: reasons(judgement),
+        template,
+        payload,
+    };
+    let marks = Marks { held: Some(held), ..Marks::default() };
+    marks.write().remove(HELD).unwrap_or_default()
 }
 
 /// The stamp of a template that was stored while paused and is released now, unchanged: the same change, which
@@ -127,13 +160,6 @@ pub fn of_same_release(change: &Change<'_>) -> Option<String> {
     Some(write(&Admitted { template: template_digest(template), payload: payload_digest(template), ..mark }))
 }
 
-/// Puts a stamp among the marks that are wanted.
-pub fn set(wanted: &mut BTreeMap<&'static str, String>, admitted: Option<String>) {
-    if let Some(admitted) = admitted {
-        wanted.insert(ADMITTED, admitted);
-    }
-}
-
 /// The stored stamp, if it speaks of the stored template.
 fn matching_mark(change: &Change<'_>) -> Option<Admitted> {
     let stored = template_digest(deployment::template(change.old)?);
@@ -146,7 +172,10 @@ fn matching_mark(change: &Change<'_>) -> Option<Admitted> {
 fn joined_change(change: &Change<'_>) -> Option<Admitted> {
     let annotations = deployment::annotations(change.old);
     let mark = Marks::read(&annotations).admitted?;
-    let was_admitted = matches!(mark.verdict, AdmittedVerdict::Allow | AdmittedVerdict::Deny);
+    let was_admitted = matches!(
+        mark.verdict,
+        AdmittedVerdict::Allow | AdmittedVerdict::Hold | AdmittedVerdict::Pin | AdmittedVerdict::Deny
+    );
     if !was_admitted || change.ledger.incident.is_some() || is_known_good(change.ledger, &mark.payload) {
         return None;
     }

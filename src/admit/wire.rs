@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::api::decision::Requester;
+use crate::release::marks::HeldVerdict;
 use crate::violation::Violation;
 
 const API_VERSION: &str = "admission.k8s.io/v1";
@@ -144,6 +145,15 @@ pub enum Answer {
         /// What the requester is told, one line each.
         warnings: Vec<String>,
     },
+    /// It is accepted and does not happen now.
+    PutOff {
+        /// In which way.
+        verdict: HeldVerdict,
+        /// What is changed on the way.
+        patch: Vec<PatchOperation>,
+        /// What the requester is told.
+        warning: String,
+    },
     /// It may not.
     Denied(Denial),
 }
@@ -198,6 +208,7 @@ impl Answer {
     pub fn into_review(self, uid: &str) -> Value {
         let response = match self {
             Self::Allowed { patch, warnings } => allowed(uid, patch, &warnings),
+            Self::PutOff { patch, warning, .. } => allowed(uid, patch, &[warning]),
             Self::Denied(denial) => json!({"uid": uid, "allowed": false, "status": denial.into_status()}),
         };
         json!({"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response})

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::wire::{Answer, Request};
+use crate::release::marks::HeldVerdict;
 use crate::runtime::metrics::{Metrics, ReviewOutcome};
 
 /// Refusals that wait to be told; more at once are only counted.
@@ -50,6 +51,12 @@ impl Witness {
     pub(super) fn saw(&self, request: &Request, answer: &Answer) {
         let (outcome, reason, text) = match answer {
             Answer::Denied(denial) => (ReviewOutcome::Refused, "ChangeRefused", denial.message.clone()),
+            Answer::PutOff { verdict: HeldVerdict::Hold, warning, .. } => {
+                (ReviewOutcome::Held, "ChangeHeld", warning.clone())
+            }
+            Answer::PutOff { verdict: HeldVerdict::Pin, warning, .. } => {
+                (ReviewOutcome::Pinned, "ChangePinned", warning.clone())
+            }
             Answer::Allowed { warnings, .. } if !warnings.is_empty() => {
                 (ReviewOutcome::Warned, "ChangeWouldBeRefused", warnings.join("; "))
             }

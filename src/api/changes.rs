@@ -1,6 +1,7 @@
 //! When and how a pilot may change, and how far back it may be rolled.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::Duration;
@@ -15,6 +16,15 @@ pub struct Changes {
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub windows: Vec<Window>,
+    /// What becomes of a change that may not start now. `Auto` (default): what a GitOps tool applies (a service account
+    /// that writes a workload with Argo CD's tracking-id or Flux's labels) is held outside windows and pinned where
+    /// waiting does not help; everyone else is refused. `Hold` stores any change and rolls it out by itself once it is
+    /// allowed. `Pin` answers machines with the release that runs, and refuses people. `Deny` refuses everyone.
+    #[serde(default)]
+    pub outside_window: OutsideWindow,
+    /// How much of a window must be left for a change to start in it. Default 0s.
+    #[serde(default = "no_time")]
+    pub runway: Duration,
     /// How long a change is watched after it is completely available before it counts as good.
     /// Time in which an SLO is Unknown (other than for low traffic or warm-up) does not count. Default 30m.
     #[serde(default = "thirty_minutes")]
@@ -22,6 +32,20 @@ pub struct Changes {
     /// Template changes of the same pilot within this time of the first are one change. Default 1m.
     #[serde(default = "sixty_seconds")]
     pub group_within: Duration,
+}
+
+/// What becomes of a change that may not start now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OutsideWindow {
+    /// Held or pinned where a GitOps tool asks, refused for everyone else.
+    #[default]
+    Auto,
+    /// Stored, and rolled out by itself once it is allowed.
+    Hold,
+    /// Answered with the release that runs where a machine asks, refused for people.
+    Pin,
+    /// Refused.
+    Deny,
 }
 
 /// How far back an automatic rollback may reach.
@@ -37,6 +61,10 @@ impl Default for RollbackPolicy {
     fn default() -> Self {
         Self { max_age: seven_days() }
     }
+}
+
+const fn no_time() -> Duration {
+    Duration::from_secs(0)
 }
 
 fn thirty_minutes() -> Duration {

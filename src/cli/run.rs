@@ -42,6 +42,10 @@ pub struct RunArgs {
     #[arg(long, value_delimiter = ',', value_name = "NAMESPACE")]
     namespaces: Vec<String>,
 
+    /// Users that are GitOps tools, besides service accounts (comma-separated): what they apply outside windows is held
+    #[arg(long, value_delimiter = ',', value_name = "USER")]
+    gitops_users: Vec<String>,
+
     /// The Service through which the API server reaches the webhook
     #[arg(long, value_name = "NAMESPACE/NAME:PORT", conflicts_with = "webhook_url", value_parser = parse_service)]
     webhook_service: Option<Endpoint>,
@@ -118,6 +122,7 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
         guarded: guarded.clone(),
         cluster,
         own_account: own_account.into(),
+        gitops_users: args.gitops_users.into(),
         witness: seeing,
         clock: clock::now,
     };

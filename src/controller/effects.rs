@@ -78,6 +78,10 @@ impl Hand<'_> {
                 let deployment = self.deployment().await?;
                 self.patch(act::stamp(&deployment, stamp)).await?;
             }
+            Effect::Release(release) => {
+                let deployment = self.deployment().await?;
+                self.patch(act::release(&deployment, release)).await?;
+            }
             Effect::RollBack(roll_back) => self.roll_back(roll_back).await?,
             Effect::ScaleDown(scale_down) => {
                 let deployment = self.deployment().await?;

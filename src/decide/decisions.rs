@@ -19,7 +19,7 @@ use crate::observation::PilotDecision;
 const JUDGED_AT_ONCE: usize = 20;
 
 /// Service accounts' user names begin so.
-const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
+pub(super) const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 
 impl<'a> Turn<'a> {
     /// Judges every Decision that has not been judged, and returns the strictest one that moves the incident.

@@ -6,13 +6,19 @@
 use jiff::Timestamp;
 
 use super::Case;
+use super::decisions::SERVICE_ACCOUNT_PREFIX;
 use crate::api::change_record::Outcome;
+use crate::api::changes::OutsideWindow;
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
+use crate::api::duration::Duration;
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::pilot::Mode;
 use crate::api::trigger::TriggerAction;
 use crate::calendar::Reason;
 use crate::observation::PilotDecision;
+
+/// So many windows are looked at for one that leaves enough runway.
+const MOST_WINDOWS_AHEAD: usize = 64;
 
 /// What someone wants to do to a guarded workload.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +29,16 @@ pub struct Proposal {
     pub requester: Requester,
     /// Whether the release would move: another payload, a restart of unpinned images, or an un-pause.
     pub moves_release: bool,
+    /// The digest of the template that would be stored.
+    pub template: String,
     /// The payload digest that would run.
     pub payload: String,
+    /// Whether a GitOps tool says on the workload that it applies it.
+    pub gitops_managed: bool,
+    /// Whether the platform's admins named the requester as a GitOps tool.
+    pub known_gitops: bool,
+    /// Whether all pods belong to one release, so that a pause keeps exactly what runs.
+    pub one_live_release: bool,
     /// The replicas before, where there were any.
     pub replicas_before: Option<i32>,
     /// The replicas after.
@@ -49,8 +63,24 @@ pub enum Operation {
 pub enum Verdict {
     /// It may happen.
     Allow,
+    /// Not yet: it is stored while its rollout is paused, and rolled out once all guards allow.
+    Hold,
+    /// Not yet, or not this: it is accepted with the template that is stored put back.
+    Pin,
     /// It is refused.
     Deny,
+}
+
+impl Verdict {
+    /// The name that appears in marks, metrics and messages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "Allow",
+            Self::Hold => "Hold",
+            Self::Pin => "Pin",
+            Self::Deny => "Deny",
+        }
+    }
 }
 
 /// What became of a proposal, and why.
@@ -128,13 +158,14 @@ const REPLICA_GUARDS: [Guard; 2] = [containment, blast_radius];
 
 /// Judges a proposal. Total: every proposal gets an answer.
 pub fn judge(case: &Case<'_>, proposal: &Proposal) -> Judgement {
-    let release_guards: &[Guard] =
-        if proposal.moves_release && !is_rollback_target(case, proposal) { &RELEASE_GUARDS } else { &[] };
+    let is_guarded =
+        proposal.moves_release && !is_rollback_target(case, proposal) && !takes_back_what_waits(case, proposal);
+    let release_guards: &[Guard] = if is_guarded { &RELEASE_GUARDS } else { &[] };
     let findings: Vec<Finding> =
         release_guards.iter().chain(&REPLICA_GUARDS).filter_map(|guard| guard(case, proposal)).collect();
     let strictest = |binding_only: bool| {
-        let refuses = findings.iter().any(|finding| !binding_only || finding.mode == Mode::Enforce);
-        if refuses { Verdict::Deny } else { Verdict::Allow }
+        let counted = findings.iter().filter(|finding| !binding_only || finding.mode == Mode::Enforce);
+        counted.map(|finding| answer(case, proposal, finding.guard)).max().unwrap_or(Verdict::Allow)
     };
     Judgement { verdict: strictest(true), enforced_verdict: strictest(false), findings }
 }
@@ -158,6 +189,46 @@ impl Judgement {
 fn is_rollback_target(case: &Case<'_>, proposal: &Proposal) -> bool {
     proposal.operation != Operation::Delete
         && case.ledger.rollback_target.as_ref().is_some_and(|target| target.payload == proposal.payload)
+}
+
+/// Going back to what runs, while another release waits, moves no pod.
+pub fn takes_back_what_waits(case: &Case<'_>, proposal: &Proposal) -> bool {
+    let waiting = case.seen.workload.as_ref().filter(|workload| workload.waiting.is_some());
+    proposal.operation == Operation::Update && waiting.is_some_and(|workload| workload.template == proposal.template)
+}
+
+/// What a finding makes of the proposal.
+fn answer(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Verdict {
+    let is_about_the_release = !matches!(guard, GuardName::BlastRadius | GuardName::Containment);
+    if !is_about_the_release || matches!(proposal.operation, Operation::Delete | Operation::Scale) {
+        return Verdict::Deny;
+    }
+    let is_machine = is_service_account(&proposal.requester) || proposal.known_gitops;
+    let is_gitops = is_machine && proposal.gitops_managed;
+    let pins = match case.declaration.outside_window {
+        OutsideWindow::Auto | OutsideWindow::Hold => is_gitops,
+        OutsideWindow::Pin => is_machine,
+        OutsideWindow::Deny => false,
+    };
+    // What waiting for a window cannot mend is not stored.
+    let holds = guard == GuardName::Window
+        && match case.declaration.outside_window {
+            OutsideWindow::Auto => is_gitops,
+            OutsideWindow::Hold => true,
+            OutsideWindow::Pin | OutsideWindow::Deny => false,
+        };
+    let is_new = proposal.operation == Operation::Create;
+    if holds && (is_new || proposal.one_live_release) {
+        return Verdict::Hold;
+    }
+    // What is rolling out cannot be kept by a pause; a machine is answered with it. Where nothing is stored yet there
+    // is nothing to answer with.
+    let puts_back = (pins || (holds && is_machine)) && !is_new;
+    if puts_back { Verdict::Pin } else { Verdict::Deny }
+}
+
+fn is_service_account(requester: &Requester) -> bool {
+    requester.user.starts_with(SERVICE_ACCOUNT_PREFIX)
 }
 
 fn quarantine(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
@@ -231,9 +302,9 @@ fn decision_date(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
 fn window(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
     let opening = case.declaration.calendar.opening_at(case.now);
     if opening.open {
-        return None;
+        return too_little_runway(case);
     }
-    let next = case.declaration.calendar.next_open(case.now);
+    let next = next_start(case, case.now);
     let problem = match opening.reasons.as_slice() {
         [] => outside_the_windows(case, next),
         denies => format!("in a freeze: {}", names(denies)),
@@ -243,6 +314,38 @@ fn window(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
         None => Until::Someone("the team declares a window that opens again".to_owned()),
     };
     Some(Finding { guard: GuardName::Window, mode: case.declaration.enforcement.changes, problem, until })
+}
+
+/// A window that closes before a change could be seen through is as good as closed.
+fn too_little_runway(case: &Case<'_>) -> Option<Finding> {
+    let runway = case.declaration.runway;
+    let closes = case.declaration.calendar.next_close(case.now)?;
+    let left = closes.duration_since(case.now);
+    if left >= runway {
+        return None;
+    }
+    let problem = format!(
+        "too little of the change window is left: it closes at {closes:.0}, and changes.runway is {}",
+        Duration::from_secs(runway.as_secs())
+    );
+    let until = match next_start(case, closes) {
+        Some(instant) => Until::Instant(instant),
+        None => Until::Someone("the team declares a window that is longer than changes.runway".to_owned()),
+    };
+    Some(Finding { guard: GuardName::Window, mode: case.declaration.enforcement.changes, problem, until })
+}
+
+/// The first instant from `from` on at which a window is open and leaves enough runway.
+fn next_start(case: &Case<'_>, mut from: Timestamp) -> Option<Timestamp> {
+    let calendar = &case.declaration.calendar;
+    for _ in 0..MOST_WINDOWS_AHEAD {
+        let opens = calendar.next_open(from)?;
+        match calendar.next_close(opens) {
+            Some(closes) if closes.duration_since(opens) < case.declaration.runway => from = closes,
+            _ => return Some(opens),
+        }
+    }
+    None
 }
 
 fn outside_the_windows(case: &Case<'_>, next: Option<Timestamp>) -> String {

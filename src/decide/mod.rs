@@ -10,6 +10,7 @@ mod bake;
 mod bounds;
 mod condition;
 mod decisions;
+mod held;
 mod incident;
 mod inquiry;
 pub mod judge;
@@ -87,6 +88,8 @@ pub struct Memory {
     pub well_since: Option<Timestamp>,
     /// Since when the open incident's triggers have been clear, on fresh data without a gap.
     pub clear_since: Option<Timestamp>,
+    /// Since when the release that waits might be rolled out.
+    pub releasable_since: Option<Timestamp>,
     /// Since when the workload has been completely available after an act.
     pub available_since: Option<Timestamp>,
 }

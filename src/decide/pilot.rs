@@ -19,6 +19,7 @@ pub fn decide(case: &Case<'_>) -> Plan {
     turn.advance_release();
     let word = turn.weigh_decisions();
     turn.advance_incident(&firing, word);
+    turn.release_what_waits();
     turn.keep_records();
     turn.watch_the_calendar();
     turn.finish()

@@ -74,6 +74,8 @@ pub enum Effect {
     OpenChange(OpenChange),
     /// Complete a ChangeRecord.
     UpdateChange(UpdateChange),
+    /// Roll out a release that was held.
+    Release(Release),
     /// Go back to a stored release.
     RollBack(RollBack),
     /// Scale down, and park the replicas.
@@ -135,12 +137,27 @@ pub struct UpdateChange {
     pub name: String,
     /// The release that it ended as, where a grouped change moved it on.
     pub release: Option<Vec<ReleasePart>>,
+    /// When it was admitted, where it was recorded while it was held.
+    pub started_at: Option<Timestamp>,
     /// When it was completely available.
     pub completed_at: Option<Timestamp>,
     /// Its outcome.
     pub outcome: Outcome,
     /// Why it failed.
     pub cause: Option<String>,
+}
+
+/// Roll out a release that was held, in one patch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Release {
+    /// The workload's uid.
+    pub uid: String,
+    /// The generation that was seen.
+    pub generation: i64,
+    /// Whether the rollout is un-paused: only where we paused it.
+    pub unpauses: bool,
+    /// The mark of the release, now that it is admitted.
+    pub admitted: Admitted,
 }
 
 /// Go back to a stored release, in one patch.

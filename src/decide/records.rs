@@ -16,7 +16,7 @@ use crate::api::trigger::TriggerAction;
 use crate::api::workload::{ReleasePart, WorkloadReference};
 use crate::observation::{Change, PilotDecision, Workload};
 use crate::release::change::change_name;
-use crate::release::marks::{Admitted, AdmittedVerdict};
+use crate::release::marks::{Admitted, AdmittedVerdict, Held};
 
 /// Snapshots beyond this are deleted, oldest first; never the target or what runs.
 const SNAPSHOTS_KEPT: usize = 10;
@@ -31,13 +31,35 @@ impl Turn<'_> {
     /// Everything that has to be written down about the release that runs.
     pub(super) fn keep_records(&mut self) {
         let Some(workload) = self.workload() else { return };
+        if let Some(held) = &workload.waiting {
+            self.keep_waiting(held);
+        }
         match admitted_template(workload) {
             Some(admitted) => {
                 self.keep_snapshots(workload, admitted);
                 self.keep_changes(admitted);
             }
+            // Of what was created held no pod runs that could be taken over.
+            None if workload.waiting.is_some() => {}
             None => self.stamp(workload),
         }
+    }
+
+    /// A change is recorded from the moment at which it is held, so that one that is superseded leaves a trace.
+    fn keep_waiting(&mut self, held: &Held) {
+        if self.case.seen.changes.iter().any(|change| change.name == held.change) {
+            return;
+        }
+        let WorkloadReference { kind, name } = self.case.declaration.workload.clone();
+        let (template, payload) = (held.template.clone(), held.payload.clone());
+        self.effects.push(Effect::OpenChange(OpenChange {
+            name: held.change.clone(),
+            class: ChangeClass::Normal,
+            release: vec![ReleasePart { kind, name, template, payload }],
+            requested_by: Requester { user: held.by.clone(), groups: held.groups.clone() },
+            started_at: held.at,
+            findings: held.reasons.clone(),
+        }));
     }
 
     pub(super) fn change_name(&self, payload: &str, at: Timestamp) -> String {
@@ -80,7 +102,7 @@ impl Turn<'_> {
     }
 
     fn keep_snapshots(&mut self, workload: &Workload, admitted: &Admitted) {
-        if self.snapshot_of(&admitted.payload).is_none() {
+        if workload.waiting.is_none() && self.snapshot_of(&admitted.payload).is_none() {
             self.effects.push(Effect::TakeSnapshot { payload: admitted.payload.clone() });
         }
         let snapshots = &self.case.seen.snapshots;
@@ -116,15 +138,19 @@ impl Turn<'_> {
             }
         }
         let blamed = self.ledger.incident.as_ref().and_then(|incident| incident.suspect.clone());
+        let waiting = self.workload().and_then(|workload| workload.waiting.as_ref());
+        let waits = |change: &Change| waiting.is_some_and(|held| held.change == change.name);
         for change in changes {
-            let is_over = change.outcome == Outcome::Pending && change.name != admitted.change;
+            let is_over = change.outcome == Outcome::Pending && change.name != admitted.change && !waits(change);
             if is_over && blamed.as_ref().is_none_or(|suspect| suspect.change != change.name) {
-                let backed_out = change.completed_at.is_none()
+                let backed_out = waiting.is_none()
+                    && change.completed_at.is_none()
                     && self.snapshot_of(&admitted.payload).is_some_and(|snapshot| snapshot.known_good_at.is_some());
                 let outcome = if backed_out { Outcome::Aborted } else { Outcome::Superseded };
                 self.effects.push(Effect::UpdateChange(UpdateChange {
                     name: change.name.clone(),
                     release: None,
+                    started_at: None,
                     completed_at: change.completed_at,
                     outcome,
                     cause: None,
@@ -143,7 +169,11 @@ impl Turn<'_> {
         let class = match admitted.verdict {
             AdmittedVerdict::Rollback => ChangeClass::Rollback,
             AdmittedVerdict::Unauthorized => ChangeClass::Unauthorized,
-            AdmittedVerdict::Allow | AdmittedVerdict::Deny | AdmittedVerdict::Adopted => ChangeClass::Normal,
+            AdmittedVerdict::Allow
+            | AdmittedVerdict::Hold
+            | AdmittedVerdict::Pin
+            | AdmittedVerdict::Deny
+            | AdmittedVerdict::Adopted => ChangeClass::Normal,
         };
         self.effects.push(Effect::OpenChange(OpenChange {
             name: admitted.change.clone(),
@@ -164,10 +194,14 @@ impl Turn<'_> {
             (outcome, _) => outcome,
         };
         let release = (change.payload != admitted.payload).then(|| self.release_of(admitted));
-        if completed_at != change.completed_at || outcome != change.outcome || release.is_some() {
+        // A change that was held is recorded before it is admitted.
+        let is_late = change.outcome == Outcome::Pending && change.started_at < admitted.at;
+        let started_at = is_late.then_some(admitted.at);
+        if is_late || completed_at != change.completed_at || outcome != change.outcome || release.is_some() {
             self.effects.push(Effect::UpdateChange(UpdateChange {
                 name: change.name.clone(),
                 release,
+                started_at,
                 completed_at,
                 outcome,
                 cause: None,
@@ -201,6 +235,7 @@ impl Turn<'_> {
         self.effects.push(Effect::UpdateChange(UpdateChange {
             name: change.name.clone(),
             release: None,
+            started_at: None,
             completed_at: change.completed_at,
             outcome: Outcome::Failed,
             cause: Some(format!("incident {}: {}", incident.id, closing.summary)),

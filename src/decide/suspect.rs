@@ -51,7 +51,11 @@ impl Turn<'_> {
         match admitted.verdict {
             AdmittedVerdict::Adopted => return Err("no change was made since the pilot was adopted".to_owned()),
             AdmittedVerdict::Rollback => return Err("what runs was itself rolled back to".to_owned()),
-            AdmittedVerdict::Allow | AdmittedVerdict::Deny | AdmittedVerdict::Unauthorized => {}
+            AdmittedVerdict::Allow
+            | AdmittedVerdict::Hold
+            | AdmittedVerdict::Pin
+            | AdmittedVerdict::Deny
+            | AdmittedVerdict::Unauthorized => {}
         }
         if let Condition::ConsecutiveFailedChanges { .. } = trigger.when {
             let failed = self

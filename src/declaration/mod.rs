@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use jiff::tz::TimeZoneDatabase;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::api::changes::OutsideWindow;
 use crate::api::owners::{Owner, Owners};
 use crate::api::pilot::{Dependency, Enforcement, Pilot, PilotSpec};
 use crate::api::slo::Slo;
@@ -39,6 +40,10 @@ pub struct Declaration {
     pub max_replicas: Option<i32>,
     /// When it may change.
     pub calendar: Calendar,
+    /// What becomes of a change that may not start now.
+    pub outside_window: OutsideWindow,
+    /// How much of a window must be left for a change to start in it.
+    pub runway: SignedDuration,
     /// How long a change is watched.
     pub bake: SignedDuration,
     /// Changes so close together are one.
@@ -187,6 +192,8 @@ impl Declaration {
             workload: workload.clone(),
             max_replicas: spec.blast_radius.max_replicas,
             calendar,
+            outside_window: spec.changes.outside_window,
+            runway: spec.changes.runway.as_signed(),
             bake: spec.changes.bake.as_signed(),
             group_within: spec.changes.group_within.as_signed(),
             rollback_max_age: spec.rollback.max_age.as_signed(),

@@ -52,6 +52,9 @@ pub async fn update(writer: &Writer, pilot: &PilotId, effect: &UpdateChange) -> 
         writer.merge::<ChangeRecord>(&pilot.namespace, &effect.name, &fields).await?;
     }
     let mut status = json!({ "outcome": effect.outcome });
+    if let Some(started_at) = effect.started_at {
+        status["startedAt"] = json!(started_at);
+    }
     if let Some(completed_at) = effect.completed_at {
         status["completedAt"] = json!(completed_at);
     }

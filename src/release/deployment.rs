@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::api::workload::{WorkloadKind, WorkloadReference};
 use crate::observation::Workload;
 use crate::release::digest::{payload_digest, template_digest};
-use crate::release::marks::{Marks, rollback_unsafe};
+use crate::release::marks::{Held, HeldVerdict, Marks, rollback_unsafe};
 
 /// The workload that a Deployment is; `None` where it has no pod template and so is none.
 pub fn read(object: &Value) -> Option<Workload> {
@@ -18,22 +18,52 @@ pub fn read(object: &Value) -> Option<Workload> {
     // The API server leaves out a count of 0.
     let counts = |field: &str| number(object, field).unwrap_or_default() == i64::from(replicas);
     let is_observed = number(object, "/status/observedGeneration") == Some(generation);
+    let marks = Marks::read(&annotations);
+    let waiting = waiting(object, template, &marks);
+    // What waits has no pods: those that run are of the release that was admitted before it.
+    let (template, payload) = match (&waiting, &marks.admitted) {
+        (Some(_), Some(admitted)) => (admitted.template.clone(), admitted.payload.clone()),
+        (Some(_), None) => (String::new(), String::new()),
+        (None, _) => (template_digest(template), payload_digest(template)),
+    };
     Some(Workload {
         reference: WorkloadReference { kind: WorkloadKind::Deployment, name: text(object, "/metadata/name") },
         uid: text(object, "/metadata/uid"),
         resource_version: text(object, "/metadata/resourceVersion"),
         generation,
-        template: template_digest(template),
-        payload: payload_digest(template),
+        template,
+        payload,
         replicas,
         is_complete: is_observed
-            && counts("/status/updatedReplicas")
+            && (waiting.is_some() || counts("/status/updatedReplicas"))
             && counts("/status/availableReplicas")
             && counts("/status/replicas"),
         progress_deadline_exceeded: is_observed && progress_deadline_exceeded(object),
         rollback_unsafe: rollback_unsafe(&annotations),
-        marks: Marks::read(&annotations),
+        waiting,
+        marks,
     })
+}
+
+/// The release that waits: its template is stored, its rollout paused, and the mark says that we did that.
+fn waiting(object: &Value, template: &Value, marks: &Marks) -> Option<Held> {
+    let held = marks.held.as_ref().filter(|held| held.verdict == HeldVerdict::Hold && is_paused(object))?;
+    (held.template == template_digest(template)).then(|| held.clone())
+}
+
+/// Whether all pods that there are belong to one ReplicaSet, so that pausing the rollout keeps exactly what runs.
+pub fn has_one_live_release(object: &Value) -> bool {
+    let count = |pointer: &str| number(object, pointer).unwrap_or_default();
+    let is_observed = number(object, "/status/observedGeneration") >= number(object, "/metadata/generation");
+    let is_waiting = read(object).is_some_and(|workload| workload.waiting.is_some());
+    is_waiting || (is_observed && count("/status/updatedReplicas") == count("/status/replicas"))
+}
+
+/// Whether Argo CD or Flux says on the object that it applies it.
+pub fn is_managed_by_gitops(object: &Value) -> bool {
+    let has = |pointer: &str, key: &str| object.pointer(pointer).is_some_and(|entries| entries.get(key).is_some());
+    has("/metadata/annotations", "argocd.argoproj.io/tracking-id")
+        || has("/metadata/labels", "kustomize.toolkit.fluxcd.io/name")
 }
 
 /// The pod template.

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// Who admitted the template that is stored, and how.
 pub const ADMITTED: &str = "pilotguard.dev/admitted";
+/// A change that was put off: stored while paused, or answered with what was stored before.
+pub const HELD: &str = "pilotguard.dev/held";
 /// Payload digests that may not come back until a person readmits them.
 pub const QUARANTINED: &str = "pilotguard.dev/quarantined";
 /// The workload is scaled down by an incident.
@@ -25,7 +27,7 @@ pub const CHANGE: &str = "pilotguard.dev/change";
 const LONGEST_REASON: usize = 256;
 
 /// The annotations that only pilotguard writes.
-pub const OURS: [&str; 4] = [ADMITTED, QUARANTINED, CONTAINED, PARKED_REPLICAS];
+pub const OURS: [&str; 5] = [ADMITTED, HELD, QUARANTINED, CONTAINED, PARKED_REPLICAS];
 
 /// How the stored template came to be admitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +45,8 @@ pub struct Admitted {
     pub at: Timestamp,
     /// The change that it belongs to: the name of its ChangeRecord.
     pub change: String,
-    /// `Allow`, `Adopted`, `Rollback` or `Unauthorized`; with enforcement Observe what it would have been.
+    /// `Allow`, `Adopted`, `Rollback` or `Unauthorized`; with enforcement Observe what it would have been
+    /// (`Hold`, `Pin` or `Deny`).
     pub verdict: AdmittedVerdict,
     /// What the guards found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -55,6 +58,10 @@ pub struct Admitted {
 pub enum AdmittedVerdict {
     /// All guards allowed it.
     Allow,
+    /// It would have been held; enforcement is Observe.
+    Hold,
+    /// It would have been pinned; enforcement is Observe.
+    Pin,
     /// It would have been refused; enforcement is Observe.
     Deny,
     /// It ran before the Pilot existed.
@@ -63,6 +70,41 @@ pub enum AdmittedVerdict {
     Rollback,
     /// It was seen running without having been admitted.
     Unauthorized,
+}
+
+/// A change that was put off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// In which way.
+    pub verdict: HeldVerdict,
+    /// The digest of the template that was asked for.
+    pub template: String,
+    /// Its payload digest.
+    pub payload: String,
+    /// The user who asked.
+    pub by: String,
+    /// The user's groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// When.
+    pub at: Timestamp,
+    /// The change that it will be: the name of its ChangeRecord.
+    pub change: String,
+    /// Somebody else had paused the rollout before, so releasing it does not un-pause it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_paused: bool,
+    /// What the guards found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
+
+/// How a change was put off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HeldVerdict {
+    /// Its template is stored while the rollout is paused.
+    Hold,
+    /// The template that was stored before was put back.
+    Pin,
 }
 
 /// A workload that an incident scaled down.
@@ -80,6 +122,8 @@ pub struct Contained {
 pub struct Marks {
     /// How the stored template came to be admitted.
     pub admitted: Option<Admitted>,
+    /// A change that was put off.
+    pub held: Option<Held>,
     /// Payload digests that may not come back.
     pub quarantined: BTreeSet<String>,
     /// The workload is scaled down by an incident.
@@ -94,6 +138,7 @@ impl Marks {
         let text = |key| annotations.get(key).map(String::as_str);
         Self {
             admitted: text(ADMITTED).and_then(|json| serde_json::from_str(json).ok()),
+            held: text(HELD).and_then(|json| serde_json::from_str(json).ok()),
             quarantined: text(QUARANTINED).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default(),
             contained: text(CONTAINED).and_then(|json| serde_json::from_str(json).ok()),
             parked_replicas: text(PARKED_REPLICAS).and_then(|number| number.parse().ok()),
@@ -106,6 +151,9 @@ impl Marks {
         let mut annotations = BTreeMap::new();
         if let Some(admitted) = &self.admitted {
             annotations.insert(ADMITTED, json(serde_json::to_string(admitted)));
+        }
+        if let Some(held) = &self.held {
+            annotations.insert(HELD, json(serde_json::to_string(held)));
         }
         if !self.quarantined.is_empty() {
             annotations.insert(QUARANTINED, json(serde_json::to_string(&self.quarantined)));

@@ -31,6 +31,17 @@ pub fn announce(case: &Case<'_>, plan: &Plan) -> Vec<Announcement> {
         told.extend(of_incident(incident, case.now));
     }
     for effect in &plan.effects {
+        if let Effect::Release(release) = effect {
+            told.push(Announcement {
+                key: format!("{}-released", release.admitted.change),
+                is_warning: false,
+                reason: "HeldChangeReleased",
+                note: format!(
+                    "change {} of {} is allowed now and rolls out",
+                    release.admitted.change, release.admitted.by
+                ),
+            });
+        }
         if let Effect::Stamp(stamp) = effect
             && stamp.admitted.verdict == AdmittedVerdict::Unauthorized
         {

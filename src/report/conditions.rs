@@ -13,7 +13,7 @@ use crate::api::status::SloVerdict;
 use crate::decide::judge::holds_changes;
 use crate::decide::{Case, Ledger};
 use crate::observation::Workload;
-use crate::release::marks::AdmittedVerdict;
+use crate::release::marks::{AdmittedVerdict, Held, HeldVerdict};
 use crate::violation::Violation;
 
 /// Every reason that a condition can carry.
@@ -39,6 +39,8 @@ pub enum Reason {
     NoObjectives,
     Admitted,
     UnauthorizedChange,
+    ChangeHeld,
+    ChangePinned,
     DecisionWindow,
     Continued,
     Acting,
@@ -160,6 +162,9 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
     if let Some(incident) = &decided.incident {
         return not(Reason::IncidentOpen, format!("incident {} is open", incident.id));
     }
+    if let Some((reason, message)) = put_off(workload) {
+        return not(reason, message);
+    }
     if workload.marks.admitted.is_none() {
         return not(
             Reason::AwaitingAdoption,
@@ -180,6 +185,19 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
         Enforced::No(why) => not(Reason::NotYetEnforced, why.clone()),
         Enforced::Unknown => not(Reason::NotYetEnforced, "whether the webhook enforces is being found out".into()),
     }
+}
+
+/// A change that is stored or asked for elsewhere and does not run: a GitOps tool may look well meanwhile.
+fn put_off(workload: &Workload) -> Option<(Reason, String)> {
+    let release = |held: &Held| format!("release {} of {}", held.payload.get(..8).unwrap_or_default(), held.by);
+    let why = |held: &Held| held.reasons.join("; ");
+    if let Some(held) = &workload.waiting {
+        let text = format!("{} is stored and rolls out once it is allowed: {}", release(held), why(held));
+        return Some((Reason::ChangeHeld, text));
+    }
+    let held = workload.marks.held.as_ref().filter(|held| held.verdict == HeldVerdict::Pin)?;
+    let text = format!("{} was not taken, and what ran before runs on: {}", release(held), why(held));
+    Some((Reason::ChangePinned, text))
 }
 
 fn is_unauthorized(workload: &Workload) -> bool {
@@ -325,6 +343,9 @@ fn changes_held(case: &Case<'_>, decided: &Ledger) -> Finding {
     if case.now >= case.declaration.decision_date && enforcement.changes == Mode::Enforce {
         let message = format!("the decision date {} has passed", case.declaration.decision_date);
         return finding("ChangesHeld", Truth::True, Reason::DecisionDatePassed, message);
+    }
+    if let Some((reason, message)) = case.seen.workload.as_ref().and_then(put_off) {
+        return finding("ChangesHeld", Truth::True, reason, message);
     }
     finding("ChangesHeld", Truth::False, Reason::NothingHeld, "")
 }

@@ -70,7 +70,7 @@ pub struct Exception {
 impl Refusal {
     /// What is said about a judgement: of a refusal the findings that bind, otherwise all.
     pub fn of(case: &Case<'_>, proposal: &Proposal, judgement: &Judgement, what: String) -> Self {
-        let refuses = judgement.verdict == Verdict::Deny;
+        let refuses = judgement.verdict != Verdict::Allow;
         let findings: Vec<&Finding> =
             judgement.findings.iter().filter(|finding| !refuses || finding.mode == Mode::Enforce).collect();
         let latest = findings.iter().filter_map(|finding| match finding.until {

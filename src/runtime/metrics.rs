@@ -38,6 +38,10 @@ pub enum ReviewOutcome {
     Allowed,
     /// It was let through with a warning: it would have been refused, or nobody could tell.
     Warned,
+    /// It was stored, to be rolled out once it is allowed.
+    Held,
+    /// It was answered with the release that was stored before.
+    Pinned,
     /// It was refused.
     Refused,
 }

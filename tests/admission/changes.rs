@@ -274,8 +274,14 @@ fn before_the_pilots_are_known_only_what_is_critical_is_refused() {
     let forged = with(deployment("web:1"), &json!({"metadata": {"annotations": {QUARANTINED: "[]"}}}));
     assert_eq!(denial(judge(&cold, OPEN, &update("grace", &forged))).code, 503);
     let cluster = no_records();
-    let observed =
-        Context { guarded: &cold, cluster: &cluster, own_account: OPERATOR, may_refuse_unknown: false, now: at(OPEN) };
+    let observed = Context {
+        guarded: &cold,
+        cluster: &cluster,
+        own_account: OPERATOR,
+        gitops_users: &[],
+        may_refuse_unknown: false,
+        now: at(OPEN),
+    };
     assert_eq!(warnings(judge_in(&observed, &update("grace", &new))).len(), 1);
 }
 
@@ -351,8 +357,14 @@ fn a_workload_that_is_created_anew_does_not_bring_back_what_was_rolled_back() {
         .unwrap()
     };
     let create = |cluster: &Cluster, image: &str| {
-        let context =
-            Context { guarded: &guarded, cluster, own_account: OPERATOR, may_refuse_unknown: true, now: at(OPEN) };
+        let context = Context {
+            guarded: &guarded,
+            cluster,
+            own_account: OPERATOR,
+            gitops_users: &[],
+            may_refuse_unknown: true,
+            now: at(OPEN),
+        };
         judge_in(&context, &review("CREATE", "grace", &Value::Null, &with_image(image)))
     };
     let changes = std::slice::from_ref(&failed);

@@ -84,6 +84,7 @@ impl Scene {
             cluster: Arc::new(no_records()),
             witness: Witness::new(Arc::default()).0,
             own_account: operator.name.as_str().into(),
+            gitops_users: [].into(),
             clock: counting_clock,
         };
         let stop_serving = CancellationToken::new();

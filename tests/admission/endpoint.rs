@@ -45,6 +45,7 @@ impl Served {
             cluster: Arc::new(no_records()),
             witness: Witness::new(Arc::default()).0,
             own_account: OPERATOR.into(),
+            gitops_users: [].into(),
             clock: || at(CLOSED),
         };
         let stop = stop.clone();

@@ -181,7 +181,14 @@ pub fn records(changes: &[ChangeRecord], decisions: &[Decision]) -> Cluster {
 /// What the endpoint for this review answers.
 pub fn judge(guarded: &Guarded, now: &str, review: &Value) -> Answer {
     let cluster = no_records();
-    let context = Context { guarded, cluster: &cluster, own_account: OPERATOR, may_refuse_unknown: true, now: at(now) };
+    let context = Context {
+        guarded,
+        cluster: &cluster,
+        own_account: OPERATOR,
+        gitops_users: &[],
+        may_refuse_unknown: true,
+        now: at(now),
+    };
     judge_in(&context, review)
 }
 
@@ -198,12 +205,14 @@ pub fn denial(answer: Answer) -> Denial {
     match answer {
         Answer::Denied(denial) => denial,
         Answer::Allowed { warnings, .. } => panic!("allowed, with {warnings:?}"),
+        Answer::PutOff { warning, .. } => panic!("put off: {warning}"),
     }
 }
 
 pub fn warnings(answer: Answer) -> Vec<String> {
     match answer {
         Answer::Allowed { warnings, .. } => warnings,
+        Answer::PutOff { warning, .. } => vec![warning],
         Answer::Denied(denial) => panic!("denied: {}", denial.message),
     }
 }
@@ -211,7 +220,7 @@ pub fn warnings(answer: Answer) -> Vec<String> {
 /// The object as it is stored after the answer's patch.
 pub fn stored(answer: Answer, object: &Value) -> Value {
     match answer {
-        Answer::Allowed { patch, .. } => {
+        Answer::Allowed { patch, .. } | Answer::PutOff { patch, .. } => {
             let mut object = object.clone();
             json_patch::patch(&mut object, &Patch(patch)).unwrap();
             object

@@ -138,6 +138,7 @@ fn a_metrics_source_is_an_address_without_secrets() {
             "metadata": {"name": "default"}, "spec": {"url": url}});
         match judge(&guarded(&[]), OPEN, &create(&source)) {
             Answer::Allowed { .. } => assert!(is_fine, "{url}"),
+            Answer::PutOff { warning, .. } => panic!("{url}: {warning}"),
             Answer::Denied(denial) => {
                 assert!(!is_fine && denial.code == 422, "{url}: {}", denial.message);
                 assert!(!denial.message.contains("secret@"), "{}", denial.message);

@@ -33,6 +33,18 @@ impl World {
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) if self.refuses_patches => {
                 return Err("a policy refuses it".to_owned());
             }
+            Effect::Release(release) => {
+                let name = self.release_of(&release.admitted.payload);
+                let now = self.now;
+                let deployment = self.expect_deployment(&release.uid, Some(release.generation))?;
+                let held = deployment.marks.held.take().expect("only what was held is released");
+                assert_eq!(held.template, release.admitted.template, "another release than the one that waits");
+                deployment.marks.admitted = Some(release.admitted.clone());
+                deployment.runs = name;
+                deployment.generation += 1;
+                deployment.rolled_out_at = now;
+                deployment.unsafe_reason = None;
+            }
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) => self.act(effect)?,
             Effect::Readmit(readmit) => {
                 let deployment = self.expect_version(&readmit.uid, &readmit.resource_version)?;
@@ -99,6 +111,7 @@ impl World {
                 deployment.unsafe_reason = None;
                 deployment.marks.admitted = Some(act.admitted.clone());
                 deployment.marks.quarantined.clone_from(&act.quarantined);
+                deployment.marks.held = None;
             }
             Effect::ScaleDown(act) => {
                 deployment.generation += i64::from(deployment.replicas != act.replicas);
@@ -144,6 +157,7 @@ impl World {
                 if was.as_ref() != Some(change) {
                     return Err("the ChangeRecord has moved on".to_owned());
                 }
+                change.started_at = update.started_at.unwrap_or(change.started_at);
                 change.completed_at = update.completed_at;
                 change.outcome = update.outcome;
                 if let Some(payload) = update.release.as_deref().map(release_payload) {

@@ -22,24 +22,25 @@ use crate::story::{Event, Expectation, Story, play};
 
 /// What a proposal is judged in.
 #[derive(Clone, Debug)]
-struct Place {
-    over: Value,
-    incident: Option<(IncidentStage, TriggerAction)>,
-    quarantined: Vec<&'static str>,
-    contained: Option<i32>,
-    target: Option<&'static str>,
+pub struct Place {
+    pub over: Value,
+    pub incident: Option<(IncidentStage, TriggerAction)>,
+    pub quarantined: Vec<&'static str>,
+    pub contained: Option<i32>,
+    pub target: Option<&'static str>,
 }
 
 impl Place {
-    fn plain() -> Self {
+    pub fn plain() -> Self {
         Self { over: json!({}), incident: None, quarantined: Vec::new(), contained: None, target: None }
     }
 
-    fn judge(&self, proposal: &Proposal) -> Judgement {
+    pub fn judge(&self, proposal: &Proposal) -> Judgement {
         let zones = jiff::tz::TimeZoneDatabase::bundled();
         let declaration = Declaration::parse(&pilot(&self.over), &zones).unwrap();
         let marks = Marks {
             admitted: None,
+            held: None,
             quarantined: self.quarantined.iter().map(|payload| (*payload).to_owned()).collect(),
             contained: self.contained.map(|replicas| Contained { incident: "burn-1".to_owned(), replicas }),
             parked_replicas: None,
@@ -74,6 +75,7 @@ fn workload(marks: Marks) -> Workload {
         is_complete: true,
         progress_deadline_exceeded: false,
         rollback_unsafe: None,
+        waiting: None,
         marks,
     }
 }
@@ -101,12 +103,16 @@ fn incident(stage: IncidentStage, action: TriggerAction) -> Incident {
     }
 }
 
-fn moves_to(payload: &str) -> Proposal {
+pub fn moves_to(payload: &str) -> Proposal {
     Proposal {
         operation: Operation::Update,
         requester: Requester { user: "dev".to_owned(), groups: Vec::new() },
         moves_release: true,
+        template: format!("t-{payload}"),
         payload: payload.to_owned(),
+        gitops_managed: false,
+        known_gitops: false,
+        one_live_release: true,
         replicas_before: Some(3),
         replicas_after: Some(3),
     }
@@ -131,7 +137,7 @@ fn found(judgement: &Judgement) -> Vec<&'static str> {
 }
 
 /// Zero of every timeline is a Monday, 09:00 UTC.
-fn windows(windows: &Value) -> Value {
+pub fn windows(windows: &Value) -> Value {
     json!({"changes": {"windows": windows}})
 }
 

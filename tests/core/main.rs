@@ -12,4 +12,5 @@ mod scenarios;
 mod story;
 mod trace;
 mod traffic;
+mod verdicts;
 mod world;

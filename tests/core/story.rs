@@ -7,6 +7,7 @@ use pilotguard::api::change_record::Outcome;
 use pilotguard::api::decision::{DecisionPhase, DecisionType};
 use pilotguard::api::incident::{DecidedBy, IncidentStage};
 use pilotguard::api::status::{PilotStatus, ReleaseState};
+use pilotguard::decide::judge::Verdict;
 use pilotguard::declaration::Condition;
 use pilotguard::observation::Unknown;
 use serde::Deserialize;
@@ -16,7 +17,7 @@ use crate::operator::{Fault, Look, Operator};
 use crate::pilots::{duration, pilot, source, zero};
 use crate::trace::Teller;
 use crate::traffic::Weather;
-use crate::world::{World, payload_of};
+use crate::world::{GITOPS, World, payload_of};
 
 /// One timeline.
 #[derive(Debug, Deserialize)]
@@ -106,6 +107,8 @@ pub struct Event {
     pub metrics: Option<Metrics>,
     /// A release is applied through admission.
     pub deploy: Option<String>,
+    /// A release is applied through admission by a GitOps tool.
+    pub sync: Option<String>,
     /// A release appears without having been admitted.
     pub bypass: Option<String>,
     /// Somebody scales the Deployment.
@@ -298,15 +301,23 @@ fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mu
     }
 }
 
+fn apply(release: &str, (who, user): (&str, &str), world: &mut World, teller: &mut Teller) {
+    match world.apply(release, user) {
+        Ok(Verdict::Allow) => teller.say(world, &format!("{who} applies {release}: admitted")),
+        Ok(verdict) => teller.say(world, &format!("{who} applies {release}: {}", verdict.as_str())),
+        Err(findings) => {
+            teller.refusals += 1;
+            teller.say(world, &format!("{who} applies {release}: refused, {}", findings.join("; ")));
+        }
+    }
+}
+
 fn move_workload(event: &Event, world: &mut World, teller: &mut Teller) {
     if let Some(release) = &event.deploy {
-        match world.apply(release, "dev") {
-            Ok(_) => teller.say(world, &format!("dev applies {release}: admitted")),
-            Err(findings) => {
-                teller.refusals += 1;
-                teller.say(world, &format!("dev applies {release}: refused, {}", findings.join("; ")));
-            }
-        }
+        apply(release, ("dev", "dev"), world, teller);
+    }
+    if let Some(release) = &event.sync {
+        apply(release, ("a GitOps tool", GITOPS), world, teller);
     }
     if let Some(release) = &event.bypass {
         world.roll_out(release);

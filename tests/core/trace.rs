@@ -136,6 +136,9 @@ fn describe(effect: &Effect) -> String {
             let cause = update.cause.as_ref().map(|cause| format!(", {cause}")).unwrap_or_default();
             format!("change {}: {:?}, {completed}{cause}", update.name, update.outcome)
         }
+        Effect::Release(release) => {
+            format!("RELEASE {}, held for {}", release.admitted.payload, release.admitted.by)
+        }
         Effect::RollBack(act) => {
             let quarantined: Vec<&str> = act.quarantined.iter().map(String::as_str).collect();
             format!("ROLL BACK to {}, quarantining {}", act.admitted.payload, quarantined.join(", "))

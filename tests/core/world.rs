@@ -12,7 +12,7 @@ use pilotguard::declaration::Declaration;
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot, Workload};
 use pilotguard::release::change::change_name;
 use pilotguard::release::digest::digest;
-use pilotguard::release::marks::{Admitted, AdmittedVerdict, Marks};
+use pilotguard::release::marks::{Admitted, AdmittedVerdict, Held, HeldVerdict, Marks};
 use serde_json::json;
 
 use crate::traffic::Traffic;
@@ -72,6 +72,9 @@ pub fn template_of(release: &str) -> String {
     digest(&json!({"template": release}))
 }
 
+/// The user under which a GitOps tool applies releases.
+pub const GITOPS: &str = "system:serviceaccount:argocd:argocd-application-controller";
+
 impl World {
     pub fn new(pilot: &Pilot, source: SourceFacts, now: Timestamp, first_sample: Timestamp) -> Self {
         let zones = jiff::tz::TimeZoneDatabase::bundled();
@@ -129,7 +132,11 @@ impl World {
                 operation: Operation::Update,
                 requester: Requester { user: user.to_owned(), groups: Vec::new() },
                 moves_release,
+                template: template_of(release),
                 payload: payload.clone(),
+                gitops_managed: user == GITOPS,
+                known_gitops: false,
+                one_live_release: self.deployment.as_ref().is_some_and(|it| it.serves == it.runs),
                 replicas_before: replicas,
                 replicas_after: replicas,
             },
@@ -142,11 +149,20 @@ impl World {
         if judgement.verdict == Verdict::Deny {
             return Err(findings);
         }
+        if judgement.verdict == Verdict::Hold || judgement.verdict == Verdict::Pin {
+            self.put_off(release, user, judgement.verdict, findings);
+            return Ok(judgement.verdict);
+        }
+        if let Some(deployment) = &mut self.deployment {
+            deployment.marks.held = None;
+        }
         if !moves_release {
             return Ok(Verdict::Allow);
         }
         let verdict = match judgement.enforced_verdict {
             Verdict::Allow => AdmittedVerdict::Allow,
+            Verdict::Hold => AdmittedVerdict::Hold,
+            Verdict::Pin => AdmittedVerdict::Pin,
             Verdict::Deny => AdmittedVerdict::Deny,
         };
         let admitted = Admitted {
@@ -165,6 +181,25 @@ impl World {
             deployment.unsafe_reason = None;
         }
         Ok(judgement.verdict)
+    }
+
+    fn put_off(&mut self, release: &str, user: &str, verdict: Verdict, reasons: Vec<String>) {
+        let payload = payload_of(release);
+        let held = Held {
+            verdict: if verdict == Verdict::Hold { HeldVerdict::Hold } else { HeldVerdict::Pin },
+            template: template_of(release),
+            by: user.to_owned(),
+            groups: Vec::new(),
+            at: self.now,
+            change: change_name(&self.declaration.pilot.name, &payload, self.now),
+            was_paused: false,
+            reasons,
+            payload,
+        };
+        if let Some(deployment) = &mut self.deployment {
+            deployment.generation += i64::from(verdict == Verdict::Hold);
+            deployment.marks.held = Some(held);
+        }
     }
 
     /// The template moves, whoever moved it.
@@ -243,6 +278,7 @@ impl World {
             progress_deadline_exceeded: self.stuck.contains(&deployment.runs)
                 && self.now >= deployment.rolled_out_at + PROGRESS_DEADLINE,
             rollback_unsafe: deployment.unsafe_reason.clone(),
+            waiting: deployment.marks.held.clone().filter(|held| held.verdict == HeldVerdict::Hold),
             marks: deployment.marks.clone(),
         }
     }

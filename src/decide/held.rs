@@ -1,0 +1,81 @@
+//! Releasing what was held: a stored release is judged again at every look, and rolled out once all guards allow.
+//!
+//! Nothing here holds a change; that happens at admission. What is still refused simply goes on waiting.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Case;
+use super::judge::{Operation, Proposal, Verdict, judge};
+use super::plan::{Effect, Release};
+use super::turn::Turn;
+use crate::api::decision::Requester;
+use crate::api::incident::IncidentStage;
+use crate::observation::Workload;
+use crate::release::marks::{Admitted, AdmittedVerdict, Held};
+
+/// Releases that wait for the same window begin within this time of its opening, not all at once.
+const LONGEST_JITTER: SignedDuration = SignedDuration::from_secs(30);
+
+/// Of what is left of the window at most this part is waited.
+const JITTER_OF_WINDOW: i32 = 20;
+
+impl Turn<'_> {
+    /// Rolls out what waits, if it may.
+    pub(super) fn release_what_waits(&mut self) {
+        let Some((workload, held)) = self.workload().and_then(|workload| Some((workload, workload.waiting.as_ref()?)))
+        else {
+            self.ledger.memory.releasable_since = None;
+            return;
+        };
+        let is_acting = self.ledger.incident.as_ref().is_some_and(|incident| incident.stage == IncidentStage::Acting);
+        if is_acting || !self.may_start(workload, held) {
+            self.ledger.memory.releasable_since = None;
+            return;
+        }
+        let since = *self.ledger.memory.releasable_since.get_or_insert(self.case.now);
+        let starts_at = since + self.jitter(workload, since);
+        if self.case.now < starts_at {
+            return self.look_again_at(starts_at);
+        }
+        self.effects.push(Effect::Release(Release {
+            uid: workload.uid.clone(),
+            generation: workload.generation,
+            unpauses: !held.was_paused,
+            admitted: Admitted {
+                template: held.template.clone(),
+                payload: held.payload.clone(),
+                by: held.by.clone(),
+                groups: held.groups.clone(),
+                at: self.case.now,
+                change: held.change.clone(),
+                verdict: AdmittedVerdict::Allow,
+                reasons: vec![format!("held since {:.0}", held.at)],
+            },
+        }));
+    }
+
+    fn may_start(&self, workload: &Workload, held: &Held) -> bool {
+        let proposal = Proposal {
+            operation: Operation::Update,
+            requester: Requester { user: held.by.clone(), groups: held.groups.clone() },
+            moves_release: true,
+            template: held.template.clone(),
+            payload: held.payload.clone(),
+            gitops_managed: true,
+            known_gitops: false,
+            one_live_release: true,
+            replicas_before: Some(workload.replicas),
+            replicas_after: Some(workload.replicas),
+        };
+        let case = Case { ledger: &self.ledger, ..self.case };
+        judge(&case, &proposal).verdict == Verdict::Allow
+    }
+
+    /// The same for one workload at every look, different for others.
+    fn jitter(&self, workload: &Workload, since: Timestamp) -> SignedDuration {
+        let left = self.case.declaration.calendar.next_close(since).map(|closes| closes.duration_since(since));
+        let longest = left.map_or(LONGEST_JITTER, |left| (left / JITTER_OF_WINDOW).min(LONGEST_JITTER));
+        let share = workload.uid.bytes().fold(0_i32, |sum, byte| (sum * 31 + i32::from(byte)) % 1_000);
+        longest / 1_000 * share
+    }
+}
