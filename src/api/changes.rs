@@ -16,7 +16,7 @@ pub struct Changes {
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub windows: Vec<Window>,
-    /// What becomes of a change that may not start now. `Auto` (default): what a GitOps tool applies (a service account
+    /// What becomes of a change that may not start now. Default Auto. `Auto`: what a GitOps tool applies (a service account
     /// that writes a workload with Argo CD's tracking-id or Flux's labels) is held outside windows and pinned where
     /// waiting does not help; everyone else is refused. `Hold` stores any change and rolls it out by itself once it is
     /// allowed. `Pin` answers machines with the release that runs, and refuses people. `Deny` refuses everyone.

@@ -44,6 +44,7 @@ mod crashes;
 mod deletion;
 mod examples;
 mod footprint;
+mod held;
 mod objects;
 mod observing;
 mod operator;
@@ -67,6 +68,7 @@ fn all() -> Vec<Test> {
         bad_metrics::tests(),
         deletion::tests(),
         changes::tests(),
+        held::tests(),
         bad_input::tests(),
         commands::tests(),
         chart::tests(),
