@@ -17,7 +17,7 @@ use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::trigger::TriggerAction;
-use crate::decide::judge::{Judgement, Operation, Proposal, Verdict, judge};
+use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
 use crate::decide::{Case, SourceFacts};
 use crate::observation::{Observation, Workload};
 use crate::observe::cluster::Cluster;
@@ -199,8 +199,10 @@ impl<'a> Attempt<'a> {
                 moves_release: matches!(move_, Move::Resumes | Move::Releases | Move::Deletes),
                 template: template_digest(running),
                 payload: payload_digest(running),
-                gitops_managed: after.is_some_and(deployment::is_managed_by_gitops),
-                known_gitops: context.gitops_users.contains(&request.requester.user),
+                gitops: GitOps {
+                    manages_workload: after.is_some_and(deployment::is_managed_by_gitops),
+                    is_named: context.gitops_users.contains(&request.requester.user),
+                },
                 one_live_release: before.is_some_and(deployment::has_one_live_release),
                 replicas_before,
                 replicas_after,
@@ -221,8 +223,7 @@ impl<'a> Attempt<'a> {
                 moves_release: false,
                 template: String::new(),
                 payload: String::new(),
-                gitops_managed: false,
-                known_gitops: false,
+                gitops: GitOps::default(),
                 one_live_release: false,
                 replicas_before: Some(before),
                 replicas_after: Some(after),
@@ -329,7 +330,7 @@ impl<'a> Attempt<'a> {
                 patch.push(put(&["spec", "paused"], Value::Bool(false)));
             }
         }
-        patch.extend(self.marked(wanted));
+        patch.extend(self.marked(&wanted));
         patch
     }
 
@@ -337,7 +338,7 @@ impl<'a> Attempt<'a> {
     fn held(&self, change: &Change<'_>, judgement: &Judgement) -> Vec<PatchOperation> {
         let mut wanted = stamp::stored(&self.request.old_object);
         wanted.insert(HELD, stamp::of_held(change, judgement, HeldVerdict::Hold));
-        let mut patch = self.marked(wanted);
+        let mut patch = self.marked(&wanted);
         if !deployment::is_paused(&self.request.object) {
             patch.push(put(&["spec", "paused"], Value::Bool(true)));
         }
@@ -351,7 +352,7 @@ impl<'a> Attempt<'a> {
         if self.seen.workload.as_ref().is_none_or(|workload| workload.waiting.is_none()) {
             wanted.insert(HELD, stamp::of_held(change, judgement, HeldVerdict::Pin));
         }
-        let mut patch = self.marked(wanted);
+        let mut patch = self.marked(&wanted);
         patch.push(put(&["spec", "template"], deployment::template(old).cloned().unwrap_or_default()));
         if deployment::is_paused(old) != deployment::is_paused(&self.request.object) {
             patch.push(put(&["spec", "paused"], Value::Bool(deployment::is_paused(old))));
@@ -369,14 +370,14 @@ impl<'a> Attempt<'a> {
         if is_note && !deployment::annotations(&self.request.object).contains_key(HELD) {
             wanted.remove(HELD);
         }
-        self.marked(wanted)
+        self.marked(&wanted)
     }
 
-    fn marked(&self, wanted: BTreeMap<&'static str, String>) -> Vec<PatchOperation> {
+    fn marked(&self, wanted: &BTreeMap<&'static str, String>) -> Vec<PatchOperation> {
         if self.proposal.operation == Operation::Scale || self.request.object.is_null() {
             return Vec::new();
         }
-        stamp::patch(&self.request.object, &wanted)
+        stamp::patch(&self.request.object, wanted)
     }
 }
 

@@ -5,7 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Case;
-use super::judge::{Operation, Proposal, Verdict, judge};
+use super::judge::{GitOps, Operation, Proposal, Verdict, judge};
 use super::plan::{Effect, Release};
 use super::turn::Turn;
 use crate::api::decision::Requester;
@@ -61,8 +61,7 @@ impl Turn<'_> {
             moves_release: true,
             template: held.template.clone(),
             payload: held.payload.clone(),
-            gitops_managed: true,
-            known_gitops: false,
+            gitops: GitOps::default(),
             one_live_release: true,
             replicas_before: Some(workload.replicas),
             replicas_after: Some(workload.replicas),

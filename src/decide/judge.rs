@@ -33,16 +33,23 @@ pub struct Proposal {
     pub template: String,
     /// The payload digest that would run.
     pub payload: String,
-    /// Whether a GitOps tool says on the workload that it applies it.
-    pub gitops_managed: bool,
-    /// Whether the platform's admins named the requester as a GitOps tool.
-    pub known_gitops: bool,
+    /// What is known of a GitOps tool behind it.
+    pub gitops: GitOps,
     /// Whether all pods belong to one release, so that a pause keeps exactly what runs.
     pub one_live_release: bool,
     /// The replicas before, where there were any.
     pub replicas_before: Option<i32>,
     /// The replicas after.
     pub replicas_after: Option<i32>,
+}
+
+/// What is known of a GitOps tool behind a proposal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GitOps {
+    /// The workload says that such a tool applies it.
+    pub manages_workload: bool,
+    /// The platform's admins named the requester as one.
+    pub is_named: bool,
 }
 
 /// What is asked.
@@ -203,8 +210,8 @@ fn answer(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Verdict {
     if !is_about_the_release || matches!(proposal.operation, Operation::Delete | Operation::Scale) {
         return Verdict::Deny;
     }
-    let is_machine = is_service_account(&proposal.requester) || proposal.known_gitops;
-    let is_gitops = is_machine && proposal.gitops_managed;
+    let is_machine = is_service_account(&proposal.requester) || proposal.gitops.is_named;
+    let is_gitops = is_machine && proposal.gitops.manages_workload;
     let pins = match case.declaration.outside_window {
         OutsideWindow::Auto | OutsideWindow::Hold => is_gitops,
         OutsideWindow::Pin => is_machine,

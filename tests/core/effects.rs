@@ -6,7 +6,7 @@ use pilotguard::api::change_record::Outcome;
 use pilotguard::api::decision::DecisionPhase;
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::trigger::TriggerAction;
-use pilotguard::decide::plan::Effect;
+use pilotguard::decide::plan::{Effect, Release};
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot};
 use pilotguard::release::marks::{AdmittedVerdict, Contained};
 use pilotguard::release::vector::release_payload;
@@ -33,18 +33,7 @@ impl World {
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) if self.refuses_patches => {
                 return Err("a policy refuses it".to_owned());
             }
-            Effect::Release(release) => {
-                let name = self.release_of(&release.admitted.payload);
-                let now = self.now;
-                let deployment = self.expect_deployment(&release.uid, Some(release.generation))?;
-                let held = deployment.marks.held.take().expect("only what was held is released");
-                assert_eq!(held.template, release.admitted.template, "another release than the one that waits");
-                deployment.marks.admitted = Some(release.admitted.clone());
-                deployment.runs = name;
-                deployment.generation += 1;
-                deployment.rolled_out_at = now;
-                deployment.unsafe_reason = None;
-            }
+            Effect::Release(release) => self.release(release)?,
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) => self.act(effect)?,
             Effect::Readmit(readmit) => {
                 let deployment = self.expect_version(&readmit.uid, &readmit.resource_version)?;
@@ -136,6 +125,20 @@ impl World {
         for (act, times) in &self.acts {
             assert_eq!(*times, 1, "{act:?} was carried out more than once");
         }
+        Ok(())
+    }
+
+    fn release(&mut self, release: &Release) -> Result<(), String> {
+        let name = self.release_of(&release.admitted.payload);
+        let now = self.now;
+        let deployment = self.expect_deployment(&release.uid, Some(release.generation))?;
+        let held = deployment.marks.held.take().expect("only what was held is released");
+        assert_eq!(held.template, release.admitted.template, "another release than the one that waits");
+        deployment.marks.admitted = Some(release.admitted.clone());
+        deployment.runs = name;
+        deployment.generation += 1;
+        deployment.rolled_out_at = now;
+        deployment.unsafe_reason = None;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use pilotguard::api::incident::{Incident, IncidentStage, RollbackTarget};
 use pilotguard::api::pilot::Mode;
 use pilotguard::api::trigger::TriggerAction;
 use pilotguard::api::workload::WorkloadReference;
-use pilotguard::decide::judge::{Judgement, Operation, Proposal, Verdict, judge};
+use pilotguard::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
 use pilotguard::decide::{Case, Ledger};
 use pilotguard::declaration::Declaration;
 use pilotguard::observation::{Change, Observation, Workload};
@@ -110,8 +110,7 @@ pub fn moves_to(payload: &str) -> Proposal {
         moves_release: true,
         template: format!("t-{payload}"),
         payload: payload.to_owned(),
-        gitops_managed: false,
-        known_gitops: false,
+        gitops: GitOps::default(),
         one_live_release: true,
         replicas_before: Some(3),
         replicas_after: Some(3),

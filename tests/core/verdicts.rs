@@ -3,7 +3,7 @@
 use pilotguard::api::decision::Requester;
 use pilotguard::api::incident::IncidentStage;
 use pilotguard::api::trigger::TriggerAction;
-use pilotguard::decide::judge::{Operation, Proposal, Verdict};
+use pilotguard::decide::judge::{GitOps, Operation, Proposal, Verdict};
 use serde_json::{Value, json};
 
 use crate::judging::{Place, moves_to, windows};
@@ -20,7 +20,7 @@ fn ci() -> Proposal {
 }
 
 fn gitops() -> Proposal {
-    Proposal { gitops_managed: true, ..ci() }
+    Proposal { gitops: GitOps { manages_workload: true, is_named: false }, ..ci() }
 }
 
 /// Zero of every timeline is a Monday, 09:00 UTC.
@@ -87,11 +87,13 @@ fn what_does_not_exist_yet_is_created_held_and_nothing_is_deleted_later() {
 
 #[test]
 fn a_gitops_tool_that_is_no_service_account_has_to_be_named() {
-    let argo = Proposal { gitops_managed: true, ..person() };
-    assert_eq!(place("Auto", closed()).judge(&argo).verdict, Deny);
-    assert_eq!(place("Auto", closed()).judge(&Proposal { known_gitops: true, ..argo }).verdict, Hold);
-    let unmanaged = Proposal { known_gitops: true, ..person() };
-    assert_eq!(place("Auto", closed()).judge(&unmanaged).verdict, Deny, "the workload does not say so");
+    let verdict = |manages_workload, is_named| {
+        let gitops = GitOps { manages_workload, is_named };
+        place("Auto", closed()).judge(&Proposal { gitops, ..person() }).verdict
+    };
+    assert_eq!(verdict(true, false), Deny);
+    assert_eq!(verdict(true, true), Hold);
+    assert_eq!(verdict(false, true), Deny, "the workload does not say so");
 }
 
 #[test]

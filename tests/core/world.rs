@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use pilotguard::api::decision::{DecisionType, Requester};
 use pilotguard::api::pilot::Pilot;
 use pilotguard::api::status::PilotStatus;
-use pilotguard::decide::judge::{Operation, Proposal, Verdict, judge};
+use pilotguard::decide::judge::{GitOps, Operation, Proposal, Verdict, judge};
 use pilotguard::decide::{Case, Ledger, SourceFacts};
 use pilotguard::declaration::Declaration;
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot, Workload};
@@ -75,6 +75,16 @@ pub fn template_of(release: &str) -> String {
 /// The user under which a GitOps tool applies releases.
 pub const GITOPS: &str = "system:serviceaccount:argocd:argocd-application-controller";
 
+/// How a verdict appears in the stamp.
+const fn as_stamped(verdict: Verdict) -> AdmittedVerdict {
+    match verdict {
+        Verdict::Allow => AdmittedVerdict::Allow,
+        Verdict::Hold => AdmittedVerdict::Hold,
+        Verdict::Pin => AdmittedVerdict::Pin,
+        Verdict::Deny => AdmittedVerdict::Deny,
+    }
+}
+
 impl World {
     pub fn new(pilot: &Pilot, source: SourceFacts, now: Timestamp, first_sample: Timestamp) -> Self {
         let zones = jiff::tz::TimeZoneDatabase::bundled();
@@ -134,8 +144,7 @@ impl World {
                 moves_release,
                 template: template_of(release),
                 payload: payload.clone(),
-                gitops_managed: user == GITOPS,
-                known_gitops: false,
+                gitops: GitOps { manages_workload: user == GITOPS, is_named: false },
                 one_live_release: self.deployment.as_ref().is_some_and(|it| it.serves == it.runs),
                 replicas_before: replicas,
                 replicas_after: replicas,
@@ -159,12 +168,6 @@ impl World {
         if !moves_release {
             return Ok(Verdict::Allow);
         }
-        let verdict = match judgement.enforced_verdict {
-            Verdict::Allow => AdmittedVerdict::Allow,
-            Verdict::Hold => AdmittedVerdict::Hold,
-            Verdict::Pin => AdmittedVerdict::Pin,
-            Verdict::Deny => AdmittedVerdict::Deny,
-        };
         let admitted = Admitted {
             template: template_of(release),
             payload: payload.clone(),
@@ -172,7 +175,7 @@ impl World {
             groups: Vec::new(),
             at: self.now,
             change: change_name(&self.declaration.pilot.name, &payload, self.now),
-            verdict,
+            verdict: as_stamped(judgement.enforced_verdict),
             reasons: findings,
         };
         self.roll_out(release);
