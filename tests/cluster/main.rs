@@ -45,6 +45,7 @@ mod deletion;
 mod examples;
 mod footprint;
 mod held;
+mod kinds;
 mod objects;
 mod observing;
 mod operator;
@@ -69,6 +70,7 @@ fn all() -> Vec<Test> {
         deletion::tests(),
         changes::tests(),
         held::tests(),
+        kinds::tests(),
         bad_input::tests(),
         commands::tests(),
         chart::tests(),
