@@ -56,6 +56,7 @@ mod rights;
 mod rollback;
 mod scene;
 mod schemas;
+mod several;
 
 fn all() -> Vec<Test> {
     // Those that take longest first: the others fit in beside them.
@@ -63,6 +64,7 @@ fn all() -> Vec<Test> {
         quiet::tests(),
         crashes::tests(),
         rollback::tests(),
+        several::tests(),
         owners::tests(),
         observing::tests(),
         bad_metrics::tests(),
