@@ -79,8 +79,10 @@ impl<'a> Turn<'a> {
                 Progress::Overtaken("the snapshot of the release to go back to is gone")
             }
             (Some(to), _) => Progress::Due(Box::new(Effect::RollBack(self.roll_back(incident, intent, to, workload)))),
-            (None, Some(_))
-                if workload.marks.contained.as_ref().is_some_and(|contained| contained.incident == incident.id) =>
+            // An incident may scale down again, further, what it has contained before.
+            (None, Some(replicas))
+                if workload.replicas <= replicas
+                    && workload.marks.contained.as_ref().is_some_and(|it| it.incident == incident.id) =>
             {
                 Progress::Done
             }

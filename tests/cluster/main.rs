@@ -57,6 +57,7 @@ mod rights;
 mod rollback;
 mod scene;
 mod schemas;
+mod several;
 
 fn all() -> Vec<Test> {
     // Those that take longest first: the others fit in beside them.
@@ -64,6 +65,7 @@ fn all() -> Vec<Test> {
         quiet::tests(),
         crashes::tests(),
         rollback::tests(),
+        several::tests(),
         owners::tests(),
         observing::tests(),
         bad_metrics::tests(),

@@ -136,9 +136,10 @@ impl World {
         self.settle();
     }
 
-    /// The name of the workload that an event speaks of: the first where it names none.
+    /// The name of the workload that an event speaks of: the first where it names none that is guarded.
     pub fn workload_named(&self, name: Option<&String>) -> String {
-        name.unwrap_or(&self.declaration.workloads[0].name).clone()
+        let is_guarded = |name: &&String| self.declaration.workloads.iter().any(|workload| workload.name == **name);
+        name.filter(is_guarded).unwrap_or(&self.declaration.workloads[0].name).clone()
     }
 
     fn reference(&self, name: &str) -> WorkloadReference {
