@@ -188,6 +188,8 @@ pub struct Workload {
     pub progress_deadline_exceeded: bool,
     /// The reason behind `unsafe:` in the rollback annotation.
     pub rollback_unsafe: Option<String>,
+    /// pilotguard owns fields of it that belong to others, as it does after an act.
+    pub owes_fields: bool,
     /// Our annotations on it.
     pub marks: Marks,
 }

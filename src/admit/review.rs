@@ -13,17 +13,17 @@ use json_patch::{AddOperation, PatchOperation};
 use serde_json::Value;
 
 use super::pilots::{Guarded, Guardian, WorkloadKey};
+use super::scaled::scaled_workload;
 use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
-use crate::api::incident::{Incident, IncidentStage};
-use crate::api::trigger::TriggerAction;
 use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
 use crate::decide::{Case, SourceFacts};
 use crate::observation::{Observation, Workload};
 use crate::observe::cluster::Cluster;
 use crate::release::deployment;
 use crate::release::digest::{all_images_are_pinned, payload_digest, template_digest};
-use crate::release::marks::{ADMITTED, Contained, HELD, HeldVerdict, Marks};
+use crate::release::marks::{ADMITTED, HELD, HeldVerdict};
+use crate::release::ownership::{LAST_APPLIED, last_applied_with_template, with_template_of};
 use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
 
 /// The annotation of a pod template by which the operator asks, in a dry-run, whether the webhook answers.
@@ -101,7 +101,7 @@ pub fn of_scale(request: &Request, context: &Context<'_>) -> Answer {
         return Answer::untouched();
     }
     match guardian(request, context, false) {
-        Ok(guardian) => Attempt::on_scale(request, &guardian).answer(&guardian, context),
+        Ok(guardian) => Attempt::on_scale(request, &guardian, context).answer(&guardian, context),
         Err(answer) => answer,
     }
 }
@@ -212,7 +212,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn on_scale(request: &'a Request, guardian: &Guardian) -> Self {
+    fn on_scale(request: &'a Request, guardian: &Guardian, context: &Context<'_>) -> Self {
         let [before, after] = [&request.old_object, &request.object].map(deployment::scale_replicas);
         Self {
             request,
@@ -228,7 +228,10 @@ impl<'a> Attempt<'a> {
                 replicas_before: Some(before),
                 replicas_after: Some(after),
             },
-            seen: Observation { workload: scaled_workload(request, guardian, before), ..Observation::default() },
+            seen: Observation {
+                workload: scaled_workload(request, guardian, context.cluster),
+                ..Observation::default()
+            },
             move_: Move::Nothing,
         }
     }
@@ -268,24 +271,25 @@ impl<'a> Attempt<'a> {
             requester: &self.request.requester,
             now: context.now,
         };
+        let with_replicas = |mut patch: Vec<PatchOperation>| {
+            patch.extend(judgement.kept_replicas.map(|count| put(&["spec", "replicas"], count.into())));
+            patch
+        };
         match judgement.verdict {
             Verdict::Deny => Answer::forbidden(refusal().full()),
             Verdict::Hold => {
                 let warning = refusal().line("pilotguard holds, to roll it out once allowed: ");
-                Answer::PutOff { verdict: HeldVerdict::Hold, patch: self.held(&change, &judgement), warning }
+                let patch = with_replicas(self.held(&change, &judgement));
+                Answer::PutOff { verdict: HeldVerdict::Hold, patch, warning }
             }
             Verdict::Pin => {
                 let warning = refusal().line("pilotguard kept the stored release instead of: ");
-                Answer::PutOff { verdict: HeldVerdict::Pin, patch: self.pinned(&change, &judgement), warning }
+                let patch = with_replicas(self.pinned(&change, &judgement));
+                Answer::PutOff { verdict: HeldVerdict::Pin, patch, warning }
             }
             Verdict::Allow => {
-                let line = match judgement.enforced_verdict {
-                    Verdict::Allow => None,
-                    Verdict::Hold => Some(refusal().line("pilotguard (observing): would have held: ")),
-                    Verdict::Pin => Some(refusal().line("pilotguard (observing): would have pinned: ")),
-                    Verdict::Deny => Some(refusal().line("pilotguard (observing): would have refused: ")),
-                };
-                Answer::Allowed { patch: self.admitted(&change, &judgement), warnings: line.into_iter().collect() }
+                let warnings = said(&judgement).map(|prefix| refusal().line(&prefix)).into_iter().collect();
+                Answer::Allowed { patch: with_replicas(self.admitted(&change, &judgement)), warnings }
             }
         }
     }
@@ -354,8 +358,26 @@ impl<'a> Attempt<'a> {
         }
         let mut patch = self.marked(&wanted);
         patch.push(put(&["spec", "template"], deployment::template(old).cloned().unwrap_or_default()));
+        patch.extend(self.merging_as_before());
         if deployment::is_paused(old) != deployment::is_paused(&self.request.object) {
             patch.push(put(&["spec", "paused"], Value::Bool(deployment::is_paused(old))));
+        }
+        patch
+    }
+
+    /// What makes the next apply of any kind take the template for what it was, and not for what was asked for: else what
+    /// neither holds would stay, because nobody owns it and nobody seems to have applied it.
+    fn merging_as_before(&self) -> Vec<PatchOperation> {
+        let (old, new) = (&self.request.old_object, &self.request.object);
+        let mut patch = Vec::new();
+        if new.pointer("/metadata/managedFields").is_some() {
+            patch.push(put(&["metadata", "managedFields"], with_template_of(new, old)));
+        }
+        let applied = |object: &Value| deployment::annotations(object).remove(LAST_APPLIED);
+        if let (Some(before), Some(now)) = (applied(old), applied(new))
+            && let Some(kept) = last_applied_with_template(&now, &before)
+        {
+            patch.push(put(&["metadata", "annotations", LAST_APPLIED], kept.into()));
         }
         patch
     }
@@ -385,6 +407,19 @@ fn put(path: &[&str], value: Value) -> PatchOperation {
     PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path.iter().copied()), value })
 }
 
+/// How a requester is told of what was found, where the write happens.
+fn said(judgement: &Judgement) -> Option<String> {
+    let would_have = |done: &str| Some(format!("pilotguard (observing): would have {done}: "));
+    match (judgement.enforced_verdict, judgement.kept_replicas, judgement.enforced_replicas) {
+        (Verdict::Deny, ..) => would_have("refused"),
+        (Verdict::Pin, ..) => would_have("pinned"),
+        (Verdict::Hold, ..) => would_have("held"),
+        (Verdict::Allow, Some(count), _) => Some(format!("pilotguard kept replicas at {count}: ")),
+        (Verdict::Allow, None, Some(count)) => would_have(&format!("kept replicas at {count}")),
+        (Verdict::Allow, None, None) => None,
+    }
+}
+
 /// Raw old against raw new: what the update does to the release.
 fn move_of(old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
     let (before, after) = (deployment::template(old), deployment::template(new));
@@ -404,32 +439,4 @@ fn move_of(old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
         (true, false) => Move::Relabels,
         (true, true) | (false, _) => Move::Releases,
     }
-}
-
-/// A Scale carries no annotations, so whether its workload is contained is known from the incident: its
-/// intent is written before the act and stays until the replicas are restored.
-fn scaled_workload(request: &Request, guardian: &Guardian, replicas: i32) -> Option<Workload> {
-    let contained = guardian.ledger.incident.as_ref().and_then(contained);
-    let declaration = guardian.declaration.as_ref().ok()?;
-    Some(Workload {
-        reference: declaration.workload.clone(),
-        uid: request.old_object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        waiting: None,
-        resource_version: String::new(),
-        generation: 0,
-        template: String::new(),
-        payload: String::new(),
-        replicas,
-        is_complete: false,
-        progress_deadline_exceeded: false,
-        rollback_unsafe: None,
-        marks: Marks { contained, ..Marks::default() },
-    })
-}
-
-fn contained(incident: &Incident) -> Option<Contained> {
-    let intent = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::ScaleDown)?;
-    let is_over = matches!(incident.stage, IncidentStage::Resuming | IncidentStage::Closing);
-    let replicas = intent.workloads.first().and_then(|workload| workload.replicas).unwrap_or(incident.scale_down_to);
-    (!is_over).then(|| Contained { incident: incident.id.clone(), replicas })
 }

@@ -6,7 +6,7 @@ use super::Context;
 use super::look::Look;
 use crate::act;
 use crate::act::writer::{WriteError, Writer};
-use crate::decide::plan::{Effect, RollBack, ScaleDown};
+use crate::decide::plan::{Effect, GiveBack, RollBack, ScaleDown};
 use crate::declaration::Declaration;
 use crate::observe::cluster::{RawDeployment, raw};
 use crate::record::{changes, decisions, snapshots};
@@ -92,6 +92,7 @@ impl Hand<'_> {
                 let deployment = self.deployment().await?;
                 self.patch(act::restore_replicas(&deployment, restore)).await?;
             }
+            Effect::GiveBack(give_back) => self.give_back(give_back).await?,
             Effect::Readmit(readmit) => {
                 let deployment = self.deployment().await?;
                 self.patch(act::readmit(&deployment, readmit)).await?;
@@ -131,6 +132,19 @@ impl Hand<'_> {
         let deployment = self.deployment().await?;
         let generation = self.generation(&deployment, effect.generation);
         self.patch(act::roll_back(&deployment, &RollBack { generation, ..effect.clone() }, &release)).await
+    }
+
+    async fn give_back(&self, effect: &GiveBack) -> Result<(), EffectError> {
+        let namespace = &self.declaration.pilot.namespace;
+        let revision: Option<ControllerRevision> = match &effect.snapshot {
+            Some(snapshot) => Some(self.writer.read(namespace, snapshot).await?),
+            None => None,
+        };
+        let release = revision.as_ref().and_then(snapshots::release);
+        match act::give_back(&self.deployment().await?, effect, release.as_ref()) {
+            Some(patch) => self.patch(patch).await,
+            None => Ok(()),
+        }
     }
 
     /// The generation to act on: annotations move it too, so where the workload still runs what was decided upon,

@@ -8,6 +8,7 @@ use crate::api::workload::{WorkloadKind, WorkloadReference};
 use crate::observation::Workload;
 use crate::release::digest::{payload_digest, template_digest};
 use crate::release::marks::{Held, HeldVerdict, Marks, rollback_unsafe};
+use crate::release::ownership::owes_fields;
 
 /// The workload that a Deployment is; `None` where it has no pod template and so is none.
 pub fn read(object: &Value) -> Option<Workload> {
@@ -40,6 +41,7 @@ pub fn read(object: &Value) -> Option<Workload> {
             && counts("/status/replicas"),
         progress_deadline_exceeded: is_observed && progress_deadline_exceeded(object),
         rollback_unsafe: rollback_unsafe(&annotations),
+        owes_fields: owes_fields(object),
         waiting,
         marks,
     })

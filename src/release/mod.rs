@@ -4,4 +4,5 @@ pub mod change;
 pub mod deployment;
 pub mod digest;
 pub mod marks;
+pub mod ownership;
 pub mod vector;

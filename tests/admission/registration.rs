@@ -49,10 +49,10 @@ fn only_enforcing_pilots_can_stop_anyone_and_only_in_their_namespaces() {
         [
             ("workloads", "Fail", json!(["shop"])),
             ("observed-workloads", "Ignore", json!(["lab"])),
+            ("replicas", "Ignore", json!(["lab", "shop"])),
             ("decisions", "Ignore", Value::Null),
             ("deletions", "Fail", json!(["shop"])),
             ("observed-deletions", "Ignore", json!(["lab"])),
-            ("replicas", "Ignore", json!(["lab", "shop"])),
             ("scale", "Ignore", json!(["lab", "shop"])),
             ("pilots", "Ignore", Value::Null),
             ("metrics-sources", "Ignore", Value::Null),

@@ -105,6 +105,7 @@ fn event() -> impl Strategy<Value = Event> {
         }),
         1 => Just(Event { unsafe_reason: Some("a migration".to_owned()), ..blank() }),
         1 => Just(Event { crash: true, ..blank() }),
+        1 => Just(Event { scale: Some(4), ..blank() }),
         1 => Just(Event { lose_status: true, ..blank() }),
         1 => Just(Event { delete: true, create: Some("v1".to_owned()), ..blank() }),
     ]
@@ -177,6 +178,11 @@ proptest! {
         );
         let undecided = outturn.world.decisions.iter().filter(|decision| decision.phase.is_none()).count();
         prop_assert_eq!(undecided, 0, "Decisions were left unjudged");
+        if let Some(deployment) = &outturn.world.deployment {
+            prop_assert!(!deployment.owes_fields, "fields were not given back\n{}", outturn.trace);
+            let most = deployment.contained.as_ref().map(|contained| contained.replicas);
+            prop_assert!(most.is_none_or(|most| deployment.replicas <= most), "it grew\n{}", outturn.trace);
+        }
         for (act, times) in &outturn.world.acts {
             prop_assert_eq!(*times, 1, "{:?}", act);
         }

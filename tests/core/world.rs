@@ -31,13 +31,15 @@ pub struct Deployment {
     pub replicas: i32,
     pub rolled_out_at: Timestamp,
     pub unsafe_reason: Option<String>,
+    /// The operator owns fields that belong to others.
+    pub owes_fields: bool,
     pub marks: Marks,
 }
 
 impl Deployment {
     /// Moves with every write, as a resourceVersion does.
     pub fn version(&self) -> String {
-        format!("{}/{}/{:?}", self.generation, self.replicas, self.marks)
+        format!("{}/{}/{}/{:?}", self.generation, self.replicas, self.owes_fields, self.marks)
     }
 }
 
@@ -121,6 +123,7 @@ impl World {
             replicas,
             rolled_out_at: self.now - ROLLOUT,
             unsafe_reason: None,
+            owes_fields: false,
             marks: Marks::default(),
         });
         self.settle();
@@ -281,6 +284,7 @@ impl World {
             progress_deadline_exceeded: self.stuck.contains(&deployment.runs)
                 && self.now >= deployment.rolled_out_at + PROGRESS_DEADLINE,
             rollback_unsafe: deployment.unsafe_reason.clone(),
+            owes_fields: deployment.owes_fields,
             waiting: deployment.marks.held.clone().filter(|held| held.verdict == HeldVerdict::Hold),
             marks: deployment.marks.clone(),
         }

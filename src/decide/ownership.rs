@@ -1,0 +1,27 @@
+//! Fields that an act made ours and that belong to others: they are given back once the act is seen to be done.
+//!
+//! Due for as long as the workload shows that we own them, whatever became of the incident in the meantime.
+
+use super::plan::{Effect, GiveBack};
+use super::turn::Turn;
+use crate::api::incident::IncidentStage;
+use crate::observation::Workload;
+
+impl Turn<'_> {
+    /// Gives back what is owed.
+    pub(super) fn give_fields_back(&mut self) {
+        // What waits is stored as its requester left it; of it nothing was put back.
+        let is_due = |workload: &&Workload| workload.owes_fields && workload.waiting.is_none();
+        let Some(workload) = self.workload().filter(is_due) else { return };
+        // The act itself comes first: it would move the owners anew.
+        if self.ledger.incident.as_ref().is_some_and(|incident| incident.stage == IncidentStage::Acting) {
+            return;
+        }
+        let snapshot = self.snapshot_of(&workload.payload).map(|snapshot| snapshot.name.clone());
+        self.effects.push(Effect::GiveBack(GiveBack {
+            uid: workload.uid.clone(),
+            template: workload.template.clone(),
+            snapshot,
+        }));
+    }
+}
