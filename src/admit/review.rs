@@ -23,7 +23,7 @@ use crate::observe::cluster::Cluster;
 use crate::release::deployment;
 use crate::release::digest::{all_images_are_pinned, payload_digest, template_digest};
 use crate::release::marks::{ADMITTED, HELD, HeldVerdict};
-use crate::release::ownership::{LAST_APPLIED, last_applied_with_template, with_template_of};
+use crate::release::ownership::{LAST_APPLIED, REPLICAS, TEMPLATE, last_applied_with_template, with_owners_of};
 use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
 
 /// The annotation of a pod template by which the operator asks, in a dry-run, whether the webhook answers.
@@ -271,25 +271,22 @@ impl<'a> Attempt<'a> {
             requester: &self.request.requester,
             now: context.now,
         };
-        let with_replicas = |mut patch: Vec<PatchOperation>| {
-            patch.extend(judgement.kept_replicas.map(|count| put(&["spec", "replicas"], count.into())));
-            patch
-        };
         match judgement.verdict {
             Verdict::Deny => Answer::forbidden(refusal().full()),
             Verdict::Hold => {
                 let warning = refusal().line("pilotguard holds, to roll it out once allowed: ");
-                let patch = with_replicas(self.held(&change, &judgement));
+                let patch = self.keeping(&judgement, self.held(&change, &judgement));
                 Answer::PutOff { verdict: HeldVerdict::Hold, patch, warning }
             }
             Verdict::Pin => {
                 let warning = refusal().line("pilotguard kept the stored release instead of: ");
-                let patch = with_replicas(self.pinned(&change, &judgement));
+                let patch = self.keeping(&judgement, self.pinned(&change, &judgement));
                 Answer::PutOff { verdict: HeldVerdict::Pin, patch, warning }
             }
             Verdict::Allow => {
                 let warnings = said(&judgement).map(|prefix| refusal().line(&prefix)).into_iter().collect();
-                Answer::Allowed { patch: with_replicas(self.admitted(&change, &judgement)), warnings }
+                let patch = self.keeping(&judgement, self.admitted(&change, &judgement));
+                Answer::Allowed { patch, warnings }
             }
         }
     }
@@ -358,26 +355,32 @@ impl<'a> Attempt<'a> {
         }
         let mut patch = self.marked(&wanted);
         patch.push(put(&["spec", "template"], deployment::template(old).cloned().unwrap_or_default()));
-        patch.extend(self.merging_as_before());
+        let applied = |object: &Value| deployment::annotations(object).remove(LAST_APPLIED);
+        if let (Some(before), Some(now)) = (applied(old), applied(&self.request.object))
+            && let Some(kept) = last_applied_with_template(&now, &before)
+        {
+            patch.push(put(&["metadata", "annotations", LAST_APPLIED], kept.into()));
+        }
         if deployment::is_paused(old) != deployment::is_paused(&self.request.object) {
             patch.push(put(&["spec", "paused"], Value::Bool(deployment::is_paused(old))));
         }
         patch
     }
 
-    /// What makes the next apply of any kind take the template for what it was, and not for what was asked for: else what
-    /// neither holds would stay, because nobody owns it and nobody seems to have applied it.
-    fn merging_as_before(&self) -> Vec<PatchOperation> {
+    /// What else puts back that is kept: replicas, and for all of it the owners, so that the next apply of any kind takes
+    /// it for what it was and not for what was asked for. What nobody owns, and nobody seems to have applied, would stay.
+    fn keeping(&self, judgement: &Judgement, mut patch: Vec<PatchOperation>) -> Vec<PatchOperation> {
         let (old, new) = (&self.request.old_object, &self.request.object);
-        let mut patch = Vec::new();
-        if new.pointer("/metadata/managedFields").is_some() {
-            patch.push(put(&["metadata", "managedFields"], with_template_of(new, old)));
+        let mut kept = Vec::new();
+        if let Some(count) = judgement.kept_replicas {
+            patch.push(put(&["spec", "replicas"], count.into()));
+            kept.push(REPLICAS);
         }
-        let applied = |object: &Value| deployment::annotations(object).remove(LAST_APPLIED);
-        if let (Some(before), Some(now)) = (applied(old), applied(new))
-            && let Some(kept) = last_applied_with_template(&now, &before)
-        {
-            patch.push(put(&["metadata", "annotations", LAST_APPLIED], kept.into()));
+        if judgement.verdict == Verdict::Pin {
+            kept.push(TEMPLATE);
+        }
+        if !kept.is_empty() && new.pointer("/metadata/managedFields").is_some() {
+            patch.push(put(&["metadata", "managedFields"], with_owners_of(new, old, &kept)));
         }
         patch
     }

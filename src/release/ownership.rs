@@ -12,8 +12,13 @@ pub const FIELD_MANAGER: &str = "pilotguard";
 /// Where kubectl keeps what was applied last: it decides what the next client-side apply removes.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// The template, as a path into managed fields.
+pub const TEMPLATE: &[&str] = &["f:spec", "f:template"];
+/// The replicas.
+pub const REPLICAS: &[&str] = &["f:spec", "f:replicas"];
+
 /// What of an object an owner may be given back: the template, and the record of what was applied last.
-const RELEASE: [&[&str]; 2] = [&["f:spec", "f:template"], &LAST_APPLIED_FIELD];
+const RELEASE: [&[&str]; 2] = [TEMPLATE, &LAST_APPLIED_FIELD];
 /// What is never ours: the whole spec. Of replicas nobody is made the owner again, because an owner who has stopped to
 /// declare them since would, with the next apply, set them to 1.
 const FOREIGN: [&[&str]; 2] = [&["f:spec"], &LAST_APPLIED_FIELD];
@@ -48,20 +53,19 @@ pub fn given_back(object: &Value, former: &Value) -> Value {
     Value::Array(given)
 }
 
-/// The managed fields of a write that is answered with the template that was stored before it: of the template everyone
+/// The managed fields of a write into which the fields at `paths` are put back as they were stored: of these everyone
 /// owns what they owned before, of all else what the write says.
-pub fn with_template_of(new: &Value, old: &Value) -> Value {
-    let template = RELEASE[0];
+pub fn with_owners_of(new: &Value, old: &Value, paths: &[&[&str]]) -> Value {
     let mut kept: Vec<Value> = entries(managed(new)).cloned().collect();
-    for entry in &mut kept {
-        if let Some(fields) = entry.get_mut("fieldsV1").and_then(Value::as_object_mut) {
-            remove(fields, template);
-        }
+    for fields in kept.iter_mut().filter_map(|entry| entry.get_mut("fieldsV1")?.as_object_mut()) {
+        paths.iter().for_each(|path| remove(fields, path));
     }
     for owner in entries(managed(old)) {
         let mut share = Map::new();
-        if let Some(subtree) = fields(owner).and_then(|theirs| at(theirs, template)) {
-            put(&mut share, template, subtree.clone());
+        for path in paths {
+            if let Some(subtree) = fields(owner).and_then(|theirs| at(theirs, path)) {
+                put(&mut share, path, subtree.clone());
+            }
         }
         give(&mut kept, owner, share);
     }
@@ -283,8 +287,8 @@ mod tests {
             entry("argocd-controller", "Apply", &labelled(&of("side"))),
             entry("kubectl-edit", "Update", &json!({"f:spec": of("web")})),
         ]);
-        assert_eq!(with_template_of(&new, &old), wanted);
-        assert_eq!(with_template_of(&old, &old), json!(old["metadata"]["managedFields"]));
+        assert_eq!(with_owners_of(&new, &old, &[TEMPLATE]), wanted);
+        assert_eq!(with_owners_of(&old, &old, &[TEMPLATE, REPLICAS]), json!(old["metadata"]["managedFields"]));
     }
 
     #[test]

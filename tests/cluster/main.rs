@@ -40,11 +40,13 @@ mod changes;
 mod chart;
 mod cluster;
 mod commands;
+mod contained;
 mod crashes;
 mod deletion;
 mod examples;
 mod footprint;
 mod held;
+mod merging;
 mod objects;
 mod observing;
 mod operator;
@@ -69,6 +71,8 @@ fn all() -> Vec<Test> {
         deletion::tests(),
         changes::tests(),
         held::tests(),
+        merging::tests(),
+        contained::tests(),
         bad_input::tests(),
         commands::tests(),
         chart::tests(),

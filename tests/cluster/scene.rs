@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use jiff::{Timestamp, Zoned};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::ListParams;
+use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
 use pilotguard::api::change_record::{ChangeClass, ChangeRecord};
 use pilotguard::api::decision::Decision;
@@ -97,6 +98,16 @@ impl<'a> Scene<'a> {
             output.accepted().map_err(|error| error.to_string())
         };
         Ok(wait::until("Pilot that is accepted", PATIENCE, declared).await?)
+    }
+
+    /// A service account that may edit the namespace, as a GitOps tool has.
+    pub(crate) async fn gitops_tool(&self, cluster: &Cluster) -> anyhow::Result<Person> {
+        let accounts = self.api::<ServiceAccount>();
+        let metadata = ObjectMeta { name: Some("gitops".to_owned()), ..ObjectMeta::default() };
+        accounts.create(&PostParams::default(), &ServiceAccount { metadata, ..ServiceAccount::default() }).await?;
+        let tool = cluster.rig.service_account(&self.namespace, "gitops").await?;
+        cluster.rig.grant(&tool, &self.namespace, "edit").await?;
+        Ok(tool)
     }
 
     /// Waits until the Pilot is Ready: its release is adopted, and the webhook answers for it.
