@@ -417,7 +417,9 @@ fn said(judgement: &Judgement) -> Option<String> {
         (Verdict::Deny, ..) => would_have("refused"),
         (Verdict::Pin, ..) => would_have("pinned"),
         (Verdict::Hold, ..) => would_have("held"),
-        (Verdict::Allow, Some(count), _) => Some(format!("pilotguard kept replicas at {count}: ")),
+        (Verdict::Allow, Some(count), _) => {
+            Some(format!("pilotguard kept replicas at {count} until an owner resumes: "))
+        }
         (Verdict::Allow, None, Some(count)) => would_have(&format!("kept replicas at {count}")),
         (Verdict::Allow, None, None) => None,
     }

@@ -303,12 +303,13 @@ fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
     let (problem, until) = match incident.stage {
         IncidentStage::DecisionWindow => {
             let problem =
-                format!("incident {} is open; {:?} follows at {}", incident.id, incident.action, incident.deadline);
+                format!("incident {} is open; {:?} follows at {:.0}", incident.id, incident.action, incident.deadline);
             (problem, "the incident has closed, or an owner decides".to_owned())
         }
         IncidentStage::Standing => {
             let problem = format!("incident {} holds changes", incident.id);
-            (problem, "it is clear, or an owner resumes".to_owned())
+            let is_contained = incident.intent.as_ref().is_some_and(|it| it.action == TriggerAction::ScaleDown);
+            (problem, if is_contained { "an owner resumes" } else { "it is clear, or an owner resumes" }.to_owned())
         }
         _ => (format!("incident {} is open", incident.id), "it has closed".to_owned()),
     };

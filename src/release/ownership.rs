@@ -79,7 +79,8 @@ pub fn last_applied_with_template(applied: &str, of: &str) -> Option<String> {
     let mut applied: Value = serde_json::from_str(applied).ok()?;
     let of: Value = serde_json::from_str(of).ok()?;
     *applied.pointer_mut("/spec/template")? = of.pointer("/spec/template")?.clone();
-    Some(applied.to_string())
+    // As kubectl ends it: else the next apply would find that something has changed.
+    Some(format!("{applied}\n"))
 }
 
 fn managed(object: &Value) -> Option<&Value> {

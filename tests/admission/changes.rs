@@ -338,7 +338,7 @@ fn a_write_to_a_contained_workload_keeps_its_replicas() {
     let old = with(deployment("web:1"), &mark);
     let forget = json!({"spec": {"replicas": 3}, "metadata": {"annotations": {CONTAINED: null}}});
     let cases = [
-        ("a count", forget.clone(), 2, Some("kept replicas at 2: scaling Deployment checkout")),
+        ("a count", forget.clone(), 2, Some("kept replicas at 2 until an owner resumes: scaling Deployment checkout")),
         (
             "a count and a label",
             with(forget, &json!({"metadata": {"labels": {"a": "b"}}})),
@@ -349,7 +349,7 @@ fn a_write_to_a_contained_workload_keeps_its_replicas() {
             "a template and a count",
             json!({"spec": {"template": template("web:2"), "replicas": 4}}),
             2,
-            Some("at 2: updating"),
+            Some("at 2 until an owner resumes: updating"),
         ),
         ("fewer", json!({"spec": {"replicas": 1}}), 1, None),
     ];

@@ -25,7 +25,10 @@ async fn neither_autoscaler_nor_apply_undo_a_scale_down(cluster: &Cluster) -> an
         let words: Vec<&str> = way.split(' ').collect();
         let output = scene.grace.kubectl_with(&words, &manifest).await?;
         output.accepted().map_err(|error| error.context(way))?;
-        ensure!(output.stderr.contains("pilotguard kept replicas at 1: scaling Deployment web"), "{way}: {output:?}");
+        ensure!(
+            output.stderr.contains("pilotguard kept replicas at 1 until an owner resumes: scaling"),
+            "{way}: {output:?}"
+        );
         ensure!(replicas(&scene).await? == 1, "{way}");
     }
     told_autoscaler(&scene).await?;

@@ -43,6 +43,7 @@ mod commands;
 mod contained;
 mod crashes;
 mod deletion;
+mod everyday;
 mod examples;
 mod footprint;
 mod held;
@@ -65,6 +66,7 @@ fn all() -> Vec<Test> {
         quiet::tests(),
         crashes::tests(),
         rollback::tests(),
+        everyday::tests(),
         owners::tests(),
         observing::tests(),
         bad_metrics::tests(),

@@ -82,6 +82,11 @@ impl<'a> Scene<'a> {
     /// no slow machine lets it be good by mistake.
     pub(crate) async fn bake(&self, pilot: &Value) -> anyhow::Result<()> {
         self.guard(pilot).await?;
+        self.bake_no_more(pilot).await
+    }
+
+    /// Waits until the release that runs is known to be good, and lets what comes next bake for long.
+    pub(crate) async fn bake_no_more(&self, pilot: &Value) -> anyhow::Result<()> {
         self.known_good().await?;
         let mut slow = pilot.clone();
         slow["spec"]["changes"]["bake"] = "10m".into();
@@ -208,6 +213,20 @@ impl<'a> Scene<'a> {
         output.accepted()?;
         let name = output.stdout.trim().rsplit('/').next().unwrap_or_default().to_owned();
         self.judged(&name).await
+    }
+
+    /// Has the release that runs rolled back by a person's word, and returns once it is over.
+    pub(crate) async fn rolled_back_by(&self, person: &Person) -> anyhow::Result<()> {
+        let has_target = |pilot: &Pilot| pilot.status.as_ref().is_some_and(|status| status.rollback_target.is_some());
+        self.until("target of a rollback", has_target).await?;
+        self.decide(person, &json!({"type": "Rollback"})).await?;
+        let is_over = |pilot: &Pilot| incident(pilot).is_none();
+        let probe = || async {
+            let marks = self.marks().await.map_err(|error| error.to_string())?;
+            if marks.quarantined.is_empty() { Err(paused("nothing is quarantined".to_owned()).await) } else { Ok(()) }
+        };
+        wait::until("rollback", PATIENCE, probe).await?;
+        self.until("end of the incident", is_over).await.map(drop)
     }
 
     /// Waits until the operator has said whether a Decision counts.
