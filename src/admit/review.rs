@@ -16,6 +16,7 @@ use super::pilots::{Guarded, Guardian, WorkloadKey};
 use super::scaled::scaled_workload;
 use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
+use crate::api::workload::{WorkloadKind, WorkloadReference};
 use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
 use crate::decide::{Case, SourceFacts};
 use crate::observation::{Observation, Workload};
@@ -194,6 +195,7 @@ impl<'a> Attempt<'a> {
             request,
             what: format!("{verb} Deployment {}", request.name),
             proposal: Proposal {
+                workload: deployment_of(request),
                 operation,
                 requester: request.requester.clone(),
                 moves_release: matches!(move_, Move::Resumes | Move::Releases | Move::Deletes),
@@ -207,7 +209,7 @@ impl<'a> Attempt<'a> {
                 replicas_before,
                 replicas_after,
             },
-            seen: Observation { workload: stored, ..Observation::default() },
+            seen: Observation { workloads: stored.into_iter().collect(), ..Observation::default() },
             move_,
         }
     }
@@ -218,6 +220,7 @@ impl<'a> Attempt<'a> {
             request,
             what: format!("scaling Deployment {} from {before} to {after} replicas", request.name),
             proposal: Proposal {
+                workload: deployment_of(request),
                 operation: Operation::Scale,
                 requester: request.requester.clone(),
                 moves_release: false,
@@ -229,11 +232,16 @@ impl<'a> Attempt<'a> {
                 replicas_after: Some(after),
             },
             seen: Observation {
-                workload: scaled_workload(request, guardian, context.cluster),
+                workloads: vec![scaled_workload(request, guardian, context.cluster)],
                 ..Observation::default()
             },
             move_: Move::Nothing,
         }
+    }
+
+    /// The workload as it is stored; `None` where it is new.
+    fn stored(&self) -> Option<&Workload> {
+        self.seen.workloads.first()
     }
 
     /// Whether nobody may wave it through unseen: it touches the release or our marks.
@@ -323,7 +331,7 @@ impl<'a> Attempt<'a> {
             wanted.insert(ADMITTED, admitted);
         }
         let moves_on = matches!(self.move_, Move::Releases | Move::Resumes | Move::Withdraws);
-        let waiting = self.seen.workload.as_ref().and_then(|workload| workload.waiting.as_ref());
+        let waiting = self.stored().and_then(|workload| workload.waiting.as_ref());
         let mut patch = Vec::new();
         if moves_on {
             wanted.remove(HELD);
@@ -350,7 +358,7 @@ impl<'a> Attempt<'a> {
     fn pinned(&self, change: &Change<'_>, judgement: &Judgement) -> Vec<PatchOperation> {
         let old = &self.request.old_object;
         let mut wanted = stamp::stored(old);
-        if self.seen.workload.as_ref().is_none_or(|workload| workload.waiting.is_none()) {
+        if self.stored().is_none_or(|workload| workload.waiting.is_none()) {
             wanted.insert(HELD, stamp::of_held(change, judgement, HeldVerdict::Pin));
         }
         let mut patch = self.marked(&wanted);
@@ -388,10 +396,9 @@ impl<'a> Attempt<'a> {
     /// What puts our marks back to what is stored. That a change was pinned is only a note, which may be taken away.
     fn restored(&self) -> Vec<PatchOperation> {
         let mut wanted = stamp::stored(&self.request.old_object);
-        let is_note =
-            self.seen.workload.as_ref().is_some_and(|workload| {
-                workload.marks.held.as_ref().is_some_and(|held| held.verdict == HeldVerdict::Pin)
-            });
+        let is_note = self
+            .stored()
+            .is_some_and(|workload| workload.marks.held.as_ref().is_some_and(|held| held.verdict == HeldVerdict::Pin));
         if is_note && !deployment::annotations(&self.request.object).contains_key(HELD) {
             wanted.remove(HELD);
         }
@@ -444,4 +451,9 @@ fn move_of(old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
         (true, false) => Move::Relabels,
         (true, true) | (false, _) => Move::Releases,
     }
+}
+
+/// The workload that a request is about.
+pub(super) fn deployment_of(request: &Request) -> WorkloadReference {
+    WorkloadReference { kind: WorkloadKind::Deployment, name: request.name.clone() }
 }

@@ -6,9 +6,11 @@
 use serde_json::Value;
 
 use super::pilots::Guardian;
+use super::review::deployment_of;
 use super::wire::Request;
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::trigger::TriggerAction;
+use crate::api::workload::WorkloadReference;
 use crate::observation::Workload;
 use crate::observe::cluster::Cluster;
 use crate::observe::index::Owner;
@@ -16,16 +18,16 @@ use crate::release::deployment;
 use crate::release::marks::{Contained, Marks};
 
 /// What is known of the workload that is scaled.
-pub(super) fn scaled_workload(request: &Request, guardian: &Guardian, cluster: &Cluster) -> Option<Workload> {
-    let declaration = guardian.declaration.as_ref().ok()?;
+pub(super) fn scaled_workload(request: &Request, guardian: &Guardian, cluster: &Cluster) -> Workload {
+    let reference = deployment_of(request);
     let uid = request.old_object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
     let marked = marked(request, cluster, &uid);
     let contained = match &guardian.ledger.incident {
-        Some(incident) => contained(incident, marked),
+        Some(incident) => contained(incident, &reference, marked),
         None => marked,
     };
-    Some(Workload {
-        reference: declaration.workload.clone(),
+    Workload {
+        reference,
         uid,
         waiting: None,
         resource_version: String::new(),
@@ -37,8 +39,10 @@ pub(super) fn scaled_workload(request: &Request, guardian: &Guardian, cluster: &
         progress_deadline_exceeded: false,
         rollback_unsafe: None,
         owes_fields: false,
+        change_label: None,
         marks: Marks { contained, ..Marks::default() },
-    })
+        snapshots: Vec::new(),
+    }
 }
 
 /// The mark on the same workload, as the watch saw it last.
@@ -48,14 +52,15 @@ fn marked(request: &Request, cluster: &Cluster, uid: &str) -> Option<Contained> 
     seen.marks.contained.clone()
 }
 
-fn contained(incident: &Incident, marked: Option<Contained>) -> Option<Contained> {
+fn contained(incident: &Incident, workload: &WorkloadReference, marked: Option<Contained>) -> Option<Contained> {
     // Of its own the incident knows more than a watch that lags.
     let of_another = marked.filter(|marked| marked.incident != incident.id);
     let Some(intent) = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::ScaleDown) else {
         return of_another;
     };
     let is_over = matches!(incident.stage, IncidentStage::Resuming | IncidentStage::Closing);
-    let replicas = intent.workloads.first().and_then(|workload| workload.replicas).unwrap_or(incident.scale_down_to);
+    let part = intent.workloads.iter().find(|part| part.workload == *workload);
+    let replicas = part.and_then(|part| part.replicas).unwrap_or(incident.scale_down_to);
     let by_this = (!is_over).then(|| Contained { incident: incident.id.clone(), replicas });
     by_this.or(of_another)
 }

@@ -7,25 +7,30 @@ use super::plan::{Effect, ScaleDown};
 use super::turn::Turn;
 use crate::api::incident::IncidentStage;
 use crate::api::pilot::Mode;
+use crate::observation::Workload;
 
 impl Turn<'_> {
     /// Sets back what grew.
     pub(super) fn keep_contained(&mut self) {
-        let Some(workload) = self.workload() else { return };
-        let Some(contained) = workload.marks.contained.as_ref() else { return };
         // In these stages an act on the replicas is due or was just undone.
         let stage = self.ledger.incident.as_ref().map(|incident| incident.stage);
         let is_moving = matches!(stage, Some(IncidentStage::Acting | IncidentStage::Resuming | IncidentStage::Closing));
-        let binds = self.case.declaration.enforcement.actions == Mode::Enforce;
-        if is_moving || !binds || workload.replicas <= contained.replicas {
+        if is_moving || self.case.declaration.enforcement.actions == Mode::Observe {
             return;
         }
-        self.effects.push(Effect::ScaleDown(ScaleDown {
-            incident: contained.incident.clone(),
-            uid: workload.uid.clone(),
-            generation: workload.generation,
-            replicas: contained.replicas,
-            parked: workload.marks.parked_replicas.unwrap_or(workload.replicas),
-        }));
+        let grown: Vec<Effect> = self.workloads().iter().filter_map(set_back).collect();
+        self.effects.extend(grown);
     }
+}
+
+fn set_back(workload: &Workload) -> Option<Effect> {
+    let contained = workload.marks.contained.as_ref().filter(|contained| workload.replicas > contained.replicas)?;
+    Some(Effect::ScaleDown(ScaleDown {
+        incident: contained.incident.clone(),
+        workload: workload.reference.clone(),
+        uid: workload.uid.clone(),
+        generation: workload.generation,
+        replicas: contained.replicas,
+        parked: workload.marks.parked_replicas.unwrap_or(workload.replicas),
+    }))
 }

@@ -10,18 +10,21 @@ use crate::observation::Workload;
 impl Turn<'_> {
     /// Gives back what is owed.
     pub(super) fn give_fields_back(&mut self) {
-        // What waits is stored as its requester left it; of it nothing was put back.
-        let is_due = |workload: &&Workload| workload.owes_fields && workload.waiting.is_none();
-        let Some(workload) = self.workload().filter(is_due) else { return };
         // The act itself comes first: it would move the owners anew.
         if self.ledger.incident.as_ref().is_some_and(|incident| incident.stage == IncidentStage::Acting) {
             return;
         }
-        let snapshot = self.snapshot_of(&workload.payload).map(|snapshot| snapshot.name.clone());
-        self.effects.push(Effect::GiveBack(GiveBack {
-            uid: workload.uid.clone(),
-            template: workload.template.clone(),
-            snapshot,
-        }));
+        // What waits is stored as its requester left it; of it nothing was put back.
+        let is_due = |workload: &&Workload| workload.owes_fields && workload.waiting.is_none();
+        let give_back = |workload: &Workload| {
+            Effect::GiveBack(GiveBack {
+                workload: workload.reference.clone(),
+                uid: workload.uid.clone(),
+                template: workload.template.clone(),
+                snapshot: workload.snapshot_of(&workload.payload).map(|snapshot| snapshot.name.clone()),
+            })
+        };
+        let due: Vec<Effect> = self.workloads().iter().filter(is_due).map(give_back).collect();
+        self.effects.extend(due);
     }
 }

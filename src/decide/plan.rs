@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Ledger;
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionSpec, Requester};
-use crate::api::workload::ReleasePart;
+use crate::api::workload::{ReleasePart, WorkloadReference};
 use crate::observation::Question;
 use crate::release::marks::Admitted;
 
@@ -48,15 +48,19 @@ pub enum Effect {
     Stamp(Stamp),
     /// Store the release that runs.
     TakeSnapshot {
-        /// Its payload digest.
+        /// The workload.
+        workload: WorkloadReference,
+        /// The payload digest of what it runs.
         payload: String,
     },
-    /// Note on a snapshot that its release survived its bake.
+    /// Note on a snapshot that a release of which it holds a part survived its bake.
     MarkKnownGood {
         /// The snapshot.
         snapshot: String,
         /// When.
         at: Timestamp,
+        /// The payload digests of all releases in which the part was good, this one last.
+        releases: Vec<String>,
     },
     /// Note on a snapshot when its release stopped running, or that it runs again.
     MarkRunning {
@@ -107,6 +111,8 @@ pub enum Effect {
 /// Stamp a template as admitted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stamp {
+    /// The workload.
+    pub workload: WorkloadReference,
     /// The workload's uid.
     pub uid: String,
     /// The resourceVersion that was seen; the stamp is refused where it has moved.
@@ -152,6 +158,8 @@ pub struct UpdateChange {
 /// Roll out a release that was held, in one patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Release {
+    /// The workload.
+    pub workload: WorkloadReference,
     /// The workload's uid.
     pub uid: String,
     /// The generation that was seen.
@@ -167,6 +175,8 @@ pub struct Release {
 pub struct RollBack {
     /// The incident.
     pub incident: String,
+    /// The workload.
+    pub workload: WorkloadReference,
     /// The workload's uid.
     pub uid: String,
     /// The generation that was seen.
@@ -184,6 +194,8 @@ pub struct RollBack {
 pub struct ScaleDown {
     /// The incident.
     pub incident: String,
+    /// The workload.
+    pub workload: WorkloadReference,
     /// The workload's uid.
     pub uid: String,
     /// The generation that was seen.
@@ -197,6 +209,8 @@ pub struct ScaleDown {
 /// Restore the parked replicas, in one patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RestoreReplicas {
+    /// The workload.
+    pub workload: WorkloadReference,
     /// The workload's uid.
     pub uid: String,
     /// The generation that was seen.
@@ -208,7 +222,9 @@ pub struct RestoreReplicas {
 /// Give fields back, in one patch that changes nothing else.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GiveBack {
-    /// The workload's uid.
+    /// The workload.
+    pub workload: WorkloadReference,
+    /// Its uid.
     pub uid: String,
     /// The digest of the template that was seen; where another is stored by now, its owners are left alone.
     pub template: String,
@@ -219,6 +235,8 @@ pub struct GiveBack {
 /// Let a quarantined release be tried again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Readmit {
+    /// The workload.
+    pub workload: WorkloadReference,
     /// The workload's uid.
     pub uid: String,
     /// The resourceVersion that was seen.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::api::workload::{WorkloadKind, WorkloadReference};
 use crate::observation::Workload;
 use crate::release::digest::{payload_digest, template_digest};
-use crate::release::marks::{Held, HeldVerdict, Marks, rollback_unsafe};
+use crate::release::marks::{CHANGE, Held, HeldVerdict, Marks, rollback_unsafe};
 use crate::release::ownership::owes_fields;
 
 /// The workload that a Deployment is; `None` where it has no pod template and so is none.
@@ -42,8 +42,10 @@ pub fn read(object: &Value) -> Option<Workload> {
         progress_deadline_exceeded: is_observed && progress_deadline_exceeded(object),
         rollback_unsafe: rollback_unsafe(&annotations),
         owes_fields: owes_fields(object),
+        change_label: annotations.get(CHANGE).filter(|label| !label.is_empty()).cloned(),
         waiting,
         marks,
+        snapshots: Vec::new(),
     })
 }
 

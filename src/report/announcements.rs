@@ -61,15 +61,15 @@ pub fn announce(case: &Case<'_>, plan: &Plan) -> Vec<Announcement> {
 
 /// A scale-down of what is contained already: somebody found a way past the guards.
 fn contained_again(case: &Case<'_>, act: &ScaleDown) -> Option<Announcement> {
-    let workload = case.seen.workload.as_ref()?;
+    let workload = case.seen.workload(&act.workload)?;
     let contained = workload.marks.contained.as_ref().filter(|contained| contained.incident == act.incident)?;
     Some(Announcement {
-        key: format!("{}-again-{}", act.incident, act.generation),
+        key: format!("{}-again-{}-{}", act.incident, act.workload.name, act.generation),
         is_warning: true,
         reason: "ContainedAgain",
         note: format!(
-            "replicas had grown to {} while pilotguard did not answer; {} again until an owner resumes incident {}",
-            workload.replicas, contained.replicas, act.incident
+            "replicas of {} had grown to {} while pilotguard did not answer; {} again until an owner resumes incident {}",
+            act.workload.name, workload.replicas, contained.replicas, act.incident
         ),
     })
 }

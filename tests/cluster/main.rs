@@ -59,6 +59,7 @@ mod rights;
 mod rollback;
 mod scene;
 mod schemas;
+mod several;
 
 fn all() -> Vec<Test> {
     // Those that take longest first: the others fit in beside them.
@@ -67,6 +68,7 @@ fn all() -> Vec<Test> {
         crashes::tests(),
         rollback::tests(),
         everyday::tests(),
+        several::tests(),
         owners::tests(),
         observing::tests(),
         bad_metrics::tests(),
