@@ -66,12 +66,12 @@ fn contained_again(case: &Case<'_>, act: &ScaleDown) -> Option<Announcement> {
         |contained: &&Contained| contained.incident == act.incident && workload.replicas > contained.replicas;
     let contained = workload.marks.contained.as_ref().filter(has_grown)?;
     Some(Announcement {
-        key: format!("{}-again-{}", act.incident, act.generation),
+        key: format!("{}-again-{}-{}", act.incident, act.workload.name, act.generation),
         is_warning: true,
         reason: "ContainedAgain",
         note: format!(
-            "replicas had grown to {} while pilotguard did not answer; {} again until an owner resumes incident {}",
-            workload.replicas, contained.replicas, act.incident
+            "replicas of {} had grown to {} while pilotguard did not answer; {} again until an owner resumes incident {}",
+            act.workload.name, workload.replicas, contained.replicas, act.incident
         ),
     })
 }

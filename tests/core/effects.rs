@@ -160,13 +160,12 @@ impl World {
     }
 
     fn give_back(&mut self, effect: &GiveBack) -> Result<(), String> {
-        let snapshots: Vec<String> =
-            self.deployments.iter().flat_map(|it| &it.snapshots).map(|snapshot| snapshot.name.clone()).collect();
         let deployment = self.expect_deployment(&effect.uid, None)?;
         if template_of(&deployment.runs) != effect.template {
             return Err("another template is stored".to_owned());
         }
-        assert!(effect.snapshot.iter().all(|name| snapshots.contains(name)), "owners are read from what exists");
+        let exists = |name: &String| deployment.snapshots.iter().any(|snapshot| snapshot.name == *name);
+        assert!(effect.snapshot.iter().all(exists), "owners are read from what exists");
         deployment.owes_fields = false;
         Ok(())
     }
