@@ -41,6 +41,8 @@ fn pilots() -> impl Strategy<Value = Value> {
         json!([{"name": "checkout"}]),
         json!([{"name": "checkout"}]),
         json!([{"name": "checkout"}, {"name": "worker"}]),
+        json!([{"name": "checkout"}, {"name": "worker", "kind": "StatefulSet"}]),
+        json!([{"name": "checkout", "kind": "StatefulSet"}, {"name": "worker"}]),
         json!([{"name": "checkout"}, {"name": "worker"}, {"name": "cache"}]),
     ];
     let bakes = vec!["10m", "20m"];
@@ -128,6 +130,7 @@ fn event() -> impl Strategy<Value = Event> {
             workload,
             ..blank()
         }),
+        1 => workload().prop_map(move |workload| Event { driven: true, workload, ..blank() }),
         1 => Just(Event { crash: true, ..blank() }),
         1 => Just(Event { lose_status: true, ..blank() }),
         1 => workload().prop_map(move |workload| Event {
