@@ -390,8 +390,8 @@ impl<'a> Attempt<'a> {
             [before, after] if before == after => {}
             [Some(before), _] => patch.push(put(&["spec", brake], before.clone())),
             [None, _] => {
-                let path = PointerBuf::from_tokens(["spec", brake]);
-                patch.push(PatchOperation::Remove(RemoveOperation { path }));
+                let removal = RemoveOperation { path: PointerBuf::from_tokens(["spec", brake]) };
+                patch.push(PatchOperation::Remove(removal));
             }
         }
         patch

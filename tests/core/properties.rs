@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::operator::Fault;
-use crate::story::{Event, Expectation, Metrics, Story, Word, play};
+use crate::story::{Driver, Event, Expectation, Metrics, Story, Word, play};
 
 fn burn(name: &str, action: &str, otherwise: &str, decision_window: &str) -> Value {
     let when = json!({"burnRate": {"slo": "availability", "long": "5m", "short": "1m", "factor": "10"}});
@@ -130,7 +130,11 @@ fn event() -> impl Strategy<Value = Event> {
             workload,
             ..blank()
         }),
-        1 => workload().prop_map(move |workload| Event { driven: true, workload, ..blank() }),
+        1 => workload().prop_map(move |workload| Event {
+            driven_by: Some(Driver::Flagger),
+            workload,
+            ..blank()
+        }),
         1 => Just(Event { crash: true, ..blank() }),
         1 => Just(Event { lose_status: true, ..blank() }),
         1 => workload().prop_map(move |workload| Event {
