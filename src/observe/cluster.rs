@@ -15,6 +15,7 @@ use kube::{Api, Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::calendars::Calendars;
 use super::index::{Entry, Index, Owner};
 use super::readable::readable;
 use crate::api::change_record::{ChangeRecord, ChangeRecordStatus};
@@ -55,6 +56,8 @@ pub struct Cluster {
     pub changes: Index<Change>,
     /// Decisions, by pilot.
     pub decisions: Index<PilotDecision>,
+    /// What narrows the pilots' windows.
+    pub calendars: Calendars,
 }
 
 /// A snapshot and the workload that it was taken of: one of a namesake that was deleted is none of ours.
@@ -109,6 +112,7 @@ impl Cluster {
         self.snapshots.ready().await;
         self.changes.ready().await;
         self.decisions.ready().await;
+        self.calendars.ready().await;
     }
 }
 
