@@ -21,7 +21,7 @@ impl<'a> Turn<'a> {
         let oldest = self.case.now - self.case.declaration.rollback_max_age;
         let candidates = self.releases_that_were_good().into_iter();
         let usable = candidates
-            .filter(|release| release.payload != self.whole.payload)
+            .filter(|release| !release.runs())
             .filter(|release| !release.is_quarantined())
             .filter(|release| release.stopped_at().is_none_or(|stopped| stopped >= oldest));
         let newest = usable
@@ -89,6 +89,10 @@ impl RollbackTarget {
 }
 
 impl Candidate<'_> {
+    fn runs(&self) -> bool {
+        self.parts.iter().all(|(workload, snapshot)| snapshot.payload == workload.payload)
+    }
+
     fn is_quarantined(&self) -> bool {
         self.parts.iter().any(|(workload, snapshot)| workload.marks.quarantined.contains(&snapshot.payload))
     }

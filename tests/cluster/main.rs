@@ -46,6 +46,7 @@ mod deletion;
 mod examples;
 mod footprint;
 mod held;
+mod kinds;
 mod objects;
 mod observing;
 mod operator;
@@ -57,6 +58,7 @@ mod rights;
 mod rollback;
 mod scene;
 mod schemas;
+mod several;
 
 fn all() -> Vec<Test> {
     // Those that take longest first: the others fit in beside them.
@@ -64,6 +66,7 @@ fn all() -> Vec<Test> {
         quiet::tests(),
         crashes::tests(),
         rollback::tests(),
+        several::tests(),
         owners::tests(),
         observing::tests(),
         bad_metrics::tests(),
@@ -71,6 +74,7 @@ fn all() -> Vec<Test> {
         changes::tests(),
         held::tests(),
         calendars::tests(),
+        kinds::tests(),
         bad_input::tests(),
         commands::tests(),
         chart::tests(),
