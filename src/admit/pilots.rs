@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::api::pilot::{Enforcement, Mode, Pilot};
 use crate::api::workload::WorkloadReference;
 use crate::decide::Ledger;
-use crate::declaration::{Declaration, PilotId};
+use crate::declaration::{Declaration, PilotId, named_calendar};
 use crate::violation::Violation;
 
 /// A workload by namespace, kind and name.
@@ -50,9 +50,11 @@ pub struct Guardian {
     pub created_at: Timestamp,
     /// The workloads that it names.
     pub workloads: Vec<WorkloadReference>,
+    /// The ChangeCalendar that its label names.
+    pub named_calendar: Option<String>,
     /// Whether its rules bind.
     pub enforcement: Enforcement,
-    /// What it means, or why that cannot be said.
+    /// What it means by itself, without ChangeCalendars, or why that cannot be said.
     pub declaration: Result<Arc<Declaration>, Arc<Vec<Violation>>>,
     /// What was decided before.
     pub ledger: Ledger,
@@ -119,6 +121,12 @@ impl Guarded {
         index.claims.get(workload)?.first().cloned()
     }
 
+    /// All Pilots.
+    pub fn pilots(&self) -> Vec<Arc<Guardian>> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.pilots.values().cloned().collect()
+    }
+
     /// The guarded workloads now and whenever they change; `None` until the index is ready.
     pub fn subscribe(&self) -> watch::Receiver<Option<Arc<GuardedSet>>> {
         self.set.subscribe()
@@ -166,7 +174,11 @@ impl Guarded {
     fn guardian_of(&self, pilot: &Pilot, known: Option<&Arc<Guardian>>) -> Arc<Guardian> {
         let id = PilotId::of(pilot);
         let generation = pilot.metadata.generation;
-        let unchanged = known.filter(|known| generation.is_some() && known.generation == generation && known.id == id);
+        let named_calendar = named_calendar(pilot).map(str::to_owned);
+        let unchanged = known.filter(|known| {
+            (generation.is_some() && known.generation == generation)
+                && (known.id == id && known.named_calendar == named_calendar)
+        });
         let declaration = match unchanged {
             Some(known) => known.declaration.clone(),
             None => Declaration::parse(pilot, &self.zones).map(Arc::new).map_err(Arc::new),
@@ -175,6 +187,7 @@ impl Guarded {
             id,
             created_at: pilot.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
             workloads: pilot.spec.workloads.clone(),
+            named_calendar,
             enforcement: pilot.spec.enforcement,
             declaration,
             ledger: pilot.status.as_ref().map(Ledger::read).unwrap_or_default(),

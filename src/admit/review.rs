@@ -140,8 +140,9 @@ fn guardian(
     context: &Context<'_>,
     is_critical: bool,
 ) -> Result<Arc<Guardian>, Answer> {
-    if !context.guarded.is_ready() {
-        let message = "pilotguard has only just started and does not know the Pilots yet; try again in a few seconds";
+    if !context.guarded.is_ready() || !context.cluster.calendars.is_ready() {
+        let message = "pilotguard has only just started and does not know the Pilots and ChangeCalendars yet; try again \
+                       in a few seconds";
         let must_refuse = is_critical && context.may_refuse_unknown;
         return Err(if must_refuse {
             Answer::unavailable(message.to_owned())
@@ -276,7 +277,7 @@ impl<'a> Attempt<'a> {
 
     fn answer(&self, guardian: &Guardian, context: &Context<'_>) -> Answer {
         let declaration = match &guardian.declaration {
-            Ok(declaration) => declaration,
+            Ok(declaration) => &*context.cluster.calendars.narrow(declaration),
             Err(_) if !self.proposal.moves_release => {
                 return Answer::Allowed { patch: self.restored(), warnings: vec![] };
             }

@@ -38,6 +38,17 @@ fn each_kind_of_change_gets_its_verdict() {
             true,
         ),
         ("a label", review("UPDATE", "grace", &old, &edit(json!({"metadata": {"labels": {"a": "b"}}}))), true),
+        ("a finalizer", review("UPDATE", "grace", &old, &edit(json!({"metadata": {"finalizers": ["a/b"]}}))), true),
+        (
+            "the last finalizer of what is being deleted",
+            review(
+                "UPDATE",
+                "grace",
+                &edit(json!({"metadata": {"finalizers": ["a/b"], "deletionTimestamp": CLOSED}})),
+                &edit(json!({"metadata": {"deletionTimestamp": CLOSED}})),
+            ),
+            true,
+        ),
         ("status", review("UPDATE", "grace", &old, &edit(json!({"status": {"availableReplicas": 0}}))), true),
         ("fewer replicas", review("UPDATE", "grace", &old, &edit(json!({"spec": {"replicas": 1}}))), true),
         ("replicas at the limit", review("UPDATE", "grace", &old, &edit(json!({"spec": {"replicas": 4}}))), true),

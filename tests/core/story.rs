@@ -108,6 +108,8 @@ pub struct Event {
     pub metrics: Option<Metrics>,
     /// The workload that the event speaks of; the first where it is absent.
     pub workload: Option<String>,
+    /// The specs of all ChangeCalendars that there are from now on; the pilot's namespace has no labels.
+    pub calendars: Option<BTreeMap<String, Value>>,
     /// The value of the annotation that says which changes belong together, from now on.
     pub change_label: Option<String>,
     /// Another controller drives the workload from now on.
@@ -330,6 +332,9 @@ fn apply(name: &str, release: &str, (who, user): (&str, &str), world: &mut World
 
 fn move_workload(event: &Event, world: &mut World, teller: &mut Teller) {
     let name = world.workload_named(event.workload.as_ref());
+    if let Some(calendars) = &event.calendars {
+        world.narrow(calendars);
+    }
     if let Some(label) = &event.change_label
         && let Some(deployment) = world.deployment_mut(&name)
     {
