@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
-use crate::api::workload::WorkloadReference;
-use crate::release::marks::{Held, Marks};
+use crate::api::workload::{ReleasePart, WorkloadReference};
+use crate::release::marks::{Admitted, Held, Marks};
 
 /// Something that was asked for: a value, or why there is none.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,18 +149,32 @@ pub struct Counts {
 /// Everything that was seen of one Pilot at one time.
 #[derive(Clone, Debug, Default)]
 pub struct Observation {
-    /// The pilot's workload, if it exists.
-    pub workload: Option<Workload>,
-    /// Another Pilot, older than this one, that names the same workload.
-    pub claimed_by: Option<String>,
-    /// Release snapshots of the workload, newest first by `revision`.
-    pub snapshots: Vec<Snapshot>,
+    /// Those of the pilot's workloads that exist, in the order in which they are declared.
+    pub workloads: Vec<Workload>,
+    /// A workload that belongs to another, older Pilot.
+    pub claimed: Option<Claimed>,
     /// The pilot's changes, oldest first by their start.
     pub changes: Vec<Change>,
     /// The pilot's Decisions, oldest first by their creation.
     pub decisions: Vec<PilotDecision>,
     /// What the metrics source answered so far.
     pub answers: BTreeMap<Question, Answer>,
+}
+
+impl Observation {
+    /// One of the pilot's workloads, if it exists.
+    pub fn workload(&self, reference: &WorkloadReference) -> Option<&Workload> {
+        self.workloads.iter().find(|workload| workload.reference == *reference)
+    }
+}
+
+/// A workload that belongs to another, older Pilot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The workload.
+    pub workload: WorkloadReference,
+    /// The name of the Pilot that it belongs to.
+    pub by: String,
 }
 
 /// A workload as it stands in the API server.
@@ -188,8 +202,24 @@ pub struct Workload {
     pub progress_deadline_exceeded: bool,
     /// The reason behind `unsafe:` in the rollback annotation.
     pub rollback_unsafe: Option<String>,
+    /// The value of the annotation by which people say that changes belong together.
+    pub change_label: Option<String>,
     /// Our annotations on it.
     pub marks: Marks,
+    /// Its release snapshots, newest first by `revision`.
+    pub snapshots: Vec<Snapshot>,
+}
+
+impl Workload {
+    /// The snapshot of a release of this workload.
+    pub fn snapshot_of(&self, payload: &str) -> Option<&Snapshot> {
+        self.snapshots.iter().find(|snapshot| snapshot.payload == payload)
+    }
+
+    /// The mark of the template that runs, if that template was admitted.
+    pub fn admitted(&self) -> Option<&Admitted> {
+        self.marks.admitted.as_ref().filter(|admitted| admitted.template == self.template)
+    }
 }
 
 /// A stored release of a workload.
@@ -203,8 +233,10 @@ pub struct Snapshot {
     pub payload: String,
     /// The digest of the template as stored.
     pub template: String,
-    /// When it survived its bake.
+    /// When it survived its bake, the last time.
     pub known_good_at: Option<Timestamp>,
+    /// The payload digests of the pilot's releases of which it was a part when it did.
+    pub known_good_in: Vec<String>,
     /// When it stopped running; absent while it runs, or where it never did.
     pub last_running_at: Option<Timestamp>,
     /// No automatic rollback may go back across it.
@@ -220,12 +252,21 @@ pub struct Change {
     pub class: ChangeClass,
     /// The payload digest of its release.
     pub payload: String,
+    /// What each workload ran.
+    pub parts: Vec<ReleasePart>,
     /// When it was admitted.
     pub started_at: Timestamp,
     /// When it was completely available.
     pub completed_at: Option<Timestamp>,
     /// Its outcome so far.
     pub outcome: Outcome,
+}
+
+impl Change {
+    /// Whether this payload was its release, or what one of the workloads ran in it.
+    pub fn ran(&self, payload: &str) -> bool {
+        self.payload == payload || self.parts.iter().any(|part| part.payload == payload)
+    }
 }
 
 /// A Decision that names the pilot.

@@ -17,6 +17,7 @@ use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::trigger::TriggerAction;
+use crate::api::workload::{WorkloadKind, WorkloadReference};
 use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
 use crate::decide::{Case, SourceFacts};
 use crate::observation::{Observation, Workload};
@@ -194,6 +195,7 @@ impl<'a> Attempt<'a> {
             request,
             what: format!("{verb} Deployment {}", request.name),
             proposal: Proposal {
+                workload: deployment_of(request),
                 operation,
                 requester: request.requester.clone(),
                 moves_release: matches!(move_, Move::Resumes | Move::Releases | Move::Deletes),
@@ -207,7 +209,7 @@ impl<'a> Attempt<'a> {
                 replicas_before,
                 replicas_after,
             },
-            seen: Observation { workload: stored, ..Observation::default() },
+            seen: Observation { workloads: stored.into_iter().collect(), ..Observation::default() },
             move_,
         }
     }
@@ -218,6 +220,7 @@ impl<'a> Attempt<'a> {
             request,
             what: format!("scaling Deployment {} from {before} to {after} replicas", request.name),
             proposal: Proposal {
+                workload: deployment_of(request),
                 operation: Operation::Scale,
                 requester: request.requester.clone(),
                 moves_release: false,
@@ -228,9 +231,14 @@ impl<'a> Attempt<'a> {
                 replicas_before: Some(before),
                 replicas_after: Some(after),
             },
-            seen: Observation { workload: scaled_workload(request, guardian, before), ..Observation::default() },
+            seen: Observation { workloads: vec![scaled_workload(request, guardian, before)], ..Observation::default() },
             move_: Move::Nothing,
         }
+    }
+
+    /// The workload as it is stored; `None` where it is new.
+    fn stored(&self) -> Option<&Workload> {
+        self.seen.workloads.first()
     }
 
     /// Whether nobody may wave it through unseen: it touches the release or our marks.
@@ -322,7 +330,7 @@ impl<'a> Attempt<'a> {
             wanted.insert(ADMITTED, admitted);
         }
         let moves_on = matches!(self.move_, Move::Releases | Move::Resumes | Move::Withdraws);
-        let waiting = self.seen.workload.as_ref().and_then(|workload| workload.waiting.as_ref());
+        let waiting = self.stored().and_then(|workload| workload.waiting.as_ref());
         let mut patch = Vec::new();
         if moves_on {
             wanted.remove(HELD);
@@ -349,7 +357,7 @@ impl<'a> Attempt<'a> {
     fn pinned(&self, change: &Change<'_>, judgement: &Judgement) -> Vec<PatchOperation> {
         let old = &self.request.old_object;
         let mut wanted = stamp::stored(old);
-        if self.seen.workload.as_ref().is_none_or(|workload| workload.waiting.is_none()) {
+        if self.stored().is_none_or(|workload| workload.waiting.is_none()) {
             wanted.insert(HELD, stamp::of_held(change, judgement, HeldVerdict::Pin));
         }
         let mut patch = self.marked(&wanted);
@@ -363,10 +371,9 @@ impl<'a> Attempt<'a> {
     /// What puts our marks back to what is stored. That a change was pinned is only a note, which may be taken away.
     fn restored(&self) -> Vec<PatchOperation> {
         let mut wanted = stamp::stored(&self.request.old_object);
-        let is_note =
-            self.seen.workload.as_ref().is_some_and(|workload| {
-                workload.marks.held.as_ref().is_some_and(|held| held.verdict == HeldVerdict::Pin)
-            });
+        let is_note = self
+            .stored()
+            .is_some_and(|workload| workload.marks.held.as_ref().is_some_and(|held| held.verdict == HeldVerdict::Pin));
         if is_note && !deployment::annotations(&self.request.object).contains_key(HELD) {
             wanted.remove(HELD);
         }
@@ -408,11 +415,11 @@ fn move_of(old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
 
 /// A Scale carries no annotations, so whether its workload is contained is known from the incident: its
 /// intent is written before the act and stays until the replicas are restored.
-fn scaled_workload(request: &Request, guardian: &Guardian, replicas: i32) -> Option<Workload> {
-    let contained = guardian.ledger.incident.as_ref().and_then(contained);
-    let declaration = guardian.declaration.as_ref().ok()?;
-    Some(Workload {
-        reference: declaration.workload.clone(),
+fn scaled_workload(request: &Request, guardian: &Guardian, replicas: i32) -> Workload {
+    let reference = deployment_of(request);
+    let contained = guardian.ledger.incident.as_ref().and_then(|incident| contained(incident, &reference));
+    Workload {
+        reference,
         uid: request.old_object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned(),
         waiting: None,
         resource_version: String::new(),
@@ -423,13 +430,20 @@ fn scaled_workload(request: &Request, guardian: &Guardian, replicas: i32) -> Opt
         is_complete: false,
         progress_deadline_exceeded: false,
         rollback_unsafe: None,
+        change_label: None,
         marks: Marks { contained, ..Marks::default() },
-    })
+        snapshots: Vec::new(),
+    }
 }
 
-fn contained(incident: &Incident) -> Option<Contained> {
+fn contained(incident: &Incident, workload: &WorkloadReference) -> Option<Contained> {
     let intent = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::ScaleDown)?;
     let is_over = matches!(incident.stage, IncidentStage::Resuming | IncidentStage::Closing);
-    let replicas = intent.workloads.first().and_then(|workload| workload.replicas).unwrap_or(incident.scale_down_to);
+    let part = intent.workloads.iter().find(|part| part.workload == *workload);
+    let replicas = part.and_then(|part| part.replicas).unwrap_or(incident.scale_down_to);
     (!is_over).then(|| Contained { incident: incident.id.clone(), replicas })
+}
+
+fn deployment_of(request: &Request) -> WorkloadReference {
+    WorkloadReference { kind: WorkloadKind::Deployment, name: request.name.clone() }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decimal::Decimal;
 use super::trigger::TriggerAction;
-use super::workload::WorkloadReference;
+use super::workload::{WorkloadKind, WorkloadReference};
 
 /// An open incident. A Pilot has at most one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -125,14 +125,32 @@ pub struct Suspect {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackTarget {
-    /// The payload digest of the release.
+    /// The payload digest of the release, taken over its parts.
     #[schemars(length(max = 64))]
     pub payload: String,
-    /// The ControllerRevision that holds its template.
-    #[schemars(length(max = 253))]
-    pub revision: String,
     /// When it became known-good.
     pub known_good_at: Timestamp,
+    /// What each workload would run.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
+    pub workloads: Vec<TargetPart>,
+}
+
+/// What one workload would run after a rollback.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetPart {
+    /// The workload's kind: `Deployment`.
+    pub kind: WorkloadKind,
+    /// The workload's name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The payload digest of its part of the release.
+    #[schemars(length(max = 64))]
+    pub payload: String,
+    /// The ControllerRevision that holds it.
+    #[schemars(length(max = 253))]
+    pub revision: String,
 }
 
 /// A fresh answer to the question whether the service still suffers.

@@ -41,8 +41,9 @@ pub struct PilotSpec {
     pub intent: Intent,
     /// Who answers for it.
     pub owners: Owners,
-    /// What it guards, in the Pilot's own namespace. A workload belongs to the oldest Pilot that names it.
-    #[schemars(length(min = 1, max = 1))]
+    /// What it guards, in the Pilot's own namespace: what these run together is the pilot's release. A workload belongs
+    /// to the oldest Pilot that names it.
+    #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub workloads: Vec<WorkloadReference>,
     /// What it depends on.

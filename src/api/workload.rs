@@ -1,5 +1,7 @@
 //! What a pilot guards.
 
+use std::fmt;
+
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,19 @@ pub struct WorkloadReference {
     /// The workload's name. Example: `checkout`.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
+}
+
+impl WorkloadReference {
+    /// Whether these are its kind and name.
+    pub fn is(&self, kind: WorkloadKind, name: &str) -> bool {
+        self.kind == kind && self.name == name
+    }
+}
+
+impl fmt::Display for WorkloadReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.kind, self.name)
+    }
 }
 
 /// What one workload runs: its part of a release.

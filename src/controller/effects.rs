@@ -6,6 +6,7 @@ use super::Context;
 use super::look::Look;
 use crate::act;
 use crate::act::writer::{WriteError, Writer};
+use crate::api::workload::WorkloadReference;
 use crate::decide::plan::{Effect, RollBack, ScaleDown};
 use crate::declaration::Declaration;
 use crate::observe::cluster::{RawDeployment, raw};
@@ -75,36 +76,39 @@ impl Hand<'_> {
         let namespace = &pilot.namespace;
         match effect {
             Effect::Stamp(stamp) => {
-                let deployment = self.deployment().await?;
-                self.patch(act::stamp(&deployment, stamp)).await?;
+                let deployment = self.deployment(&stamp.workload).await?;
+                self.patch(&stamp.workload, act::stamp(&deployment, stamp)).await?;
             }
             Effect::Release(release) => {
-                let deployment = self.deployment().await?;
-                self.patch(act::release(&deployment, release)).await?;
+                let deployment = self.deployment(&release.workload).await?;
+                self.patch(&release.workload, act::release(&deployment, release)).await?;
             }
             Effect::RollBack(roll_back) => self.roll_back(roll_back).await?,
             Effect::ScaleDown(scale_down) => {
-                let deployment = self.deployment().await?;
+                let workload = &scale_down.workload;
+                let deployment = self.deployment(workload).await?;
                 let generation = self.generation(&deployment, scale_down.generation);
-                self.patch(act::scale_down(&deployment, &ScaleDown { generation, ..scale_down.clone() })).await?;
+                let patch = act::scale_down(&deployment, &ScaleDown { generation, ..scale_down.clone() });
+                self.patch(workload, patch).await?;
             }
             Effect::RestoreReplicas(restore) => {
-                let deployment = self.deployment().await?;
-                self.patch(act::restore_replicas(&deployment, restore)).await?;
+                let deployment = self.deployment(&restore.workload).await?;
+                self.patch(&restore.workload, act::restore_replicas(&deployment, restore)).await?;
             }
             Effect::Readmit(readmit) => {
-                let deployment = self.deployment().await?;
-                self.patch(act::readmit(&deployment, readmit)).await?;
+                let deployment = self.deployment(&readmit.workload).await?;
+                self.patch(&readmit.workload, act::readmit(&deployment, readmit)).await?;
             }
-            Effect::TakeSnapshot { payload } => {
-                let newest = self.look.seen.snapshots.iter().map(|snapshot| snapshot.revision).max();
-                let deployment = self.deployment().await?;
+            Effect::TakeSnapshot { workload, payload } => {
+                let seen = self.look.seen.workload(workload);
+                let newest = seen.and_then(|seen| seen.snapshots.iter().map(|snapshot| snapshot.revision).max());
+                let deployment = self.deployment(workload).await?;
                 if deployment::read(&deployment).is_some_and(|workload| workload.payload == *payload) {
                     snapshots::take(writer, &deployment, newest.unwrap_or(0) + 1).await?;
                 }
             }
-            Effect::MarkKnownGood { snapshot, at } => {
-                snapshots::mark_known_good(writer, namespace, snapshot, *at).await?;
+            Effect::MarkKnownGood { snapshot, at, releases } => {
+                snapshots::mark_known_good(writer, namespace, snapshot, *at, releases).await?;
             }
             Effect::MarkRunning { snapshot, stopped_at } => {
                 snapshots::mark_running(writer, namespace, snapshot, *stopped_at).await?;
@@ -128,33 +132,29 @@ impl Hand<'_> {
         let namespace = &self.declaration.pilot.namespace;
         let revision: ControllerRevision = self.writer.read(namespace, &effect.snapshot).await?;
         let release = snapshots::release(&revision).ok_or_else(|| EffectError::NoRelease(effect.snapshot.clone()))?;
-        let deployment = self.deployment().await?;
+        let deployment = self.deployment(&effect.workload).await?;
         let generation = self.generation(&deployment, effect.generation);
-        self.patch(act::roll_back(&deployment, &RollBack { generation, ..effect.clone() }, &release)).await
+        let patch = act::roll_back(&deployment, &RollBack { generation, ..effect.clone() }, &release);
+        self.patch(&effect.workload, patch).await
     }
 
     /// The generation to act on: annotations move it too, so where the workload still runs what was decided upon,
     /// the one just read counts; else a chatty annotator could put an act off for ever.
     fn generation(&self, live: &Value, decided: i64) -> i64 {
-        let seen = self.look.seen.workload.as_ref();
-        match (deployment::read(live), seen) {
-            (Some(live), Some(seen))
-                if live.uid == seen.uid && live.template == seen.template && live.replicas == seen.replicas =>
-            {
-                live.generation
-            }
-            _ => decided,
-        }
+        let Some(live) = deployment::read(live) else { return decided };
+        let is_as_seen = self.look.seen.workload(&live.reference).is_some_and(|seen| {
+            live.uid == seen.uid && live.template == seen.template && live.replicas == seen.replicas
+        });
+        if is_as_seen { live.generation } else { decided }
     }
 
-    async fn deployment(&self) -> Result<Value, EffectError> {
-        let (namespace, name) = (&self.declaration.pilot.namespace, &self.declaration.workload.name);
-        Ok(raw(&self.writer.read(namespace, name).await?))
+    async fn deployment(&self, workload: &WorkloadReference) -> Result<Value, EffectError> {
+        Ok(raw(&self.writer.read(&self.declaration.pilot.namespace, &workload.name).await?))
     }
 
-    async fn patch(&self, patch: json_patch::Patch) -> Result<(), EffectError> {
-        let (namespace, name) = (&self.declaration.pilot.namespace, &self.declaration.workload.name);
-        self.writer.patch::<RawDeployment>(namespace, name, patch).await?;
+    async fn patch(&self, workload: &WorkloadReference, patch: json_patch::Patch) -> Result<(), EffectError> {
+        let namespace = &self.declaration.pilot.namespace;
+        self.writer.patch::<RawDeployment>(namespace, &workload.name, patch).await?;
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::act::writer::{WriteError, Writer};
 use crate::admit::keeper::Applied;
 use crate::admit::pilots::WorkloadKey;
 use crate::admit::review::PROBE;
-use crate::declaration::Declaration;
+use crate::observation::Workload;
 use crate::observe::cluster::RawDeployment;
 use crate::report::surroundings::Enforced;
 use crate::runtime::clock;
@@ -39,9 +39,19 @@ impl Enforcement {
         Self { applied, answers: Mutex::default() }
     }
 
-    /// Whether a workload's changes reach the webhook; asked of the API server where the last answer is old.
-    pub async fn of(&self, writer: &Writer, declaration: &Declaration) -> Enforced {
-        let key = WorkloadKey::new(&declaration.pilot.namespace, &declaration.workload.name);
+    /// Whether the changes of all these workloads reach the webhook.
+    pub async fn of(&self, writer: &Writer, namespace: &str, workloads: &[Workload]) -> Enforced {
+        for workload in workloads {
+            let answer = self.of_one(writer, WorkloadKey::new(namespace, &workload.reference.name)).await;
+            if answer != Enforced::Yes {
+                return answer;
+            }
+        }
+        Enforced::Yes
+    }
+
+    /// Asked of the API server where the last answer is old.
+    async fn of_one(&self, writer: &Writer, key: WorkloadKey) -> Enforced {
         let is_registered = self.applied.borrow().as_ref().is_some_and(|set| set.enforcing.contains(&key));
         if !is_registered {
             return Enforced::No("the webhook's registration for this workload is being written".to_owned());

@@ -16,7 +16,7 @@ use crate::decide::pilot::decide;
 use crate::decide::plan::Plan;
 use crate::decide::{Case, Ledger, SourceFacts};
 use crate::declaration::Declaration;
-use crate::observation::{Answer, Observation, Question, Reading, Unknown};
+use crate::observation::{Answer, Claimed, Observation, Question, Reading, Unknown};
 use crate::observe::cluster::{ObserveError, observe_live};
 use crate::observe::prometheus::{Conversation, Source};
 
@@ -60,11 +60,11 @@ pub async fn look(
         Err(problem) => Metrics::Problem(problem),
     };
     let mut seen = context.cluster.observe(declaration);
-    seen.claimed_by = claimed_by(context, declaration);
+    seen.claimed = claimed(context, declaration);
     let mut plan = settle((&mut metrics, facts), declaration, &mut seen, ledger, now).await;
     if plan.is_destructive() {
         let live = observe_live(context.writer.client(), declaration).await?;
-        seen = Observation { claimed_by: seen.claimed_by, answers: seen.answers, ..live };
+        seen = Observation { claimed: seen.claimed, answers: seen.answers, ..live };
         plan = settle((&mut metrics, facts), declaration, &mut seen, ledger, now).await;
     }
     Ok(Look { seen, source: facts, source_problem: metrics.end(), plan })
@@ -89,11 +89,13 @@ async fn settle(
     decide(&Case { declaration, source, seen, ledger, now })
 }
 
-/// The older Pilot that the workload belongs to, if it is not ours.
-fn claimed_by(context: &Context, declaration: &Declaration) -> Option<String> {
-    let key = WorkloadKey::new(&declaration.pilot.namespace, &declaration.workload.name);
-    let guardian = context.guarded.guardian(&key)?;
-    (guardian.id != declaration.pilot).then(|| guardian.id.name.clone())
+/// A workload that belongs to an older Pilot, if one does.
+fn claimed(context: &Context, declaration: &Declaration) -> Option<Claimed> {
+    declaration.workloads.iter().find_map(|workload| {
+        let guardian = context.guarded.guardian(&WorkloadKey::new(&declaration.pilot.namespace, &workload.name))?;
+        let is_other = guardian.id != declaration.pilot;
+        is_other.then(|| Claimed { workload: workload.clone(), by: guardian.id.name.clone() })
+    })
 }
 
 /// A pilot's metrics source, or why there is none.

@@ -158,8 +158,8 @@ impl Context {
     async fn enforced(&self, declaration: &Declaration, look: &Look) -> Enforced {
         let enforcement = declaration.enforcement;
         let binds = enforcement.changes == Mode::Enforce || enforcement.actions == Mode::Enforce;
-        if binds && look.seen.workload.is_some() && look.seen.claimed_by.is_none() {
-            self.enforcement.of(&self.writer, declaration).await
+        if binds && !look.seen.workloads.is_empty() && look.seen.claimed.is_none() {
+            self.enforcement.of(&self.writer, &declaration.pilot.namespace, &look.seen.workloads).await
         } else {
             Enforced::Unknown
         }
@@ -190,8 +190,7 @@ impl Context {
             if kept.told.contains(&announcement.key) {
                 continue;
             }
-            let workload = look.seen.workload.as_ref();
-            match events::tell(&self.writer, declaration, workload, &announcement, now).await {
+            match events::tell(&self.writer, declaration, &look.seen.workloads, &announcement, now).await {
                 Ok(()) => {
                     tracing::info!(
                         namespace = declaration.pilot.namespace,

@@ -8,11 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::plan::{Effect, RestoreReplicas, RollBack, ScaleDown};
 use super::records::OPERATOR;
 use super::turn::Turn;
-use crate::api::incident::{DecidedBy, Incident, IncidentStage, WorkloadIntent};
+use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent, WorkloadIntent};
 use crate::api::trigger::TriggerAction;
+use crate::api::workload::ReleasePart;
 use crate::declaration::{Condition, Trigger};
 use crate::observation::{Reading, Workload};
 use crate::release::marks::{Admitted, AdmittedVerdict};
+use crate::release::vector::release_payload;
 
 /// An act that is not seen to be done after so long will not be: somebody has to look.
 const LONGEST_ACT: SignedDuration = SignedDuration::from_mins(10);
@@ -29,35 +31,39 @@ enum Progress {
 
 impl<'a> Turn<'a> {
     pub(super) fn act(&mut self, incident: &mut Incident) {
-        let Some(workload_intent) = incident.intent.as_ref().and_then(|intent| intent.workloads.first()) else {
+        let Some(intent) = incident.intent.as_ref().filter(|intent| !intent.workloads.is_empty()) else {
             return self.stand(incident, "there is nothing to act on");
         };
-        let progress = match self.workload() {
-            Some(workload) if workload.uid == workload_intent.uid => self.progress(incident, workload_intent, workload),
-            _ => Progress::Overtaken("the workload was deleted or replaced before it could be acted on"),
-        };
-        let began = incident.intent.as_ref().map_or(self.case.now, |intent| intent.at);
-        match progress {
-            Progress::Due(_) if self.case.now >= began + LONGEST_ACT => {
-                self.stand(
-                    incident,
-                    "the API server did not take the patch for 10 minutes; the operator's log says why",
-                );
+        let began = intent.at;
+        let progress: Vec<Progress> = intent.workloads.iter().map(|part| self.progress(incident, part)).collect();
+        let overtaken = progress.iter().find_map(|progress| match progress {
+            Progress::Overtaken(why) => Some(*why),
+            Progress::Done | Progress::Due(_) => None,
+        });
+        if let Some(why) = overtaken {
+            let why = format!("{why}{}", already_done(intent, &progress));
+            return self.stand(incident, &why);
+        }
+        let due: Vec<Effect> = progress.into_iter().filter_map(Progress::into_due).collect();
+        if due.is_empty() {
+            if let Some(intent) = &mut incident.intent {
+                intent.done_at = Some(self.case.now);
             }
-            Progress::Due(effect) => self.effects.push(*effect),
-            Progress::Overtaken(why) => self.stand(incident, why),
-            Progress::Done => {
-                if let Some(intent) = &mut incident.intent {
-                    intent.done_at = Some(self.case.now);
-                }
-                incident.stage = IncidentStage::Verifying;
-                self.put_its_errors_aside(incident);
-                self.ledger.memory.available_since = None;
-            }
+            incident.stage = IncidentStage::Verifying;
+            self.put_its_errors_aside(incident);
+            self.ledger.memory.available_since = None;
+        } else if self.case.now >= began + LONGEST_ACT {
+            let why = "the API server did not take the patch for 10 minutes; the operator's log says why";
+            self.stand(incident, why);
+        } else {
+            self.effects.extend(due);
         }
     }
 
-    fn progress(&self, incident: &Incident, intent: &WorkloadIntent, workload: &Workload) -> Progress {
+    fn progress(&self, incident: &Incident, intent: &WorkloadIntent) -> Progress {
+        let Some(workload) = self.workloads().iter().find(|workload| workload.uid == intent.uid) else {
+            return Progress::Overtaken("the workload was deleted or replaced before it could be acted on");
+        };
         // The marks belong to the act: a template that others put back does not quarantine what it replaced.
         let is_marked = intent.quarantine.iter().all(|payload| workload.marks.quarantined.contains(payload));
         match (&intent.to, intent.replicas) {
@@ -65,7 +71,7 @@ impl<'a> Turn<'a> {
             (Some(to), _) if workload.payload != intent.from && workload.payload != *to => {
                 Progress::Overtaken("another release was rolled out before this one could be rolled back")
             }
-            (Some(_), _) if self.is_target_lost(intent) => {
+            (Some(_), _) if is_target_lost(workload, intent) => {
                 Progress::Overtaken("the snapshot of the release to go back to is gone")
             }
             (Some(to), _) => Progress::Due(Box::new(Effect::RollBack(self.roll_back(incident, intent, to, workload)))),
@@ -76,6 +82,7 @@ impl<'a> Turn<'a> {
             }
             (None, Some(replicas)) => Progress::Due(Box::new(Effect::ScaleDown(ScaleDown {
                 incident: incident.id.clone(),
+                workload: workload.reference.clone(),
                 uid: workload.uid.clone(),
                 generation: workload.generation,
                 replicas,
@@ -85,17 +92,15 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn is_target_lost(&self, intent: &WorkloadIntent) -> bool {
-        !self.case.seen.snapshots.iter().any(|snapshot| Some(&snapshot.name) == intent.revision.as_ref())
-    }
-
     fn roll_back(&self, incident: &Incident, intent: &WorkloadIntent, to: &str, workload: &Workload) -> RollBack {
-        let snapshot = self.snapshot_of(to);
+        let snapshot = workload.snapshot_of(to);
         let mut quarantined = workload.marks.quarantined.clone();
         quarantined.extend(intent.quarantine.iter().cloned());
         quarantined.remove(to);
+        let target = incident.target.as_ref().map_or(to, |target| &target.payload);
         RollBack {
             incident: incident.id.clone(),
+            workload: workload.reference.clone(),
             uid: workload.uid.clone(),
             generation: workload.generation,
             snapshot: intent.revision.clone().unwrap_or_default(),
@@ -105,7 +110,7 @@ impl<'a> Turn<'a> {
                 by: OPERATOR.to_owned(),
                 groups: Vec::new(),
                 at: self.case.now,
-                change: self.change_name(to, self.case.now),
+                change: self.change_name(target, self.case.now),
                 verdict: AdmittedVerdict::Rollback,
                 reasons: vec![format!("incident {}", incident.id)],
             },
@@ -116,21 +121,20 @@ impl<'a> Turn<'a> {
     /// Did it help? A scale-down is verified by the count of replicas alone; a rollback by one short window of
     /// enough events after the release was available. Long budgets remember the incident and are not asked.
     pub(super) fn verify(&mut self, incident: &mut Incident) {
-        let Some(workload) = self.workload() else {
+        if self.workloads().is_empty() {
             return self.stand(incident, "the workload does not exist any more");
-        };
+        }
         if let Some(intent) = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::ScaleDown) {
             // Not by availability: a release that never becomes available would leave the incident here for ever.
-            let wanted = intent.workloads.first().and_then(|workload| workload.replicas).unwrap_or(workload.replicas);
-            if workload.replicas <= wanted {
+            if self.workloads().iter().all(|workload| is_scaled_down(workload, intent)) {
                 incident.stage = IncidentStage::Standing;
             }
             return;
         }
-        if workload.progress_deadline_exceeded {
+        if self.workloads().iter().any(|workload| workload.progress_deadline_exceeded) {
             return self.rollback_failed(incident, "the release that was rolled back to does not become available");
         }
-        if !workload.is_complete {
+        if !self.is_complete() {
             self.ledger.memory.available_since = None;
             let done_at = incident.intent.as_ref().and_then(|intent| intent.done_at).unwrap_or(self.case.now);
             if self.case.now >= done_at + LONGEST_ROLLOUT {
@@ -202,17 +206,15 @@ impl<'a> Turn<'a> {
     /// At the start and at the end of verification: the errors of the release that was rolled back fire no more.
     fn put_its_errors_aside(&mut self, incident: &Incident) {
         let intent = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::Rollback);
-        let workload = intent.and_then(|intent| intent.workloads.first());
-        let blamed = incident.suspect.as_ref().map(|suspect| &suspect.payload).or(workload.map(|w| &w.from));
-        if workload.is_some()
-            && let Some(blamed) = blamed
-        {
-            self.latch_what_remains_of(blamed);
+        let Some(intent) = intent.filter(|intent| !intent.workloads.is_empty()) else { return };
+        match &incident.suspect {
+            Some(suspect) => self.latch_what_remains_of(&suspect.payload),
+            None => self.latch_what_remains_of(&release_before(intent)),
         }
     }
 
     fn close_as_acted(&mut self, incident: &mut Incident, summary: String) {
-        if self.workload().is_some_and(|workload| workload.marks.contained.is_some()) {
+        if self.is_contained() {
             // Scaled down before it was rolled back: only an owner's Resume ends that.
             incident.stage = IncidentStage::Standing;
             return;
@@ -226,25 +228,60 @@ impl<'a> Turn<'a> {
     /// Restores the parked replicas; due until the workload is seen not to be contained.
     pub(super) fn resume(&mut self, incident: &mut Incident) {
         let began = incident.closing.as_ref().map_or(self.case.now, |closing| closing.at);
-        match self.workload() {
-            Some(workload) if workload.marks.contained.is_some() && self.case.now >= began + LONGEST_ACT => {
-                incident.closing = None;
-                self.stand(
-                    incident,
-                    "the API server did not let the replicas be restored; the operator's log says why",
-                );
-            }
-            Some(workload) if workload.marks.contained.is_some() => {
-                let replicas = workload.marks.parked_replicas.unwrap_or(workload.replicas);
-                self.effects.push(Effect::RestoreReplicas(RestoreReplicas {
+        if !self.is_contained() {
+            incident.stage = IncidentStage::Closing;
+        } else if self.case.now >= began + LONGEST_ACT {
+            incident.closing = None;
+            let why = "the API server did not let the replicas be restored; the operator's log says why";
+            self.stand(incident, why);
+        } else {
+            let contained = self.workloads().iter().filter(|workload| workload.marks.contained.is_some());
+            self.effects.extend(contained.map(|workload| {
+                Effect::RestoreReplicas(RestoreReplicas {
+                    workload: workload.reference.clone(),
                     uid: workload.uid.clone(),
                     generation: workload.generation,
-                    replicas,
-                }));
-            }
-            _ => incident.stage = IncidentStage::Closing,
+                    replicas: workload.marks.parked_replicas.unwrap_or(workload.replicas),
+                })
+            }));
         }
     }
+}
+
+impl Progress {
+    fn into_due(self) -> Option<Effect> {
+        match self {
+            Self::Due(effect) => Some(*effect),
+            Self::Done | Self::Overtaken(_) => None,
+        }
+    }
+}
+
+/// What was done before the rest of an act became impossible: people have to know that a mixture runs.
+fn already_done(intent: &Intent, progress: &[Progress]) -> String {
+    let done = intent.workloads.iter().zip(progress).filter(|(_, progress)| matches!(progress, Progress::Done));
+    let names: Vec<String> = done.map(|(part, _)| part.workload.to_string()).collect();
+    if names.is_empty() { String::new() } else { format!("; done so far: {}", names.join(", ")) }
+}
+
+fn is_target_lost(workload: &Workload, intent: &WorkloadIntent) -> bool {
+    !workload.snapshots.iter().any(|snapshot| Some(&snapshot.name) == intent.revision.as_ref())
+}
+
+fn is_scaled_down(workload: &Workload, intent: &Intent) -> bool {
+    let of = intent.workloads.iter().find(|part| part.uid == workload.uid);
+    of.and_then(|part| part.replicas).is_none_or(|wanted| workload.replicas <= wanted)
+}
+
+/// The release that ran when an intent was written.
+fn release_before(intent: &Intent) -> String {
+    let part = |part: &WorkloadIntent| ReleasePart {
+        kind: part.workload.kind,
+        name: part.workload.name.clone(),
+        template: String::new(),
+        payload: part.from.clone(),
+    };
+    release_payload(&intent.workloads.iter().map(part).collect::<Vec<_>>())
 }
 
 /// Suffering anywhere is suffering; well is only what is well everywhere.

@@ -5,16 +5,18 @@ use super::plan::Effect;
 use super::turn::Turn;
 use crate::api::change_record::Outcome;
 use crate::api::status::{ReleaseState, ReleaseStatus};
-use crate::observation::{Change, Snapshot, Workload};
+use crate::observation::{Change, Workload};
 use crate::release::marks::{Admitted, AdmittedVerdict};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+
+/// So many releases are remembered in which a part was good.
+const MOST_RELEASES_OF_A_PART: usize = 10;
 
 impl Turn<'_> {
     /// Moves the release on. Time in which nobody can say that it is well does not count as baked: an SLO cannot be
     /// measured, a trigger's condition holds, an incident is open, or no replica runs.
     pub(super) fn advance_release(&mut self) {
-        let admitted = self.workload().and_then(|workload| Some((workload, admitted_template(workload)?)));
-        let Some((workload, admitted)) = admitted else {
+        let Some(admitted) = self.whole.admitted.clone() else {
             self.ledger.release = None;
             return;
         };
@@ -23,35 +25,55 @@ impl Turn<'_> {
             _ => ReleaseStatus {
                 payload: admitted.payload.clone(),
                 admitted_at: admitted.at,
-                state: if self.has_survived(admitted) { ReleaseState::KnownGood } else { ReleaseState::RollingOut },
+                state: if self.has_survived(&admitted) { ReleaseState::KnownGood } else { ReleaseState::RollingOut },
                 bake_until: None,
             },
         };
         match release.state {
-            ReleaseState::RollingOut if workload.is_complete => self.start_bake(&mut release, admitted),
+            ReleaseState::RollingOut if self.is_complete() => self.start_bake(&mut release, &admitted),
             ReleaseState::Baking => self.bake(&mut release),
             ReleaseState::RollingOut | ReleaseState::KnownGood => {}
         }
-        if release.state == ReleaseState::KnownGood
-            && let Some(snapshot) = self.snapshot_of(&release.payload)
-            && snapshot.known_good_at.is_none()
-        {
-            self.effects.push(Effect::MarkKnownGood { snapshot: snapshot.name.clone(), at: self.case.now });
+        if release.state == ReleaseState::KnownGood {
+            self.mark_known_good(&release.payload);
         }
         self.ledger.release = Some(release);
+    }
+
+    /// Each part of the release is noted to have been good in it.
+    fn mark_known_good(&mut self, payload: &str) {
+        for workload in self.workloads() {
+            let Some(snapshot) = workload.snapshot_of(&workload.payload) else { continue };
+            if snapshot.known_good_in.iter().any(|release| release == payload) {
+                continue;
+            }
+            // The newest are kept: a release of which a part forgot that it was good is no target any more.
+            let kept = snapshot.known_good_in.len().saturating_sub(MOST_RELEASES_OF_A_PART - 1);
+            let mut releases = snapshot.known_good_in.get(kept..).unwrap_or_default().to_vec();
+            releases.push(payload.to_owned());
+            self.effects.push(Effect::MarkKnownGood { snapshot: snapshot.name.clone(), at: self.case.now, releases });
+        }
+    }
+
+    /// When the release of the whole pilot survived its bake, if all its parts tell of it.
+    fn was_good_at(&self, payload: &str) -> Option<Timestamp> {
+        let of_part = |workload: &Workload| {
+            let snapshot = workload.snapshot_of(&workload.payload)?;
+            snapshot.known_good_at.filter(|_| snapshot.known_good_in.iter().any(|release| release == payload))
+        };
+        let instants: Option<Vec<Timestamp>> = self.workloads().iter().map(of_part).collect();
+        instants?.into_iter().min()
     }
 
     /// Whether the records tell of a finished bake, where the status does not (any more).
     fn has_survived(&self, admitted: &Admitted) -> bool {
         let has_succeeded = |change: &Change| change.name == admitted.change && change.outcome == Outcome::Succeeded;
-        let was_good_since = |snapshot: &Snapshot| snapshot.known_good_at.is_some_and(|at| at >= admitted.at);
         self.case.seen.changes.iter().any(has_succeeded)
-            || self.snapshot_of(&admitted.payload).is_some_and(was_good_since)
+            || self.was_good_at(&admitted.payload).is_some_and(|at| at >= admitted.at)
     }
 
     fn start_bake(&mut self, release: &mut ReleaseStatus, admitted: &Admitted) {
-        let was_good = self.snapshot_of(&release.payload).is_some_and(|snapshot| snapshot.known_good_at.is_some());
-        if admitted.verdict == AdmittedVerdict::Rollback && was_good {
+        if admitted.verdict == AdmittedVerdict::Rollback && self.was_good_at(&release.payload).is_some() {
             release.state = ReleaseState::KnownGood;
             return;
         }
@@ -80,7 +102,7 @@ impl Turn<'_> {
 
     /// Whether the release proves itself now: users reach it, it is measured, and nothing is wrong with it.
     fn bake_counts(&self, release: &ReleaseStatus) -> bool {
-        let serves = self.workload().is_some_and(|workload| workload.replicas > 0);
+        let serves = self.workloads().iter().all(|workload| workload.replicas > 0);
         let has_failed = |change: &Change| change.payload == release.payload && change.outcome == Outcome::Failed;
         let is_blamed =
             self.case.seen.changes.iter().any(|change| has_failed(change) && change.started_at == release.admitted_at);
@@ -93,9 +115,4 @@ impl Turn<'_> {
         let holds = self.case.declaration.triggers.iter().map(|trigger| trigger.hold_for);
         holds.max().unwrap_or(SignedDuration::ZERO)
     }
-}
-
-/// The mark of the template that is stored, if that template was admitted.
-pub(super) fn admitted_template(workload: &Workload) -> Option<&Admitted> {
-    workload.marks.admitted.as_ref().filter(|admitted| admitted.template == workload.template)
 }

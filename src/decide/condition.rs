@@ -7,7 +7,7 @@ use super::turn::Turn;
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::trigger::{Operator, WorkloadCondition};
 use crate::declaration::{Condition, Objective, Trigger};
-use crate::observation::{Change, Reading, Unknown};
+use crate::observation::{Change, Reading, Unknown, Workload};
 
 /// Whether a condition holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,13 +61,16 @@ impl Turn<'_> {
                 let failed = consecutive_failures(&self.case.seen.changes);
                 if failed >= *count { State::Holds(format!("{failed} changes in a row failed")) } else { State::Clear }
             }
-            Condition::Workload(WorkloadCondition::ProgressDeadlineExceeded) => match self.workload() {
-                Some(workload) if workload.progress_deadline_exceeded => {
-                    State::Holds("the rollout made no progress within its deadline".to_owned())
+            Condition::Workload(WorkloadCondition::ProgressDeadlineExceeded) => {
+                let is_stuck = |workload: &Workload| workload.progress_deadline_exceeded;
+                match self.workloads() {
+                    [] => State::Unknown,
+                    workloads if workloads.iter().any(is_stuck) => {
+                        State::Holds("the rollout made no progress within its deadline".to_owned())
+                    }
+                    _ => State::Clear,
                 }
-                Some(_) => State::Clear,
-                None => State::Unknown,
-            },
+            }
         }
     }
 

@@ -9,11 +9,11 @@ use super::plan::{Effect, Readmit};
 use super::turn::Turn;
 use crate::api::change_record::Outcome;
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
-use crate::api::incident::{Incident, IncidentStage};
+use crate::api::incident::{Incident, IncidentStage, RollbackTarget};
 use crate::api::owners::{Identities, Owners};
 use crate::api::trigger::TriggerAction;
 use crate::declaration::LONGEST_EXCEPTION;
-use crate::observation::PilotDecision;
+use crate::observation::{PilotDecision, Workload};
 
 /// So many Decisions are told at one look whether they count; the others at the next ones.
 const JUDGED_AT_ONCE: usize = 20;
@@ -83,14 +83,15 @@ impl<'a> Turn<'a> {
             DecisionType::HoldChanges => self.weigh_act(decision, incident).map(|()| "changes are held".to_owned()),
             DecisionType::ScaleDown => {
                 self.weigh_act(decision, incident)?;
-                self.workload()
-                    .map(|_| "scaling down".to_owned())
-                    .ok_or_else(|| "the workload does not exist".to_owned())
+                if self.workloads().is_empty() {
+                    return Err("the workload does not exist".to_owned());
+                }
+                Ok("scaling down".to_owned())
             }
             DecisionType::Rollback => {
                 self.weigh_act(decision, incident)?;
                 match &self.ledger.rollback_target {
-                    Some(target) => Ok(format!("rolling back to {}", target.revision)),
+                    Some(target) => Ok(format!("rolling back to {}", revisions(target))),
                     None => {
                         Err("there is no known-good release to go back to; ScaleDown or HoldChanges remain".to_owned())
                     }
@@ -101,8 +102,8 @@ impl<'a> Turn<'a> {
 
     /// A word that names no incident speaks of what ran when it was written.
     fn weigh_act(&self, decision: &PilotDecision, incident: Option<&Incident>) -> Result<(), String> {
-        let admitted = self.workload().and_then(|workload| workload.marks.admitted.as_ref());
-        if decision.incident.is_none() && admitted.is_some_and(|admitted| admitted.at > decision.created_at) {
+        let mut stamps = self.workloads().iter().filter_map(|workload| workload.marks.admitted.as_ref());
+        if decision.incident.is_none() && stamps.any(|admitted| admitted.at > decision.created_at) {
             return Err(
                 "another release was rolled out since it was written; write it again if it is still meant".to_owned()
             );
@@ -112,10 +113,10 @@ impl<'a> Turn<'a> {
 
     /// Whether it resumes a workload that is still scaled down by an incident of which the status knows no more.
     fn is_left_contained(&self, decision: &PilotDecision) -> bool {
-        let contained = self.workload().and_then(|workload| workload.marks.contained.as_ref());
+        let mut contained = self.workloads().iter().filter_map(|workload| workload.marks.contained.as_ref());
         decision.type_ == DecisionType::Resume
             && self.ledger.incident.is_none()
-            && contained.is_some_and(|contained| decision.incident.as_ref() == Some(&contained.incident))
+            && contained.any(|contained| decision.incident.as_ref() == Some(&contained.incident))
     }
 
     /// Whether the ledger already carries this Decision: a restarted operator must not refuse what it followed.
@@ -157,37 +158,47 @@ impl<'a> Turn<'a> {
             return Err("an incident is open; readmit once it has closed".to_owned());
         }
         let payload = decision.payload.as_deref().unwrap_or_default();
-        match self.workload() {
-            Some(workload) if workload.marks.quarantined.contains(payload) || self.snapshot_of(payload).is_some() => {
-                Ok("the release may be applied again".to_owned())
-            }
-            // It was deleted; what is created anew is judged by the records, which this Decision joins.
-            None if self.has_failed(payload) => Ok("the release may be created again".to_owned()),
-            _ => Err("that release is not quarantined; copy its digest from the refusal".to_owned()),
+        let knows = |w: &Workload| w.marks.quarantined.contains(payload) || w.snapshot_of(payload).is_some();
+        if self.workloads().iter().any(knows) {
+            return Ok("the release may be applied again".to_owned());
         }
+        // It was deleted; what is created anew is judged by the records, which this Decision joins.
+        let is_gone = self.workloads().len() < self.case.declaration.workloads.len();
+        if is_gone && self.has_failed(payload) {
+            return Ok("the release may be created again".to_owned());
+        }
+        Err("that release is not quarantined; copy its digest from the refusal".to_owned())
     }
 
     fn has_failed(&self, payload: &str) -> bool {
         let mut changes = self.case.seen.changes.iter();
-        changes.any(|change| change.payload == payload && change.outcome == Outcome::Failed)
+        changes.any(|change| change.outcome == Outcome::Failed && change.ran(payload))
     }
 
     fn lifts_quarantine(&self, decision: &PilotDecision) -> bool {
-        decision.type_ == DecisionType::Readmit
-            && self.workload().zip(decision.payload.as_ref()).is_some_and(|(w, p)| w.marks.quarantined.contains(p))
+        let lifts = |payload: &String| self.workloads().iter().any(|w| w.marks.quarantined.contains(payload));
+        decision.type_ == DecisionType::Readmit && decision.payload.as_ref().is_some_and(lifts)
     }
 
     fn readmit(&mut self, decision: &PilotDecision) {
-        if let (Some(workload), Some(payload)) = (self.workload(), &decision.payload) {
+        let Some(payload) = &decision.payload else { return };
+        for workload in self.workloads() {
             let mut quarantined = workload.marks.quarantined.clone();
-            quarantined.remove(payload);
+            if !quarantined.remove(payload) {
+                continue;
+            }
             self.effects.push(Effect::Readmit(Readmit {
+                workload: workload.reference.clone(),
                 uid: workload.uid.clone(),
                 resource_version: workload.resource_version.clone(),
                 quarantined,
             }));
         }
     }
+}
+
+fn revisions(target: &RollbackTarget) -> String {
+    target.workloads.iter().map(|part| part.revision.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 const fn strictness(type_: DecisionType) -> u8 {

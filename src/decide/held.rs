@@ -20,42 +20,28 @@ const LONGEST_JITTER: SignedDuration = SignedDuration::from_secs(30);
 const JITTER_OF_WINDOW: i32 = 20;
 
 impl Turn<'_> {
-    /// Rolls out what waits, if it may.
+    /// Rolls out what waits, if it may: all of it or nothing, for what was never tried together is no release.
     pub(super) fn release_what_waits(&mut self) {
-        let Some((workload, held)) = self.workload().and_then(|workload| Some((workload, workload.waiting.as_ref()?)))
-        else {
+        let waiting: Vec<(&Workload, &Held)> =
+            self.workloads().iter().filter_map(|workload| Some((workload, workload.waiting.as_ref()?))).collect();
+        let is_acting = self.ledger.incident.as_ref().is_some_and(|incident| incident.stage == IncidentStage::Acting);
+        let may_start = !is_acting && waiting.iter().all(|(workload, held)| self.may_start(workload, held));
+        let Some((first, _)) = waiting.first().filter(|_| may_start) else {
             self.ledger.memory.releasable_since = None;
             return;
         };
-        let is_acting = self.ledger.incident.as_ref().is_some_and(|incident| incident.stage == IncidentStage::Acting);
-        if is_acting || !self.may_start(workload, held) {
-            self.ledger.memory.releasable_since = None;
-            return;
-        }
         let since = *self.ledger.memory.releasable_since.get_or_insert(self.case.now);
-        let starts_at = since + self.jitter(workload, since);
+        let starts_at = since + self.jitter(first, since);
         if self.case.now < starts_at {
             return self.look_again_at(starts_at);
         }
-        self.effects.push(Effect::Release(Release {
-            uid: workload.uid.clone(),
-            generation: workload.generation,
-            unpauses: !held.was_paused,
-            admitted: Admitted {
-                template: held.template.clone(),
-                payload: held.payload.clone(),
-                by: held.by.clone(),
-                groups: held.groups.clone(),
-                at: self.case.now,
-                change: held.change.clone(),
-                verdict: AdmittedVerdict::Allow,
-                reasons: vec![format!("held since {:.0}", held.at)],
-            },
-        }));
+        let now = self.case.now;
+        self.effects.extend(waiting.into_iter().map(|(workload, held)| Effect::Release(released(workload, held, now))));
     }
 
     fn may_start(&self, workload: &Workload, held: &Held) -> bool {
         let proposal = Proposal {
+            workload: workload.reference.clone(),
             operation: Operation::Update,
             requester: Requester { user: held.by.clone(), groups: held.groups.clone() },
             moves_release: true,
@@ -76,5 +62,24 @@ impl Turn<'_> {
         let longest = left.map_or(LONGEST_JITTER, |left| (left / JITTER_OF_WINDOW).min(LONGEST_JITTER));
         let share = workload.uid.bytes().fold(0_i32, |sum, byte| (sum * 31 + i32::from(byte)) % 1_000);
         longest / 1_000 * share
+    }
+}
+
+fn released(workload: &Workload, held: &Held, now: Timestamp) -> Release {
+    Release {
+        workload: workload.reference.clone(),
+        uid: workload.uid.clone(),
+        generation: workload.generation,
+        unpauses: !held.was_paused,
+        admitted: Admitted {
+            template: held.template.clone(),
+            payload: held.payload.clone(),
+            by: held.by.clone(),
+            groups: held.groups.clone(),
+            at: now,
+            change: held.change.clone(),
+            verdict: AdmittedVerdict::Allow,
+            reasons: vec![format!("held since {:.0}", held.at)],
+        },
     }
 }

@@ -8,16 +8,17 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::bounds::bound;
 use super::condition::{Form, State};
+use super::target::releases_to_quarantine;
 use super::triggers::Firing;
 use super::turn::Turn;
 use crate::api::decision::DecisionType;
 use crate::api::incident::{
-    Closing, Continued, DecidedBy, FreshReading, Incident, IncidentStage, Intent, WorkloadIntent,
+    Closing, Continued, DecidedBy, FreshReading, Incident, IncidentStage, Intent, RollbackTarget, WorkloadIntent,
 };
 use crate::api::pilot::Mode;
 use crate::api::trigger::TriggerAction;
 use crate::declaration::{Condition, Trigger};
-use crate::observation::{PilotDecision, Reading};
+use crate::observation::{PilotDecision, Reading, Workload};
 
 impl<'a> Turn<'a> {
     /// Opens, joins and moves on the pilot's incident.
@@ -116,7 +117,7 @@ impl<'a> Turn<'a> {
     }
 
     fn while_standing(&mut self, incident: &mut Incident, word: Option<&PilotDecision>) {
-        let is_contained = self.workload().is_some_and(|workload| workload.marks.contained.is_some());
+        let is_contained = self.is_contained();
         if let Some(word) = word {
             if word.type_ != DecisionType::Resume {
                 return self.follow(incident, word);
@@ -180,40 +181,36 @@ impl<'a> Turn<'a> {
                 incident.stage = IncidentStage::Standing;
             }
             TriggerAction::Rollback => match self.rollback_intent(incident, decided_by) {
-                Ok(workload) => intend(incident, workload),
+                Ok(workloads) => intend(incident, workloads),
                 Err(why) => self.stand(incident, &why),
             },
             TriggerAction::ScaleDown => match self.scale_down_intent(incident) {
-                Ok(workload) => intend(incident, workload),
+                Ok(workloads) => intend(incident, workloads),
                 Err(why) => self.stand(incident, &why),
             },
         }
     }
 
-    fn rollback_intent(&self, incident: &Incident, decided_by: DecidedBy) -> Result<WorkloadIntent, String> {
-        let workload = self.workload().ok_or("the workload does not exist any more")?;
-        let target = incident.target.as_ref().ok_or("there is no known-good release to go back to")?;
-        if !self.case.seen.snapshots.iter().any(|snapshot| snapshot.name == target.revision) {
-            return Err("the snapshot of the release to go back to is gone".to_owned());
+    fn rollback_intent(&self, incident: &Incident, decided_by: DecidedBy) -> Result<Vec<WorkloadIntent>, String> {
+        if self.workloads().is_empty() {
+            return Err("the workload does not exist any more".to_owned());
         }
-        let is_blamed = incident.suspect.as_ref().is_some_and(|suspect| suspect.payload == workload.payload);
-        if decided_by == DecidedBy::Deadline && !is_blamed && workload.payload != target.payload {
+        let target = incident.target.as_ref().ok_or("there is no known-good release to go back to")?;
+        let is_blamed = incident.suspect.as_ref().is_some_and(|suspect| suspect.payload == self.payload());
+        let intents: Vec<WorkloadIntent> =
+            self.workloads().iter().map(|workload| part_intent(workload, target)).collect::<Result<_, _>>()?;
+        let moves = intents.iter().any(|intent| intent.to.as_ref() != Some(&intent.from));
+        if decided_by == DecidedBy::Deadline && !is_blamed && moves {
             return Err("another release than the one that is blamed was rolled out before the deadline".to_owned());
         }
-        Ok(WorkloadIntent {
-            workload: workload.reference.clone(),
-            uid: workload.uid.clone(),
-            from: workload.payload.clone(),
-            revision: Some(target.revision.clone()),
-            to: Some(target.payload.clone()),
-            replicas: None,
-            quarantine: self.releases_to_quarantine(target).into_iter().take(10).collect(),
-        })
+        Ok(intents)
     }
 
-    fn scale_down_intent(&self, incident: &Incident) -> Result<WorkloadIntent, String> {
-        let workload = self.workload().ok_or("the workload does not exist any more")?;
-        Ok(WorkloadIntent {
+    fn scale_down_intent(&self, incident: &Incident) -> Result<Vec<WorkloadIntent>, String> {
+        if self.workloads().is_empty() {
+            return Err("the workload does not exist any more".to_owned());
+        }
+        let intent = |workload: &Workload| WorkloadIntent {
             workload: workload.reference.clone(),
             uid: workload.uid.clone(),
             from: workload.payload.clone(),
@@ -221,7 +218,8 @@ impl<'a> Turn<'a> {
             to: None,
             replicas: Some(incident.scale_down_to.min(workload.replicas)),
             quarantine: Vec::new(),
-        })
+        };
+        Ok(self.workloads().iter().map(intent).collect())
     }
 
     /// Nothing more happens by itself; people are called.
@@ -351,11 +349,28 @@ pub(super) const fn action_of(type_: DecisionType) -> Option<TriggerAction> {
     }
 }
 
-fn intend(incident: &mut Incident, workload: WorkloadIntent) {
+fn intend(incident: &mut Incident, workloads: Vec<WorkloadIntent>) {
     if let Some(intent) = &mut incident.intent {
-        intent.workloads = vec![workload];
+        intent.workloads = workloads;
     }
     incident.stage = IncidentStage::Acting;
+}
+
+/// What a rollback does to one workload.
+fn part_intent(workload: &Workload, target: &RollbackTarget) -> Result<WorkloadIntent, String> {
+    let part = target.part_of(workload).ok_or_else(|| format!("{} is no part of the target", workload.reference))?;
+    if !workload.snapshots.iter().any(|snapshot| snapshot.name == part.revision) {
+        return Err("the snapshot of the release to go back to is gone".to_owned());
+    }
+    Ok(WorkloadIntent {
+        workload: workload.reference.clone(),
+        uid: workload.uid.clone(),
+        from: workload.payload.clone(),
+        revision: Some(part.revision.clone()),
+        to: Some(part.payload.clone()),
+        replicas: None,
+        quarantine: releases_to_quarantine(workload, part).into_iter().take(10).collect(),
+    })
 }
 
 fn half_of(duration: SignedDuration) -> SignedDuration {

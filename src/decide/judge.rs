@@ -14,6 +14,7 @@ use crate::api::duration::Duration;
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::pilot::Mode;
 use crate::api::trigger::TriggerAction;
+use crate::api::workload::WorkloadReference;
 use crate::calendar::Reason;
 use crate::observation::PilotDecision;
 
@@ -23,6 +24,8 @@ const MOST_WINDOWS_AHEAD: usize = 64;
 /// What someone wants to do to a guarded workload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proposal {
+    /// The workload.
+    pub workload: WorkloadReference,
     /// What is asked.
     pub operation: Operation,
     /// Who asks.
@@ -195,12 +198,15 @@ impl Judgement {
 /// Going back to the known-good release is always allowed, in any freeze. Deleting is never going back.
 fn is_rollback_target(case: &Case<'_>, proposal: &Proposal) -> bool {
     proposal.operation != Operation::Delete
-        && case.ledger.rollback_target.as_ref().is_some_and(|target| target.payload == proposal.payload)
+        && case.ledger.rollback_target.as_ref().is_some_and(|target| {
+            let mut parts = target.workloads.iter().filter(|part| proposal.workload.is(part.kind, &part.name));
+            parts.any(|part| part.payload == proposal.payload)
+        })
 }
 
 /// Going back to what runs, while another release waits, moves no pod.
 pub fn takes_back_what_waits(case: &Case<'_>, proposal: &Proposal) -> bool {
-    let waiting = case.seen.workload.as_ref().filter(|workload| workload.waiting.is_some());
+    let waiting = case.seen.workload(&proposal.workload).filter(|workload| workload.waiting.is_some());
     proposal.operation == Operation::Update && waiting.is_some_and(|workload| workload.template == proposal.template)
 }
 
@@ -242,10 +248,10 @@ fn quarantine(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
     if proposal.operation == Operation::Delete {
         return None;
     }
-    let is_quarantined = match &case.seen.workload {
+    let is_quarantined = match case.seen.workload(&proposal.workload) {
         Some(workload) => workload.marks.quarantined.contains(&proposal.payload),
         // A workload that is created anew has lost its marks; the records remember.
-        None => was_rolled_back(case, &proposal.payload),
+        None => was_rolled_back(case, proposal),
     };
     is_quarantined.then(|| Finding {
         guard: GuardName::Quarantine,
@@ -256,9 +262,10 @@ fn quarantine(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
 }
 
 /// Whether a change to this release failed and nobody has readmitted the release since.
-fn was_rolled_back(case: &Case<'_>, payload: &str) -> bool {
+fn was_rolled_back(case: &Case<'_>, proposal: &Proposal) -> bool {
+    let payload = proposal.payload.as_str();
     let changes = case.seen.changes.iter();
-    let failed = changes.filter(|change| change.outcome == Outcome::Failed && change.payload == payload);
+    let failed = changes.filter(|change| change.outcome == Outcome::Failed && change.ran(payload));
     let records = case.seen.decisions.iter().filter(|decision| decision.is_record);
     let put_away = records.filter(|record| record.quarantined.iter().any(|quarantined| quarantined == payload));
     let instants = failed.map(|change| change.started_at).chain(put_away.map(|record| record.created_at));
@@ -386,7 +393,7 @@ fn blast_radius(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
 }
 
 fn containment(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
-    let contained = case.seen.workload.as_ref()?.marks.contained.as_ref()?;
+    let contained = case.seen.workload(&proposal.workload)?.marks.contained.as_ref()?;
     let after = proposal.replicas_after?;
     let grows = proposal.replicas_before.is_none_or(|before| after > before);
     (after > contained.replicas && grows).then(|| Finding {

@@ -23,6 +23,7 @@ mod suspect;
 mod target;
 mod triggers;
 mod turn;
+mod whole;
 
 use std::collections::BTreeMap;
 

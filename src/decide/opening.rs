@@ -85,7 +85,7 @@ impl<'a> Turn<'a> {
 
     /// The incident behind a scale-down whose status was lost, as far as the mark tells of it, ready to be ended.
     fn reopen_contained(&mut self, word: &PilotDecision) -> Option<Incident> {
-        let contained = self.workload()?.marks.contained.clone()?;
+        let contained = self.workloads().iter().find_map(|workload| workload.marks.contained.clone())?;
         let hold = PilotDecision { type_: DecisionType::ScaleDown, ..word.clone() };
         let mut incident = self.open_by_word(&hold)?;
         incident.id = contained.incident;

@@ -7,8 +7,8 @@ use super::turn::Turn;
 /// Decides a pilot. Total: every case gets a plan. The plan counts only once it asks nothing more.
 pub fn decide(case: &Case<'_>) -> Plan {
     let mut turn = Turn::new(*case);
-    if case.seen.claimed_by.is_some() {
-        // The workload is another pilot's: nothing here is ours to judge, to stamp or to act on.
+    if case.seen.claimed.is_some() {
+        // A workload is another pilot's: nothing here is ours to judge, to stamp or to act on.
         return turn.finish();
     }
     turn.forget_what_was_not_watched();

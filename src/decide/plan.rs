@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Ledger;
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionSpec, Requester};
-use crate::api::workload::ReleasePart;
+use crate::api::workload::{ReleasePart, WorkloadReference};
 use crate::observation::Question;
 use crate::release::marks::Admitted;
 
@@ -48,15 +48,19 @@ pub enum Effect {
     Stamp(Stamp),
     /// Store the release that runs.
     TakeSnapshot {
-        /// Its payload digest.
+        /// The workload.
+        workload: WorkloadReference,
+        /// The payload digest of what it runs.
         payload: String,
     },
-    /// Note on a snapshot that its release survived its bake.
+    /// Note on a snapshot that a release of which it holds a part survived its bake.
     MarkKnownGood {
         /// The snapshot.
         snapshot: String,
         /// When.
         at: Timestamp,
+        /// The payload digests of all releases in which the part was good, this one last.
+        releases: Vec<String>,
     },
     /// Note on a snapshot when its release stopped running, or that it runs again.
     MarkRunning {
@@ -105,6 +109,8 @@ pub enum Effect {
 /// Stamp a template as admitted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stamp {
+    /// The workload.
+    pub workload: WorkloadReference,
     /// The workload's uid.
     pub uid: String,
     /// The resourceVersion that was seen; the stamp is refused where it has moved.
@@ -150,6 +156,8 @@ pub struct UpdateChange {
 /// Roll out a release that was held, in one patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Release {
+    /// The workload.
+    pub workload: WorkloadReference,
     /// The workload's uid.
     pub uid: String,
     /// The generation that was seen.
@@ -165,6 +173,8 @@ pub struct Release {
 pub struct RollBack {
     /// The incident.
     pub incident: String,
+    /// The workload.
+    pub workload: WorkloadReference,
     /// The workload's uid.
     pub uid: String,
     /// The generation that was seen.
@@ -182,6 +192,8 @@ pub struct RollBack {
 pub struct ScaleDown {
     /// The incident.
     pub incident: String,
+    /// The workload.
+    pub workload: WorkloadReference,
     /// The workload's uid.
     pub uid: String,
     /// The generation that was seen.
@@ -195,6 +207,8 @@ pub struct ScaleDown {
 /// Restore the parked replicas, in one patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RestoreReplicas {
+    /// The workload.
+    pub workload: WorkloadReference,
     /// The workload's uid.
     pub uid: String,
     /// The generation that was seen.
@@ -206,6 +220,8 @@ pub struct RestoreReplicas {
 /// Let a quarantined release be tried again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Readmit {
+    /// The workload.
+    pub workload: WorkloadReference,
     /// The workload's uid.
     pub uid: String,
     /// The resourceVersion that was seen.

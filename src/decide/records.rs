@@ -5,9 +5,9 @@
 
 use jiff::Timestamp;
 
-use super::bake::admitted_template;
 use super::plan::{Effect, OpenChange, Stamp, UpdateChange};
 use super::turn::Turn;
+use super::whole::{parts_of, waiting_changes};
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionSpec, DecisionType, IncidentRecord, Requester};
 use crate::api::incident::{Closing, Incident, IncidentStage};
@@ -30,35 +30,45 @@ pub const OPERATOR: &str = "system:pilotguard";
 impl Turn<'_> {
     /// Everything that has to be written down about the release that runs.
     pub(super) fn keep_records(&mut self) {
-        let Some(workload) = self.workload() else { return };
-        if let Some(held) = &workload.waiting {
-            self.keep_waiting(held);
+        let waiting = waiting_changes(self.workloads(), self.case.declaration.group_within);
+        for change in &waiting {
+            self.keep_waiting(change);
         }
-        match admitted_template(workload) {
-            Some(admitted) => {
-                self.keep_snapshots(workload, admitted);
-                self.keep_changes(admitted);
+        for workload in self.workloads() {
+            match workload.admitted() {
+                Some(_) => self.keep_snapshots(workload),
+                // Of what was created held no pod runs that could be taken over.
+                None if workload.waiting.is_some() => {}
+                None => self.stamp(workload),
             }
-            // Of what was created held no pod runs that could be taken over.
-            None if workload.waiting.is_some() => {}
-            None => self.stamp(workload),
+        }
+        if let Some(admitted) = self.whole.admitted.clone() {
+            let waiting: Vec<&str> =
+                waiting.iter().filter_map(|change| Some(change.first()?.1.change.as_str())).collect();
+            self.keep_changes(&admitted, &waiting);
         }
     }
 
     /// A change is recorded from the moment at which it is held, so that one that is superseded leaves a trace.
-    fn keep_waiting(&mut self, held: &Held) {
-        if self.case.seen.changes.iter().any(|change| change.name == held.change) {
+    fn keep_waiting(&mut self, change: &[(&Workload, &Held)]) {
+        let Some((_, first)) = change.first() else { return };
+        if self.case.seen.changes.iter().any(|change| change.name == first.change) {
             return;
         }
-        let WorkloadReference { kind, name } = self.case.declaration.workload.clone();
-        let (template, payload) = (held.template.clone(), held.payload.clone());
+        let mut release = parts_of(self.workloads());
+        for (workload, held) in change {
+            release.retain(|part| !workload.reference.is(part.kind, &part.name));
+            let WorkloadReference { kind, name } = workload.reference.clone();
+            let (template, payload) = (held.template.clone(), held.payload.clone());
+            release.push(ReleasePart { kind, name, template, payload });
+        }
         self.effects.push(Effect::OpenChange(OpenChange {
-            name: held.change.clone(),
+            name: first.change.clone(),
             class: ChangeClass::Normal,
-            release: vec![ReleasePart { kind, name, template, payload }],
-            requested_by: Requester { user: held.by.clone(), groups: held.groups.clone() },
-            started_at: held.at,
-            findings: held.reasons.clone(),
+            release,
+            requested_by: Requester { user: first.by.clone(), groups: first.groups.clone() },
+            started_at: first.at,
+            findings: first.reasons.clone(),
         }));
     }
 
@@ -73,8 +83,8 @@ impl Turn<'_> {
             return;
         }
         let is_known =
-            self.snapshot_of(&workload.payload).is_some_and(|snapshot| snapshot.template == workload.template);
-        let is_first = workload.marks.admitted.is_none() && self.case.seen.snapshots.is_empty();
+            workload.snapshot_of(&workload.payload).is_some_and(|snapshot| snapshot.template == workload.template);
+        let is_first = workload.marks.admitted.is_none() && workload.snapshots.is_empty();
         let is_adopted = workload.marks.admitted.is_none() && (is_first || is_known);
         if is_adopted && !workload.is_complete {
             return;
@@ -86,6 +96,7 @@ impl Turn<'_> {
             (AdmittedVerdict::Unauthorized, self.change_name(&workload.payload, now), "unknown")
         };
         self.effects.push(Effect::Stamp(Stamp {
+            workload: workload.reference.clone(),
             uid: workload.uid.clone(),
             resource_version: workload.resource_version.clone(),
             admitted: Admitted {
@@ -101,23 +112,25 @@ impl Turn<'_> {
         }));
     }
 
-    fn keep_snapshots(&mut self, workload: &Workload, admitted: &Admitted) {
-        if workload.waiting.is_none() && self.snapshot_of(&admitted.payload).is_none() {
-            self.effects.push(Effect::TakeSnapshot { payload: admitted.payload.clone() });
+    fn keep_snapshots(&mut self, workload: &Workload) {
+        if workload.waiting.is_none() && workload.snapshot_of(&workload.payload).is_none() {
+            let (workload, payload) = (workload.reference.clone(), workload.payload.clone());
+            self.effects.push(Effect::TakeSnapshot { workload, payload });
         }
-        let snapshots = &self.case.seen.snapshots;
-        for snapshot in snapshots {
+        for snapshot in &workload.snapshots {
             let runs = snapshot.payload == workload.payload;
             if runs == snapshot.last_running_at.is_some() {
                 let stopped_at = (!runs).then_some(self.case.now);
                 self.effects.push(Effect::MarkRunning { snapshot: snapshot.name.clone(), stopped_at });
             }
         }
-        let mut by_age: Vec<_> = snapshots.iter().collect();
+        let mut by_age: Vec<_> = workload.snapshots.iter().collect();
         by_age.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.revision));
         let of_incident = self.ledger.incident.as_ref().and_then(|incident| incident.target.as_ref());
         let targets = [self.ledger.rollback_target.as_ref(), of_incident];
-        let is_target = |name: &String| targets.iter().flatten().any(|target| target.revision == *name);
+        let is_target = |name: &String| {
+            targets.iter().flatten().flat_map(|target| &target.workloads).any(|part| part.revision == *name)
+        };
         let surplus: Vec<String> = by_age
             .into_iter()
             .skip(SNAPSHOTS_KEPT)
@@ -129,7 +142,7 @@ impl Turn<'_> {
         }
     }
 
-    fn keep_changes(&mut self, admitted: &Admitted) {
+    fn keep_changes(&mut self, admitted: &Admitted, waiting: &[&str]) {
         let changes = &self.case.seen.changes;
         if !admitted.change.is_empty() {
             match changes.iter().find(|change| change.name == admitted.change) {
@@ -138,14 +151,12 @@ impl Turn<'_> {
             }
         }
         let blamed = self.ledger.incident.as_ref().and_then(|incident| incident.suspect.clone());
-        let waiting = self.workload().and_then(|workload| workload.waiting.as_ref());
-        let waits = |change: &Change| waiting.is_some_and(|held| held.change == change.name);
         for change in changes {
-            let is_over = change.outcome == Outcome::Pending && change.name != admitted.change && !waits(change);
+            let is_over = change.outcome == Outcome::Pending
+                && change.name != admitted.change
+                && !waiting.contains(&change.name.as_str());
             if is_over && blamed.as_ref().is_none_or(|suspect| suspect.change != change.name) {
-                let backed_out = waiting.is_none()
-                    && change.completed_at.is_none()
-                    && self.snapshot_of(&admitted.payload).is_some_and(|snapshot| snapshot.known_good_at.is_some());
+                let backed_out = waiting.is_empty() && change.completed_at.is_none() && self.runs_what_was_good();
                 let outcome = if backed_out { Outcome::Aborted } else { Outcome::Superseded };
                 self.effects.push(Effect::UpdateChange(UpdateChange {
                     name: change.name.clone(),
@@ -159,10 +170,10 @@ impl Turn<'_> {
         }
     }
 
-    /// What the pilot's workloads run: one part for each.
-    fn release_of(&self, admitted: &Admitted) -> Vec<ReleasePart> {
-        let WorkloadReference { kind, name } = self.case.declaration.workload.clone();
-        vec![ReleasePart { kind, name, template: admitted.template.clone(), payload: admitted.payload.clone() }]
+    fn runs_what_was_good(&self) -> bool {
+        self.workloads().iter().all(|workload| {
+            workload.snapshot_of(&workload.payload).is_some_and(|snapshot| snapshot.known_good_at.is_some())
+        })
     }
 
     fn open_change(&mut self, admitted: &Admitted) {
@@ -178,7 +189,7 @@ impl Turn<'_> {
         self.effects.push(Effect::OpenChange(OpenChange {
             name: admitted.change.clone(),
             class,
-            release: self.release_of(admitted),
+            release: parts_of(self.workloads()),
             requested_by: Requester { user: admitted.by.clone(), groups: admitted.groups.clone() },
             started_at: admitted.at,
             findings: admitted.reasons.clone(),
@@ -193,7 +204,7 @@ impl Turn<'_> {
             (Outcome::Pending, Some(ReleaseState::KnownGood)) => Outcome::Succeeded,
             (outcome, _) => outcome,
         };
-        let release = (change.payload != admitted.payload).then(|| self.release_of(admitted));
+        let release = (change.payload != admitted.payload).then(|| parts_of(self.workloads()));
         // A change that was held is recorded before it is admitted.
         let is_late = change.outcome == Outcome::Pending && change.started_at < admitted.at;
         let started_at = is_late.then_some(admitted.at);

@@ -3,7 +3,6 @@
 
 use jiff::Timestamp;
 
-use super::bake::admitted_template;
 use super::condition::{Form, State, consecutive_failures};
 use super::slo::Span;
 use super::turn::Turn;
@@ -37,7 +36,7 @@ impl Turn<'_> {
 
     /// The change that brought what runs, if one did: neither an adoption nor a rollback.
     pub(super) fn change_that_runs(&self) -> Option<Suspect> {
-        let admitted = self.workload().and_then(admitted_template)?;
+        let admitted = self.whole.admitted.as_ref()?;
         let is_change = !matches!(admitted.verdict, AdmittedVerdict::Adopted | AdmittedVerdict::Rollback);
         is_change.then(|| Suspect {
             change: admitted.change.clone(),
@@ -47,7 +46,7 @@ impl Turn<'_> {
     }
 
     fn change_in_bake(&self, trigger: &Trigger) -> Result<&Admitted, String> {
-        let admitted = self.workload().and_then(admitted_template).ok_or("no admitted change runs")?;
+        let admitted = self.whole.admitted.as_ref().ok_or("no admitted change runs")?;
         match admitted.verdict {
             AdmittedVerdict::Adopted => return Err("no change was made since the pilot was adopted".to_owned()),
             AdmittedVerdict::Rollback => return Err("what runs was itself rolled back to".to_owned()),

@@ -2,66 +2,121 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 use super::turn::Turn;
-use crate::api::incident::RollbackTarget;
-use crate::observation::Snapshot;
+use crate::api::incident::{RollbackTarget, TargetPart};
+use crate::observation::{Snapshot, Workload};
+
+/// A release of the whole pilot that was good: for each workload the snapshot that holds its part.
+struct Candidate<'a> {
+    payload: &'a str,
+    parts: Vec<(&'a Workload, &'a Snapshot)>,
+}
 
 impl<'a> Turn<'a> {
     /// The newest known-good release, other than the one that runs, that ran within `rollback.maxAge` and is
     /// not quarantined.
     pub(super) fn choose_target(&mut self) {
-        self.ledger.rollback_target = self.target().and_then(|snapshot| {
-            Some(RollbackTarget {
-                payload: snapshot.payload.clone(),
-                revision: snapshot.name.clone(),
-                known_good_at: snapshot.known_good_at?,
-            })
-        });
+        let oldest = self.case.now - self.case.declaration.rollback_max_age;
+        let candidates = self.releases_that_were_good().into_iter();
+        let usable = candidates
+            .filter(|release| !release.runs())
+            .filter(|release| !release.is_quarantined())
+            .filter(|release| release.stopped_at().is_none_or(|stopped| stopped >= oldest));
+        let newest = usable
+            .max_by_key(|release| (release.stopped_at().is_none(), release.stopped_at(), release.revisions().max()));
+        self.ledger.rollback_target = newest.and_then(|release| release.target());
     }
 
-    fn target(&self) -> Option<&'a Snapshot> {
-        let workload = self.workload()?;
-        let oldest = self.case.now - self.case.declaration.rollback_max_age;
-        self.case
-            .seen
-            .snapshots
-            .iter()
-            .filter(|snapshot| snapshot.payload != workload.payload)
-            .filter(|snapshot| snapshot.known_good_at.is_some())
-            .filter(|snapshot| !workload.marks.quarantined.contains(&snapshot.payload))
-            .filter(|snapshot| snapshot.last_running_at.is_none_or(|stopped| stopped >= oldest))
-            .max_by_key(|snapshot| (snapshot.last_running_at.is_none(), snapshot.last_running_at, snapshot.revision))
+    /// The releases that survived a bake and of which every workload still has its part.
+    fn releases_that_were_good(&self) -> Vec<Candidate<'a>> {
+        let Some((first, others)) = self.workloads().split_first() else {
+            return Vec::new();
+        };
+        let named =
+            first.snapshots.iter().flat_map(|snapshot| snapshot.known_good_in.iter().map(move |it| (it, snapshot)));
+        let whole = named.filter_map(|(payload, snapshot)| {
+            let mut parts = vec![(first, snapshot)];
+            for workload in others {
+                let has_it = |snapshot: &&Snapshot| snapshot.known_good_in.contains(payload);
+                parts.push((workload, workload.snapshots.iter().find(has_it)?));
+            }
+            Some(Candidate { payload, parts })
+        });
+        whole.collect()
     }
 
     /// Why no automatic rollback may cross the releases between what runs and the target, if it may not.
     pub(super) fn unsafe_to_cross(&self, target: &RollbackTarget) -> Option<String> {
-        let workload = self.workload()?;
-        let floor = self.snapshot_of(&target.payload).map_or(0, |snapshot| snapshot.revision);
-        let stored = self
-            .case
-            .seen
-            .snapshots
-            .iter()
-            .filter(|snapshot| snapshot.revision > floor || snapshot.payload == workload.payload)
-            .find_map(|snapshot| snapshot.rollback_unsafe.clone());
-        workload.rollback_unsafe.clone().or(stored)
+        self.workloads().iter().find_map(|workload| {
+            let goes_to = target.part_of(workload)?;
+            if goes_to.payload == workload.payload {
+                return None;
+            }
+            let floor = workload.snapshot_of(&goes_to.payload).map_or(0, |snapshot| snapshot.revision);
+            let stored = workload
+                .snapshots
+                .iter()
+                .filter(|snapshot| snapshot.revision > floor || snapshot.payload == workload.payload)
+                .find_map(|snapshot| snapshot.rollback_unsafe.clone());
+            workload.rollback_unsafe.clone().or(stored)
+        })
+    }
+}
+
+/// The releases of a workload that a rollback to the target puts away: what runs, and whatever is newer than the
+/// target and was never baked.
+pub(super) fn releases_to_quarantine(workload: &Workload, target: &TargetPart) -> Vec<String> {
+    let floor = workload.snapshot_of(&target.payload).map_or(0, |snapshot| snapshot.revision);
+    let unbaked = workload
+        .snapshots
+        .iter()
+        .filter(|snapshot| snapshot.revision > floor && snapshot.known_good_at.is_none())
+        .map(|snapshot| snapshot.payload.clone());
+    let mut releases: Vec<String> = std::iter::once(workload.payload.clone()).chain(unbaked).collect();
+    // What runs comes first, then the newest: where there are too many for the intent, the oldest are left out.
+    let mut seen = BTreeSet::new();
+    releases.retain(|payload| *payload != target.payload && !payload.is_empty() && seen.insert(payload.clone()));
+    releases
+}
+
+impl RollbackTarget {
+    /// What a workload would run.
+    pub fn part_of(&self, workload: &Workload) -> Option<&TargetPart> {
+        self.workloads.iter().find(|part| workload.reference.is(part.kind, &part.name))
+    }
+}
+
+impl Candidate<'_> {
+    fn runs(&self) -> bool {
+        self.parts.iter().all(|(workload, snapshot)| snapshot.payload == workload.payload)
     }
 
-    /// The releases that a rollback to the target puts away: what runs, and whatever is newer than the target
-    /// and was never baked.
-    pub(super) fn releases_to_quarantine(&self, target: &RollbackTarget) -> Vec<String> {
-        let floor = self.snapshot_of(&target.payload).map_or(0, |snapshot| snapshot.revision);
-        let unbaked = self
-            .case
-            .seen
-            .snapshots
-            .iter()
-            .filter(|snapshot| snapshot.revision > floor && snapshot.known_good_at.is_none())
-            .map(|snapshot| snapshot.payload.clone());
-        let mut releases: Vec<String> = std::iter::once(self.payload().to_owned()).chain(unbaked).collect();
-        // What runs comes first, then the newest: where there are too many for the intent, the oldest are left out.
-        let mut seen = BTreeSet::new();
-        releases.retain(|payload| *payload != target.payload && !payload.is_empty() && seen.insert(payload.clone()));
-        releases
+    fn is_quarantined(&self) -> bool {
+        self.parts.iter().any(|(workload, snapshot)| workload.marks.quarantined.contains(&snapshot.payload))
+    }
+
+    /// When its first part stopped running; `None` where all still run.
+    fn stopped_at(&self) -> Option<Timestamp> {
+        self.parts.iter().filter_map(|(_, snapshot)| snapshot.last_running_at).min()
+    }
+
+    fn revisions(&self) -> impl Iterator<Item = i64> {
+        self.parts.iter().map(|(_, snapshot)| snapshot.revision)
+    }
+
+    fn target(&self) -> Option<RollbackTarget> {
+        let part = |(workload, snapshot): &(&Workload, &Snapshot)| TargetPart {
+            kind: workload.reference.kind,
+            name: workload.reference.name.clone(),
+            payload: snapshot.payload.clone(),
+            revision: snapshot.name.clone(),
+        };
+        Some(RollbackTarget {
+            payload: self.payload.to_owned(),
+            known_good_at: self.parts.iter().filter_map(|(_, snapshot)| snapshot.known_good_at).min()?,
+            workloads: self.parts.iter().map(part).collect(),
+        })
     }
 }

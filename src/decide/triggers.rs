@@ -93,7 +93,7 @@ impl<'a> Turn<'a> {
         let Some(latch) = self.ledger.latches.iter().find(|latch| latch.trigger == trigger.name) else {
             return Watch::Plain;
         };
-        match self.workload().and_then(|workload| workload.marks.admitted.as_ref()) {
+        match &self.whole.admitted {
             // A later change to the same release is a new one; what a rolled-back release did until its latch is not
             // the restored one's.
             Some(admitted)

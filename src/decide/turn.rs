@@ -7,8 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::inquiry::Inquiry;
 use super::plan::{Effect, Plan};
+use super::whole::Whole;
 use super::{Case, Ledger};
-use crate::observation::{Snapshot, Workload};
+use crate::observation::Workload;
 
 /// Looks so far apart count as one after the other; beyond it, or three evaluation intervals, as a gap.
 const LONGEST_GAP: SignedDuration = SignedDuration::from_secs(30);
@@ -21,6 +22,7 @@ pub(super) struct Turn<'a> {
     pub(super) inquiry: Inquiry<'a>,
     pub(super) ledger: Ledger,
     pub(super) effects: Vec<Effect>,
+    pub(super) whole: Whole,
     look_again: Option<Timestamp>,
 }
 
@@ -31,6 +33,7 @@ impl<'a> Turn<'a> {
             inquiry: Inquiry::new(&case.seen.answers),
             ledger: case.ledger.clone(),
             effects: Vec::new(),
+            whole: Whole::of(&case.seen.workloads, case.declaration.group_within),
             look_again: None,
         }
     }
@@ -49,17 +52,22 @@ impl<'a> Turn<'a> {
         }
     }
 
-    pub(super) fn workload(&self) -> Option<&'a Workload> {
-        self.case.seen.workload.as_ref()
+    pub(super) fn workloads(&self) -> &'a [Workload] {
+        &self.case.seen.workloads
     }
 
-    /// The payload digest that the pilot runs; empty where nothing runs.
-    pub(super) fn payload(&self) -> &'a str {
-        self.workload().map_or("", |workload| &workload.payload)
+    /// The payload digest of the release that the pilot runs; empty where nothing runs.
+    pub(super) fn payload(&self) -> &str {
+        &self.whole.payload
     }
 
-    pub(super) fn snapshot_of(&self, payload: &str) -> Option<&'a Snapshot> {
-        self.case.seen.snapshots.iter().find(|snapshot| snapshot.payload == payload)
+    /// Whether there are workloads, and all of them run what they shall completely.
+    pub(super) fn is_complete(&self) -> bool {
+        !self.workloads().is_empty() && self.workloads().iter().all(|workload| workload.is_complete)
+    }
+
+    pub(super) fn is_contained(&self) -> bool {
+        self.workloads().iter().any(|workload| workload.marks.contained.is_some())
     }
 
     /// Makes sure that the pilot is looked at again at this instant, if it lies ahead.

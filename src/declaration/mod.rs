@@ -34,8 +34,8 @@ pub struct Declaration {
     pub decision_date: Timestamp,
     /// Who answers for it.
     pub owners: Owners,
-    /// What it guards.
-    pub workload: WorkloadReference,
+    /// What it guards; at least one.
+    pub workloads: Vec<WorkloadReference>,
     /// The most replicas that the workload may ask for.
     pub max_replicas: Option<i32>,
     /// When it may change.
@@ -176,11 +176,10 @@ impl Declaration {
                 "name who answers for availability, incidents and change control",
             ));
         }
-        let workload = spec.workloads.first();
-        if workload.is_none() {
+        if spec.workloads.is_empty() {
             violations.push(Violation::new("spec.workloads", "is empty", "name the Deployment that the pilot guards"));
         }
-        let (Ok(calendar), Some(workload), true) = (calendar, workload, violations.is_empty()) else {
+        let (Ok(calendar), true) = (calendar, violations.is_empty()) else {
             return Err(violations);
         };
         let created = pilot.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
@@ -189,7 +188,7 @@ impl Declaration {
             start: spec.intent.start.unwrap_or(created),
             decision_date: spec.intent.decision_date,
             owners: spec.owners.clone(),
-            workload: workload.clone(),
+            workloads: spec.workloads.clone(),
             max_replicas: spec.blast_radius.max_replicas,
             calendar,
             outside_window: spec.changes.outside_window,

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -86,21 +87,20 @@ impl Cluster {
     /// What the watches say about a pilot.
     pub fn observe(&self, declaration: &Declaration) -> Observation {
         let namespace = &declaration.pilot.namespace;
-        let workload = Owner { namespace: namespace.clone(), name: declaration.workload.name.clone() };
         let pilot = Owner { namespace: namespace.clone(), name: declaration.pilot.name.clone() };
-        gather(
-            self.workloads.of(&workload).pop().map(Arc::unwrap_or_clone),
-            self.snapshots.of(&workload),
-            self.changes.of(&pilot),
-            self.decisions.of(&pilot),
-        )
+        let workloads = declaration.workloads.iter().filter_map(|reference| {
+            let owner = Owner { namespace: namespace.clone(), name: reference.name.clone() };
+            let workload = self.workloads.of(&owner).pop().map(Arc::unwrap_or_clone)?;
+            Some(with_snapshots(workload, self.snapshots.of(&owner)))
+        });
+        gather(workloads.collect(), self.changes.of(&pilot), self.decisions.of(&pilot))
     }
 
     /// What is recorded of a pilot's past, without its workload; `None` before the watches have seen it all.
     pub fn records(&self, pilot: &PilotId) -> Option<Observation> {
         let owner = Owner { namespace: pilot.namespace.clone(), name: pilot.name.clone() };
         let is_known = self.changes.is_ready() && self.decisions.is_ready();
-        is_known.then(|| gather(None, Vec::new(), self.changes.of(&owner), self.decisions.of(&owner)))
+        is_known.then(|| gather(Vec::new(), self.changes.of(&owner), self.decisions.of(&owner)))
     }
 
     /// Waits until every watch has seen its first complete list.
@@ -115,16 +115,18 @@ impl Cluster {
 /// What the API server says about a pilot now.
 pub async fn observe_live(client: &Client, declaration: &Declaration) -> Result<Observation, ObserveError> {
     let namespace = &declaration.pilot.namespace;
-    let name = &declaration.workload.name;
+    let names = declaration.workloads.iter().map(|workload| workload.name.as_str());
     let of_pilot = ListParams::default().fields(&format!("spec.pilot={}", declaration.pilot.name));
-    let of_workload = ListParams::default().labels(&snapshots::selector(name));
-    let (workload, snapshots, changes, decisions) = tokio::try_join!(
-        within("the workload", read_deployment(client, namespace, name)),
-        list("the snapshots", client, namespace, of_workload, reduce_snapshot),
+    let of_workloads = ListParams::default().labels(&snapshots::selector(names.clone()));
+    let (workloads, snapshots, changes, decisions) = tokio::try_join!(
+        within("the workloads", try_join_all(names.map(|name| read_deployment(client, namespace, name)))),
+        list("the snapshots", client, namespace, of_workloads, reduce_snapshot),
         list("the change records", client, namespace, of_pilot.clone(), |record| Some(reduce_change(record))),
         list("the decisions", client, namespace, of_pilot, |decision| Some(reduce_decision(decision))),
     )?;
-    Ok(gather(workload.as_ref().and_then(deployment::read), snapshots, changes, decisions))
+    let existing = workloads.iter().flatten().filter_map(deployment::read);
+    let workloads = existing.map(|workload| with_snapshots(workload, snapshots.clone()));
+    Ok(gather(workloads.collect(), changes, decisions))
 }
 
 /// A Deployment as the API server has it now, as raw JSON.
@@ -133,19 +135,18 @@ pub async fn read_deployment(client: &Client, namespace: &str, name: &str) -> Re
     Ok(api.get_opt(name).await?.map(|deployment| raw(&deployment)))
 }
 
-fn gather(
-    workload: Option<Workload>,
-    snapshots: Vec<OwnedSnapshot>,
-    mut changes: Vec<Change>,
-    mut decisions: Vec<PilotDecision>,
-) -> Observation {
-    let uid = workload.as_ref().map_or("", |workload| &workload.uid);
-    let mut snapshots: Vec<Snapshot> =
-        snapshots.into_iter().filter(|owned| owned.workload_uid == uid).map(|owned| owned.snapshot).collect();
-    snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.revision));
+fn gather(workloads: Vec<Workload>, mut changes: Vec<Change>, mut decisions: Vec<PilotDecision>) -> Observation {
     changes.sort_by_key(|change| change.started_at);
     decisions.sort_by_key(|decision| decision.created_at);
-    Observation { workload, snapshots, changes, decisions, ..Observation::default() }
+    Observation { workloads, changes, decisions, ..Observation::default() }
+}
+
+/// A workload with those snapshots that were taken of it.
+fn with_snapshots(mut workload: Workload, snapshots: Vec<OwnedSnapshot>) -> Workload {
+    let own = snapshots.into_iter().filter(|owned| owned.workload_uid == workload.uid);
+    workload.snapshots = own.map(|owned| owned.snapshot).collect();
+    workload.snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.revision));
+    workload
 }
 
 /// Boxes the reading first: a request's future is large, and every caller would carry it.
@@ -216,6 +217,7 @@ pub fn reduce_change(record: &ChangeRecord) -> Entry<Change> {
         name: name.clone(),
         class: record.spec.class,
         payload: record.spec.payload.clone(),
+        parts: record.spec.workloads.clone(),
         started_at: started_at.unwrap_or(created_at),
         completed_at,
         outcome,

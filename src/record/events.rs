@@ -1,4 +1,4 @@
-//! Events (events.k8s.io/v1) on the Pilot and on its workload.
+//! Events (events.k8s.io/v1) on the Pilot and on its workloads.
 //!
 //! Each has a name that follows from what it tells, so that a restarted operator tells nothing twice.
 
@@ -17,20 +17,20 @@ use crate::report::announcements::Announcement;
 /// The API server refuses a longer note.
 const LONGEST_NOTE: usize = 1024;
 
-/// Tells an announcement on the Pilot and, where it exists, on its workload.
+/// Tells an announcement on the Pilot and on those of its workloads that exist.
 pub async fn tell(
     writer: &Writer,
     declaration: &Declaration,
-    workload: Option<&Workload>,
+    workloads: &[Workload],
     announcement: &Announcement,
     now: Timestamp,
 ) -> Result<(), WriteError> {
     let pilot = &declaration.pilot;
     let on_pilot = reference("pilotguard.dev/v1alpha1", "Pilot", &pilot.namespace, &pilot.name, &pilot.uid);
     writer.create(&pilot.namespace, &event(on_pilot.clone(), None, announcement, now)).await?;
-    if let Some(workload) = workload {
+    for workload in workloads {
         let on_workload = reference("apps/v1", "Deployment", &pilot.namespace, &workload.reference.name, &workload.uid);
-        writer.create(&pilot.namespace, &event(on_workload, Some(on_pilot), announcement, now)).await?;
+        writer.create(&pilot.namespace, &event(on_workload, Some(on_pilot.clone()), announcement, now)).await?;
     }
     Ok(())
 }

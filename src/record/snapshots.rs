@@ -21,6 +21,8 @@ use crate::release::marks::rollback_unsafe;
 
 const WORKLOAD_LABEL: &str = "pilotguard.dev/workload";
 const KNOWN_GOOD_AT: &str = "pilotguard.dev/known-good-at";
+/// The payload digests of the pilot's releases in which the release of this workload was good, oldest first.
+const KNOWN_GOOD_IN: &str = "pilotguard.dev/known-good-in";
 const LAST_RUNNING_AT: &str = "pilotguard.dev/last-running-at";
 
 /// What a snapshot stores.
@@ -38,9 +40,9 @@ struct Stored {
     managed_fields: Value,
 }
 
-/// The label selector of the snapshots of a workload.
-pub fn selector(workload: &str) -> String {
-    format!("{WORKLOAD_LABEL}={}", label_value(workload))
+/// The label selector of the snapshots of some workloads.
+pub fn selector<'a>(workloads: impl Iterator<Item = &'a str>) -> String {
+    format!("{WORKLOAD_LABEL} in ({})", workloads.map(label_value).collect::<Vec<_>>().join(","))
 }
 
 /// The label selector of all snapshots.
@@ -55,6 +57,7 @@ pub fn read(revision: &ControllerRevision) -> Option<(String, String, Snapshot)>
     let snapshot = Snapshot {
         name: revision.name_any(),
         revision: revision.revision,
+        known_good_in: known_good_in(revision),
         payload: stored.payload_digest,
         template: stored.template_digest,
         known_good_at: time(KNOWN_GOOD_AT),
@@ -62,6 +65,11 @@ pub fn read(revision: &ControllerRevision) -> Option<(String, String, Snapshot)>
         rollback_unsafe: stored.rollback_unsafe,
     };
     Some((owner.name.clone(), owner.uid.clone(), snapshot))
+}
+
+fn known_good_in(revision: &ControllerRevision) -> Vec<String> {
+    let releases = revision.annotations().get(KNOWN_GOOD_IN).map(String::as_str).unwrap_or_default();
+    releases.split_whitespace().map(str::to_owned).collect()
 }
 
 /// The release that a snapshot holds.
@@ -75,9 +83,16 @@ pub async fn take(writer: &Writer, deployment: &Value, revision: i64) -> Result<
     writer.create(&namespace, &snapshot).await.map(drop)
 }
 
-/// Notes that a release survived its bake.
-pub async fn mark_known_good(writer: &Writer, namespace: &str, name: &str, at: Timestamp) -> Result<(), WriteError> {
-    annotate(writer, namespace, name, KNOWN_GOOD_AT, Some(at)).await
+/// Notes that a release survived its bake, as a part of these releases of the pilot.
+pub async fn mark_known_good(
+    writer: &Writer,
+    namespace: &str,
+    name: &str,
+    at: Timestamp,
+    releases: &[String],
+) -> Result<(), WriteError> {
+    let noted = json!({ KNOWN_GOOD_AT: at.to_string(), KNOWN_GOOD_IN: releases.join(" ") });
+    annotate(writer, namespace, name, noted).await
 }
 
 /// Notes when a release stopped running, or that it runs again.
@@ -87,17 +102,12 @@ pub async fn mark_running(
     name: &str,
     stopped_at: Option<Timestamp>,
 ) -> Result<(), WriteError> {
-    annotate(writer, namespace, name, LAST_RUNNING_AT, stopped_at).await
+    let noted = json!({ LAST_RUNNING_AT: stopped_at.map(|at| at.to_string()) });
+    annotate(writer, namespace, name, noted).await
 }
 
-async fn annotate(
-    writer: &Writer,
-    namespace: &str,
-    name: &str,
-    key: &str,
-    at: Option<Timestamp>,
-) -> Result<(), WriteError> {
-    let fields = json!({ "metadata": { "annotations": { key: at.map(|at| at.to_string()) } } });
+async fn annotate(writer: &Writer, namespace: &str, name: &str, noted: Value) -> Result<(), WriteError> {
+    let fields = json!({ "metadata": { "annotations": noted } });
     writer.merge::<ControllerRevision>(namespace, name, &fields).await
 }
 

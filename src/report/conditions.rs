@@ -12,7 +12,7 @@ use crate::api::pilot::Mode;
 use crate::api::status::SloVerdict;
 use crate::decide::judge::holds_changes;
 use crate::decide::{Case, Ledger};
-use crate::observation::Workload;
+use crate::observation::{Claimed, Workload};
 use crate::release::marks::{AdmittedVerdict, Held, HeldVerdict};
 use crate::violation::Violation;
 
@@ -153,25 +153,26 @@ fn is_observing(case: &Case<'_>) -> bool {
 
 fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Finding {
     let not = |reason, message: String| finding("Ready", Truth::False, reason, message);
-    if let Some(other) = &case.seen.claimed_by {
-        return not(Reason::ConflictingPilot, conflict(case, other));
+    if let Some(claimed) = &case.seen.claimed {
+        return not(Reason::ConflictingPilot, conflict(claimed));
     }
-    let Some(workload) = &case.seen.workload else {
-        return not(Reason::WorkloadNotFound, missing_workload(case));
-    };
+    if let Some(missing) = missing_workload(case) {
+        return not(Reason::WorkloadNotFound, missing);
+    }
     if let Some(incident) = &decided.incident {
         return not(Reason::IncidentOpen, format!("incident {} is open", incident.id));
     }
-    if let Some((reason, message)) = put_off(workload) {
+    let workloads = &case.seen.workloads;
+    if let Some((reason, message)) = workloads.iter().find_map(put_off) {
         return not(reason, message);
     }
-    if workload.marks.admitted.is_none() {
+    if workloads.iter().any(|workload| workload.marks.admitted.is_none()) {
         return not(
             Reason::AwaitingAdoption,
             "the release that runs is taken over once it is completely available".into(),
         );
     }
-    if is_unauthorized(workload) {
+    if workloads.iter().any(|workload| came_in_unseen(workload).is_some()) {
         return not(
             Reason::UnauthorizedChange,
             "what runs came in past the guards; apply a release to replace it".into(),
@@ -200,18 +201,11 @@ fn put_off(workload: &Workload) -> Option<(Reason, String)> {
     Some((Reason::ChangePinned, text))
 }
 
-fn is_unauthorized(workload: &Workload) -> bool {
-    let admitted = workload.marks.admitted.as_ref();
-    admitted.is_some_and(|admitted| {
-        admitted.template != workload.template || admitted.verdict == AdmittedVerdict::Unauthorized
-    })
-}
-
 fn reconciling(case: &Case<'_>, decided: &Ledger) -> Finding {
     use crate::api::status::ReleaseState;
     let is_rolling = decided.release.as_ref().is_some_and(|release| release.state == ReleaseState::RollingOut);
-    if case.seen.workload.is_none() && case.seen.claimed_by.is_none() {
-        return finding("Reconciling", Truth::True, Reason::WorkloadNotFound, missing_workload(case));
+    if let Some(missing) = missing_workload(case).filter(|_| case.seen.claimed.is_none()) {
+        return finding("Reconciling", Truth::True, Reason::WorkloadNotFound, missing);
     }
     if is_rolling {
         return finding("Reconciling", Truth::True, Reason::RollingOut, "the release is not completely available yet");
@@ -220,20 +214,28 @@ fn reconciling(case: &Case<'_>, decided: &Ledger) -> Finding {
 }
 
 fn stalled(case: &Case<'_>) -> Finding {
-    match &case.seen.claimed_by {
-        Some(other) => finding("Stalled", Truth::True, Reason::ConflictingPilot, conflict(case, other)),
+    match &case.seen.claimed {
+        Some(claimed) => finding("Stalled", Truth::True, Reason::ConflictingPilot, conflict(claimed)),
         None => finding("Stalled", Truth::False, Reason::Settled, ""),
     }
 }
 
-fn conflict(case: &Case<'_>, other: &str) -> String {
-    let name = &case.declaration.workload.name;
-    format!("Deployment {name} belongs to the older Pilot {other}; remove it from spec.workloads here or there")
+fn conflict(claimed: &Claimed) -> String {
+    let Claimed { workload, by } = claimed;
+    format!("{workload} belongs to the older Pilot {by}; remove it from spec.workloads here or there")
 }
 
-fn missing_workload(case: &Case<'_>) -> String {
-    let name = &case.declaration.workload.name;
-    format!("Deployment {name} does not exist in this namespace; create it or correct spec.workloads")
+/// What to do where a workload that is declared does not exist.
+fn missing_workload(case: &Case<'_>) -> Option<String> {
+    let declared = &case.declaration.workloads;
+    let missing: Vec<String> =
+        declared.iter().filter(|workload| case.seen.workload(workload).is_none()).map(ToString::to_string).collect();
+    let list = missing.join(", ");
+    match missing.len() {
+        0 => None,
+        1 => Some(format!("{list} does not exist in this namespace; create it or correct spec.workloads")),
+        _ => Some(format!("{list} do not exist in this namespace; create them or correct spec.workloads")),
+    }
 }
 
 fn enforced(case: &Case<'_>, surroundings: &Surroundings) -> Finding {
@@ -297,21 +299,25 @@ fn metrics_available(surroundings: &Surroundings) -> Finding {
 }
 
 fn in_sync(case: &Case<'_>) -> Finding {
-    let Some(workload) = &case.seen.workload else {
+    if case.seen.workloads.is_empty() {
         return finding("InSync", Truth::Unknown, Reason::WorkloadNotFound, "");
-    };
-    match &workload.marks.admitted {
-        Some(admitted) if admitted.template != workload.template => {
-            let message = "the template that is stored was never admitted";
-            finding("InSync", Truth::False, Reason::UnauthorizedChange, message)
-        }
-        Some(admitted) if admitted.verdict == AdmittedVerdict::Unauthorized => {
-            let message = format!("change {} came in past the guards", admitted.change);
-            finding("InSync", Truth::False, Reason::UnauthorizedChange, message)
-        }
-        Some(_) => finding("InSync", Truth::True, Reason::Admitted, ""),
-        None => finding("InSync", Truth::Unknown, Reason::AwaitingAdoption, ""),
     }
+    if let Some(message) = case.seen.workloads.iter().find_map(came_in_unseen) {
+        return finding("InSync", Truth::False, Reason::UnauthorizedChange, message);
+    }
+    if case.seen.workloads.iter().any(|workload| workload.marks.admitted.is_none()) {
+        return finding("InSync", Truth::Unknown, Reason::AwaitingAdoption, "");
+    }
+    finding("InSync", Truth::True, Reason::Admitted, "")
+}
+
+fn came_in_unseen(workload: &Workload) -> Option<String> {
+    let admitted = workload.marks.admitted.as_ref()?;
+    if admitted.template != workload.template {
+        return Some(format!("the template of {} that is stored was never admitted", workload.reference));
+    }
+    let is_unauthorized = admitted.verdict == AdmittedVerdict::Unauthorized;
+    is_unauthorized.then(|| format!("change {} came in past the guards", admitted.change))
 }
 
 fn incident_open(decided: &Ledger) -> Finding {
@@ -344,7 +350,7 @@ fn changes_held(case: &Case<'_>, decided: &Ledger) -> Finding {
         let message = format!("the decision date {} has passed", case.declaration.decision_date);
         return finding("ChangesHeld", Truth::True, Reason::DecisionDatePassed, message);
     }
-    if let Some((reason, message)) = case.seen.workload.as_ref().and_then(put_off) {
+    if let Some((reason, message)) = case.seen.workloads.iter().find_map(put_off) {
         return finding("ChangesHeld", Truth::True, reason, message);
     }
     finding("ChangesHeld", Truth::False, Reason::NothingHeld, "")

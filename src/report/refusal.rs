@@ -197,7 +197,7 @@ fn exception(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Option<E
             _ => return None,
         },
         GuardName::Containment => {
-            let contained = case.seen.workload.as_ref()?.marks.contained.as_ref()?;
+            let contained = case.seen.workload(&proposal.workload)?.marks.contained.as_ref()?;
             ("end the incident and restore the replicas", resume(&contained.incident))
         }
         GuardName::DecisionDate | GuardName::Window | GuardName::BlastRadius => return None,

@@ -24,7 +24,7 @@ fn status(slo: &Value, history: &str, per_second: f64, (total, bad): (f64, f64))
     let over = json!({"slos": [slo], "triggers": triggers, "intent": {"start": start}});
     let mut world = World::new(&pilot(&over), source(15, 0), zero(), zero() - duration(history));
     world.now = zero() - duration(history);
-    world.create_deployment("v1", 3);
+    world.create_deployment("checkout", "v1", 3);
     world.per_second = per_second;
     world.settle();
     world.now = zero();

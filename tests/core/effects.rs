@@ -23,12 +23,20 @@ impl World {
                 let deployment = self.expect_version(&stamp.uid, &stamp.resource_version)?;
                 deployment.marks.admitted = Some(stamp.admitted.clone());
             }
-            Effect::TakeSnapshot { payload } => self.take_snapshot(payload)?,
-            Effect::MarkKnownGood { snapshot, at } => self.expect_snapshot(snapshot, seen)?.known_good_at = Some(*at),
+            Effect::TakeSnapshot { workload, payload } => self.take_snapshot(&workload.name, payload)?,
+            Effect::MarkKnownGood { snapshot, at, releases } => {
+                let snapshot = self.expect_snapshot(snapshot, seen)?;
+                snapshot.known_good_at = Some(*at);
+                snapshot.known_good_in.clone_from(releases);
+            }
             Effect::MarkRunning { snapshot, stopped_at } => {
                 self.expect_snapshot(snapshot, seen)?.last_running_at = *stopped_at;
             }
-            Effect::Prune { snapshots } => self.snapshots.retain(|snapshot| !snapshots.contains(&snapshot.name)),
+            Effect::Prune { snapshots } => {
+                for deployment in &mut self.deployments {
+                    deployment.snapshots.retain(|snapshot| !snapshots.contains(&snapshot.name));
+                }
+            }
             Effect::OpenChange(_) | Effect::UpdateChange(_) => self.write_change(effect, seen)?,
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) if self.refuses_patches => {
                 return Err("a policy refuses it".to_owned());
@@ -149,6 +157,7 @@ impl World {
                     name: open.name.clone(),
                     class: open.class,
                     payload: release_payload(&open.release),
+                    parts: open.release.clone(),
                     started_at: open.started_at,
                     completed_at: None,
                     outcome: Outcome::Pending,
@@ -163,8 +172,9 @@ impl World {
                 change.started_at = update.started_at.unwrap_or(change.started_at);
                 change.completed_at = update.completed_at;
                 change.outcome = update.outcome;
-                if let Some(payload) = update.release.as_deref().map(release_payload) {
-                    change.payload = payload;
+                if let Some(parts) = &update.release {
+                    change.payload = release_payload(parts);
+                    change.parts.clone_from(parts);
                 }
             }
             _ => {}
@@ -172,21 +182,22 @@ impl World {
         Ok(())
     }
 
-    fn take_snapshot(&mut self, payload: &str) -> Result<(), String> {
-        let deployment = self.deployment.as_ref().ok_or("no Deployment")?;
+    fn take_snapshot(&mut self, name: &str, payload: &str) -> Result<(), String> {
+        let deployment = self.deployment_mut(name).ok_or("no Deployment")?;
         if payload_of(&deployment.runs) != payload {
             return Err("another release runs by now".to_owned());
         }
-        if self.snapshots.iter().any(|snapshot| snapshot.payload == payload) {
+        if deployment.snapshots.iter().any(|snapshot| snapshot.payload == payload) {
             return Ok(());
         }
-        let revision = self.snapshots.iter().map(|snapshot| snapshot.revision).max().unwrap_or(0) + 1;
-        self.snapshots.push(Snapshot {
-            name: format!("checkout-{}", deployment.runs),
+        let revision = deployment.snapshots.iter().map(|snapshot| snapshot.revision).max().unwrap_or(0) + 1;
+        deployment.snapshots.push(Snapshot {
+            name: format!("{name}-{}", deployment.runs),
             revision,
             payload: payload.to_owned(),
             template: template_of(&deployment.runs),
             known_good_at: None,
+            known_good_in: Vec::new(),
             last_running_at: None,
             rollback_unsafe: deployment.unsafe_reason.clone(),
         });
@@ -194,10 +205,10 @@ impl World {
     }
 
     fn expect_deployment(&mut self, uid: &str, generation: Option<i64>) -> Result<&mut Deployment, String> {
-        self.deployment
-            .as_mut()
+        self.deployments
+            .iter_mut()
             .filter(|deployment| deployment.uid == uid)
-            .filter(|deployment| generation.is_none_or(|generation| deployment.generation == generation))
+            .find(|deployment| generation.is_none_or(|generation| deployment.generation == generation))
             .ok_or_else(|| "the Deployment has moved on".to_owned())
     }
 
@@ -207,9 +218,11 @@ impl World {
     }
 
     fn expect_snapshot(&mut self, name: &str, seen: &Observation) -> Result<&mut Snapshot, String> {
-        let was = seen.snapshots.iter().find(|snapshot| snapshot.name == name).cloned();
-        self.snapshots
+        let mut known = seen.workloads.iter().flat_map(|workload| &workload.snapshots);
+        let was = known.find(|snapshot| snapshot.name == name).cloned();
+        self.deployments
             .iter_mut()
+            .flat_map(|deployment| &mut deployment.snapshots)
             .find(|snapshot| snapshot.name == name && Some(&**snapshot) == was.as_ref())
             .ok_or_else(|| "the snapshot has moved on".to_owned())
     }
@@ -241,8 +254,10 @@ fn check_act(effect: &Effect, incident: Option<&Incident>, deployment: &Deployme
                 assert!(!rolled_back, "a rollback was rolled back by itself");
                 let suspect = incident.suspect.as_ref().expect("an automatic rollback has a suspect");
                 let runs = payload_of(&deployment.runs);
+                // With several workloads the digest of what is blamed covers them all.
+                let is_one_of_several = intent.workloads.len() > 1;
                 assert!(
-                    suspect.payload == runs || act.admitted.payload == runs,
+                    is_one_of_several || suspect.payload == runs || act.admitted.payload == runs,
                     "a release was rolled back that was not blamed"
                 );
             }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use pilotguard::api::change_record::{ChangeClass, Outcome};
 use pilotguard::api::decision::Requester;
-use pilotguard::api::incident::{Incident, IncidentStage, RollbackTarget};
+use pilotguard::api::incident::{Incident, IncidentStage, RollbackTarget, TargetPart};
 use pilotguard::api::pilot::Mode;
 use pilotguard::api::trigger::TriggerAction;
-use pilotguard::api::workload::WorkloadReference;
+use pilotguard::api::workload::{WorkloadKind, WorkloadReference};
 use pilotguard::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
 use pilotguard::decide::{Case, Ledger};
 use pilotguard::declaration::Declaration;
@@ -45,13 +45,18 @@ impl Place {
             contained: self.contained.map(|replicas| Contained { incident: "burn-1".to_owned(), replicas }),
             parked_replicas: None,
         };
-        let seen = Observation { workload: Some(workload(marks)), ..Observation::default() };
+        let seen = Observation { workloads: vec![workload(marks)], ..Observation::default() };
         let ledger = Ledger {
             incident: self.incident.map(|(stage, action)| incident(stage, action)),
             rollback_target: self.target.map(|payload| RollbackTarget {
                 payload: payload.to_owned(),
-                revision: "checkout-1".to_owned(),
                 known_good_at: zero(),
+                workloads: vec![TargetPart {
+                    kind: WorkloadKind::Deployment,
+                    name: "checkout".to_owned(),
+                    payload: payload.to_owned(),
+                    revision: "checkout-1".to_owned(),
+                }],
             }),
             ..Ledger::default()
         };
@@ -60,13 +65,14 @@ impl Place {
     }
 }
 
+fn checkout() -> WorkloadReference {
+    WorkloadReference { kind: WorkloadKind::Deployment, name: "checkout".to_owned() }
+}
+
 fn workload(marks: Marks) -> Workload {
     Workload {
         resource_version: "1".to_owned(),
-        reference: WorkloadReference {
-            kind: pilotguard::api::workload::WorkloadKind::Deployment,
-            name: "checkout".to_owned(),
-        },
+        reference: checkout(),
         uid: "uid".to_owned(),
         generation: 1,
         template: "t1".to_owned(),
@@ -76,7 +82,9 @@ fn workload(marks: Marks) -> Workload {
         progress_deadline_exceeded: false,
         rollback_unsafe: None,
         waiting: None,
+        change_label: None,
         marks,
+        snapshots: Vec::new(),
     }
 }
 
@@ -105,6 +113,7 @@ fn incident(stage: IncidentStage, action: TriggerAction) -> Incident {
 
 pub fn moves_to(payload: &str) -> Proposal {
     Proposal {
+        workload: checkout(),
         operation: Operation::Update,
         requester: Requester { user: "dev".to_owned(), groups: Vec::new() },
         moves_release: true,
@@ -389,6 +398,7 @@ fn failures_in_a_row_peak_at_the_eighth_change() {
             name: name.to_owned(),
             class,
             payload: name.to_owned(),
+            parts: Vec::new(),
             started_at: completed - SignedDuration::from_mins(5),
             completed_at: Some(completed),
             outcome,
@@ -407,6 +417,7 @@ fn undecided_changes_neither_count_nor_end_a_streak() {
         name: format!("c{minute}"),
         class,
         payload: String::new(),
+        parts: Vec::new(),
         started_at: at(minute),
         completed_at: Some(at(minute + 1)),
         outcome,
@@ -429,8 +440,11 @@ fn fires_after(changes: &[Change]) -> bool {
         "for": "0s", "decisionWindow": "1h", "action": "HoldChanges"}]});
     let zones = jiff::tz::TimeZoneDatabase::bundled();
     let declaration = Declaration::parse(&pilot(&over), &zones).unwrap();
-    let seen =
-        Observation { workload: Some(workload(Marks::default())), changes: changes.to_vec(), ..Observation::default() };
+    let seen = Observation {
+        workloads: vec![workload(Marks::default())],
+        changes: changes.to_vec(),
+        ..Observation::default()
+    };
     let ledger = Ledger::default();
     let now = "2026-03-16T00:00:00Z".parse().unwrap();
     let case = Case { declaration: &declaration, source: source(15, 0), seen: &seen, ledger: &ledger, now };

@@ -37,11 +37,18 @@ fn pilots() -> impl Strategy<Value = Value> {
         json!([burn("burn", "ScaleDown", "HoldChanges", "2m"), latency]),
         json!([burn("notice", "Notify", "HoldChanges", "10m"), latency, budget, failures]),
     ];
-    (prop::sample::select(sets), prop::sample::select(vec!["10m", "20m"]), any::<bool>()).prop_map(
-        |(triggers, bake, depends)| {
+    let workloads = vec![
+        json!([{"name": "checkout"}]),
+        json!([{"name": "checkout"}]),
+        json!([{"name": "checkout"}, {"name": "worker"}]),
+        json!([{"name": "checkout"}, {"name": "worker"}, {"name": "cache"}]),
+    ];
+    let bakes = vec!["10m", "20m"];
+    (prop::sample::select(sets), prop::sample::select(bakes), any::<bool>(), prop::sample::select(workloads)).prop_map(
+        |(triggers, bake, depends, workloads)| {
             let dependencies =
                 if depends { json!([{"name": "payments", "query": "payments_down"}]) } else { json!([]) };
-            json!({"triggers": triggers, "constraints": {"dependencies": dependencies},
+            json!({"triggers": triggers, "workloads": workloads, "constraints": {"dependencies": dependencies},
                    "changes": {"windows": [{"name": "always", "always": true}], "bake": bake}})
         },
     )
@@ -49,6 +56,10 @@ fn pilots() -> impl Strategy<Value = Value> {
 
 fn release() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["v1", "v2", "v3", "v4"]).prop_map(str::to_owned)
+}
+
+fn workload() -> impl Strategy<Value = Option<String>> {
+    prop::sample::select(vec!["checkout", "checkout", "worker", "cache"]).prop_map(|name| Some(name.to_owned()))
 }
 
 fn word() -> impl Strategy<Value = Word> {
@@ -85,7 +96,11 @@ fn event() -> impl Strategy<Value = Event> {
     ]);
     let value = prop::sample::select(vec![0.0, 1.0, 3.0]);
     prop_oneof![
-        6 => release().prop_map(move |release| Event { deploy: Some(release), ..blank() }),
+        6 => (release(), workload()).prop_map(move |(release, workload)| Event {
+            deploy: Some(release),
+            workload,
+            ..blank()
+        }),
         8 => (scope, share).prop_map(move |(scope, share)| Event {
             errors: Some(BTreeMap::from([(scope.to_owned(), share)])),
             ..blank()
@@ -97,16 +112,30 @@ fn event() -> impl Strategy<Value = Event> {
             ..blank()
         }),
         1 => prop::sample::select(vec![0.0, 0.05, 10.0]).prop_map(move |rate| Event { traffic: Some(rate), ..blank() }),
-        1 => release().prop_map(move |release| Event { bypass: Some(release), ..blank() }),
-        1 => release().prop_map(move |release| Event {
-            stuck: Some(release.clone()).filter(|release| release != "v1"),
-            deploy: Some(release),
+        1 => (release(), workload()).prop_map(move |(release, workload)| Event {
+            bypass: Some(release),
+            workload,
             ..blank()
         }),
-        1 => Just(Event { unsafe_reason: Some("a migration".to_owned()), ..blank() }),
+        1 => (release(), workload()).prop_map(move |(release, workload)| Event {
+            stuck: Some(release.clone()).filter(|release| release != "v1"),
+            deploy: Some(release),
+            workload,
+            ..blank()
+        }),
+        1 => workload().prop_map(move |workload| Event {
+            unsafe_reason: Some("a migration".to_owned()),
+            workload,
+            ..blank()
+        }),
         1 => Just(Event { crash: true, ..blank() }),
         1 => Just(Event { lose_status: true, ..blank() }),
-        1 => Just(Event { delete: true, create: Some("v1".to_owned()), ..blank() }),
+        1 => workload().prop_map(move |workload| Event {
+            delete: true,
+            create: Some("v1".to_owned()),
+            workload,
+            ..blank()
+        }),
     ]
 }
 

@@ -105,6 +105,10 @@ pub struct Event {
     /// Values of expressions.
     pub values: Option<BTreeMap<String, f64>>,
     pub metrics: Option<Metrics>,
+    /// The workload that the event speaks of; the first where it is absent.
+    pub workload: Option<String>,
+    /// The value of the annotation that says which changes belong together, from now on.
+    pub change_label: Option<String>,
     /// A release is applied through admission.
     pub deploy: Option<String>,
     /// A release is applied through admission by a GitOps tool.
@@ -178,7 +182,10 @@ pub fn play(story: &Story) -> Outturn {
     events.sort_by_key(|(at, _)| *at);
     let until = zero() + duration(&story.until);
     world.now = zero() - duration(&story.history);
-    world.create_deployment("v1", 3);
+    for (index, workload) in world.declaration.workloads.clone().iter().enumerate() {
+        let release = if index == 0 { "v1".to_owned() } else { format!("{}1", workload.name) };
+        world.create_deployment(&workload.name, &release, 3);
+    }
     world.per_second = 10.0;
     world.settle();
     world.now = zero();
@@ -301,8 +308,8 @@ fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mu
     }
 }
 
-fn apply(release: &str, (who, user): (&str, &str), world: &mut World, teller: &mut Teller) {
-    match world.apply(release, user) {
+fn apply(name: &str, release: &str, (who, user): (&str, &str), world: &mut World, teller: &mut Teller) {
+    match world.apply(name, release, user) {
         Ok(Verdict::Allow) => teller.say(world, &format!("{who} applies {release}: admitted")),
         Ok(verdict) => teller.say(world, &format!("{who} applies {release}: {}", verdict.as_str())),
         Err(findings) => {
@@ -313,29 +320,34 @@ fn apply(release: &str, (who, user): (&str, &str), world: &mut World, teller: &m
 }
 
 fn move_workload(event: &Event, world: &mut World, teller: &mut Teller) {
+    let name = world.workload_named(event.workload.as_ref());
+    if let Some(label) = &event.change_label
+        && let Some(deployment) = world.deployment_mut(&name)
+    {
+        deployment.change_label = Some(label.clone());
+    }
     if let Some(release) = &event.deploy {
-        apply(release, ("dev", "dev"), world, teller);
+        apply(&name, release, ("dev", "dev"), world, teller);
     }
     if let Some(release) = &event.sync {
-        apply(release, ("a GitOps tool", GITOPS), world, teller);
+        apply(&name, release, ("a GitOps tool", GITOPS), world, teller);
     }
     if let Some(release) = &event.bypass {
-        world.roll_out(release);
+        world.roll_out(&name, release);
         teller.say(world, &format!("{release} is applied past admission"));
     }
     if let Some(reason) = &event.unsafe_reason {
-        if let Some(deployment) = &mut world.deployment {
+        if let Some(deployment) = world.deployment_mut(&name) {
             deployment.unsafe_reason = Some(reason.clone());
         }
         teller.say(world, &format!("the release is annotated unsafe: {reason}"));
     }
     if event.delete {
-        world.deployment = None;
-        world.snapshots.clear();
+        world.deployments.retain(|deployment| deployment.name != name);
         teller.say(world, "the Deployment is deleted");
     }
     if let Some(release) = &event.create {
-        world.create_deployment(release, 3);
+        world.create_deployment(&name, release, 3);
         teller.say(world, &format!("the Deployment is created anew with {release}"));
     }
 }
@@ -352,19 +364,20 @@ impl Outturn {
         assert_eq!(self.pages, expect.pages, "pages");
         assert_eq!(self.refusals, expect.refusals, "refusals");
         assert_eq!(world.status.incident.as_ref().map(|incident| incident.stage), expect.incident, "incident");
-        let deployment = world.deployment.as_ref();
+        let deployment = world.deployments.first();
         if expect.runs.is_some() {
-            assert_eq!(deployment.map(|deployment| &deployment.runs), expect.runs.as_ref(), "runs");
+            let runs: Vec<&str> = world.deployments.iter().map(|deployment| deployment.runs.as_str()).collect();
+            assert_eq!(Some(runs.join("+")), expect.runs.clone().filter(|_| !runs.is_empty()), "runs");
         }
         if expect.replicas.is_some() {
             assert_eq!(deployment.map(|deployment| deployment.replicas), expect.replicas, "replicas");
         }
-        let quarantined = deployment.map(|deployment| deployment.marks.quarantined.clone()).unwrap_or_default();
+        let quarantined: BTreeSet<String> =
+            world.deployments.iter().flat_map(|deployment| deployment.marks.quarantined.clone()).collect();
         let expected: BTreeSet<String> = expect.quarantined.iter().map(|release| payload_of(release)).collect();
         assert_eq!(quarantined, expected, "quarantined: {:?}", expect.quarantined);
         for (release, outcome) in &expect.outcomes {
-            let payload = payload_of(release);
-            let newest = world.changes.iter().rfind(|change| change.payload == payload);
+            let newest = world.changes.iter().rfind(|change| world.release_of(&change.payload) == *release);
             assert_eq!(newest.map(|change| change.outcome), Some(*outcome), "outcome of {release}");
         }
         let (records, words): (Vec<_>, Vec<_>) = world.decisions.iter().partition(|decision| decision.is_record);

@@ -125,7 +125,7 @@ fn release_of(status: &PilotStatus) -> String {
 fn describe(effect: &Effect) -> String {
     match effect {
         Effect::Stamp(stamp) => format!("stamp {} as {:?}", stamp.admitted.payload, stamp.admitted.verdict),
-        Effect::TakeSnapshot { payload } => format!("take a snapshot of {payload}"),
+        Effect::TakeSnapshot { payload, .. } => format!("take a snapshot of {payload}"),
         Effect::MarkKnownGood { snapshot, .. } => format!("mark {snapshot} known-good"),
         Effect::MarkRunning { snapshot, stopped_at: Some(_) } => format!("mark {snapshot} as stopped"),
         Effect::MarkRunning { snapshot, stopped_at: None } => format!("mark {snapshot} as running"),

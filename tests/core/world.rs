@@ -1,4 +1,4 @@
-//! A simulated cluster: one Deployment, its marks, snapshots, change records, decisions and the Pilot's status.
+//! A simulated cluster: the Deployments of one Pilot, their marks, snapshots, change records, decisions and the Pilot's status.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use pilotguard::api::decision::{DecisionType, Requester};
 use pilotguard::api::pilot::Pilot;
 use pilotguard::api::status::PilotStatus;
+use pilotguard::api::workload::{ReleasePart, WorkloadKind, WorkloadReference};
 use pilotguard::decide::judge::{GitOps, Operation, Proposal, Verdict, judge};
 use pilotguard::decide::{Case, Ledger, SourceFacts};
 use pilotguard::declaration::Declaration;
@@ -13,6 +14,7 @@ use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot, Work
 use pilotguard::release::change::change_name;
 use pilotguard::release::digest::digest;
 use pilotguard::release::marks::{Admitted, AdmittedVerdict, Held, HeldVerdict, Marks};
+use pilotguard::release::vector::release_payload;
 use serde_json::json;
 
 use crate::traffic::Traffic;
@@ -22,7 +24,9 @@ const ROLLOUT: SignedDuration = SignedDuration::from_secs(30);
 /// `progressDeadlineSeconds`.
 const PROGRESS_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 
+#[derive(Clone)]
 pub struct Deployment {
+    pub name: String,
     pub uid: String,
     pub generation: i64,
     pub runs: String,
@@ -31,7 +35,9 @@ pub struct Deployment {
     pub replicas: i32,
     pub rolled_out_at: Timestamp,
     pub unsafe_reason: Option<String>,
+    pub change_label: Option<String>,
     pub marks: Marks,
+    pub snapshots: Vec<Snapshot>,
 }
 
 impl Deployment {
@@ -45,8 +51,7 @@ pub struct World {
     pub now: Timestamp,
     pub declaration: Declaration,
     pub source: SourceFacts,
-    pub deployment: Option<Deployment>,
-    pub snapshots: Vec<Snapshot>,
+    pub deployments: Vec<Deployment>,
     pub changes: Vec<Change>,
     pub decisions: Vec<PilotDecision>,
     pub status: PilotStatus,
@@ -93,8 +98,7 @@ impl World {
             now,
             declaration,
             source,
-            deployment: None,
-            snapshots: Vec::new(),
+            deployments: Vec::new(),
             changes: Vec::new(),
             decisions: Vec::new(),
             status: PilotStatus::default(),
@@ -110,10 +114,11 @@ impl World {
     }
 
     /// A Deployment that ran before the pilot, complete and unmarked.
-    pub fn create_deployment(&mut self, release: &str, replicas: i32) {
+    pub fn create_deployment(&mut self, name: &str, release: &str, replicas: i32) {
         self.created += 1;
         self.name(release);
-        self.deployment = Some(Deployment {
+        self.deployments.push(Deployment {
+            name: name.to_owned(),
             uid: format!("uid-{}", self.created),
             generation: 1,
             runs: release.to_owned(),
@@ -121,31 +126,50 @@ impl World {
             replicas,
             rolled_out_at: self.now - ROLLOUT,
             unsafe_reason: None,
+            change_label: None,
             marks: Marks::default(),
+            snapshots: Vec::new(),
         });
         self.settle();
     }
 
+    /// The name of the workload that an event speaks of: the first where it names none that is guarded.
+    pub fn workload_named(&self, name: Option<&String>) -> String {
+        let is_guarded = |name: &&String| self.declaration.workloads.iter().any(|workload| workload.name == **name);
+        name.filter(is_guarded).unwrap_or(&self.declaration.workloads[0].name).clone()
+    }
+
+    pub fn deployment(&self, name: &str) -> Option<&Deployment> {
+        self.deployments.iter().find(|deployment| deployment.name == name)
+    }
+
+    pub fn deployment_mut(&mut self, name: &str) -> Option<&mut Deployment> {
+        self.deployments.iter_mut().find(|deployment| deployment.name == name)
+    }
+
     /// Someone applies a release; admission judges it as the webhook would. `Err` tells what was refused.
-    pub fn apply(&mut self, release: &str, user: &str) -> Result<Verdict, Vec<String>> {
+    pub fn apply(&mut self, name: &str, release: &str, user: &str) -> Result<Verdict, Vec<String>> {
         self.name(release);
         let ledger = Ledger::read(&self.status);
         let seen = self.observe();
         let case =
             Case { declaration: &self.declaration, source: self.source, seen: &seen, ledger: &ledger, now: self.now };
         let payload = payload_of(release);
-        let replicas = seen.workload.as_ref().map(|workload| workload.replicas);
-        let moves_release = seen.workload.as_ref().is_none_or(|workload| workload.payload != payload);
+        let workload = WorkloadReference { kind: WorkloadKind::Deployment, name: name.to_owned() };
+        let stored = seen.workload(&workload);
+        let replicas = stored.map(|stored| stored.replicas);
+        let moves_release = stored.is_none_or(|stored| stored.payload != payload);
         let judgement = judge(
             &case,
             &Proposal {
+                workload,
                 operation: Operation::Update,
                 requester: Requester { user: user.to_owned(), groups: Vec::new() },
                 moves_release,
                 template: template_of(release),
                 payload: payload.clone(),
                 gitops: GitOps { manages_workload: user == GITOPS, is_named: false },
-                one_live_release: self.deployment.as_ref().is_some_and(|it| it.serves == it.runs),
+                one_live_release: self.deployment(name).is_some_and(|it| it.serves == it.runs),
                 replicas_before: replicas,
                 replicas_after: replicas,
             },
@@ -159,10 +183,10 @@ impl World {
             return Err(findings);
         }
         if judgement.verdict == Verdict::Hold || judgement.verdict == Verdict::Pin {
-            self.put_off(release, user, judgement.verdict, findings);
+            self.put_off(name, release, user, judgement.verdict, findings);
             return Ok(judgement.verdict);
         }
-        if let Some(deployment) = &mut self.deployment {
+        if let Some(deployment) = self.deployment_mut(name) {
             deployment.marks.held = None;
         }
         if !moves_release {
@@ -178,15 +202,15 @@ impl World {
             verdict: as_stamped(judgement.enforced_verdict),
             reasons: findings,
         };
-        self.roll_out(release);
-        if let Some(deployment) = &mut self.deployment {
+        self.roll_out(name, release);
+        if let Some(deployment) = self.deployment_mut(name) {
             deployment.marks.admitted = Some(admitted);
             deployment.unsafe_reason = None;
         }
         Ok(judgement.verdict)
     }
 
-    fn put_off(&mut self, release: &str, user: &str, verdict: Verdict, reasons: Vec<String>) {
+    fn put_off(&mut self, name: &str, release: &str, user: &str, verdict: Verdict, reasons: Vec<String>) {
         let payload = payload_of(release);
         let held = Held {
             verdict: if verdict == Verdict::Hold { HeldVerdict::Hold } else { HeldVerdict::Pin },
@@ -199,17 +223,17 @@ impl World {
             reasons,
             payload,
         };
-        if let Some(deployment) = &mut self.deployment {
+        if let Some(deployment) = self.deployment_mut(name) {
             deployment.generation += i64::from(verdict == Verdict::Hold);
             deployment.marks.held = Some(held);
         }
     }
 
     /// The template moves, whoever moved it.
-    pub fn roll_out(&mut self, release: &str) {
+    pub fn roll_out(&mut self, name: &str, release: &str) {
         self.name(release);
         let now = self.now;
-        if let Some(deployment) = &mut self.deployment
+        if let Some(deployment) = self.deployment_mut(name)
             && deployment.runs != release
         {
             release.clone_into(&mut deployment.runs);
@@ -229,7 +253,7 @@ impl World {
         let (release, lasts) = detail;
         let names_incident = matches!(type_, DecisionType::Continue | DecisionType::Resume);
         let open = self.status.incident.as_ref().map(|incident| incident.id.clone());
-        let contained = self.deployment.as_ref().and_then(|deployment| deployment.marks.contained.as_ref());
+        let contained = self.deployments.iter().find_map(|deployment| deployment.marks.contained.as_ref());
         let incident = open.or_else(|| contained.map(|contained| contained.incident.clone()));
         self.decisions.push(PilotDecision {
             name: name.clone(),
@@ -249,28 +273,29 @@ impl World {
     }
 
     pub fn scale(&mut self, replicas: i32) {
-        if let Some(deployment) = &mut self.deployment {
+        if let Some(deployment) = self.deployments.first_mut() {
             deployment.replicas = replicas;
             deployment.generation += 1;
         }
     }
 
     pub fn observe(&self) -> Observation {
-        let mut snapshots = self.snapshots.clone();
-        snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.revision));
+        let declared = self.declaration.workloads.iter();
+        let existing = declared.filter_map(|reference| Some((reference, self.deployment(&reference.name)?)));
         Observation {
-            workload: self.deployment.as_ref().map(|deployment| self.workload(deployment)),
-            claimed_by: None,
-            snapshots,
+            workloads: existing.map(|(reference, deployment)| self.workload(reference, deployment)).collect(),
+            claimed: None,
             changes: self.changes.clone(),
             decisions: self.decisions.clone(),
             answers: BTreeMap::new(),
         }
     }
 
-    fn workload(&self, deployment: &Deployment) -> Workload {
+    fn workload(&self, reference: &WorkloadReference, deployment: &Deployment) -> Workload {
+        let mut snapshots = deployment.snapshots.clone();
+        snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.revision));
         Workload {
-            reference: self.declaration.workload.clone(),
+            reference: reference.clone(),
             uid: deployment.uid.clone(),
             resource_version: deployment.version(),
             generation: deployment.generation,
@@ -282,7 +307,9 @@ impl World {
                 && self.now >= deployment.rolled_out_at + PROGRESS_DEADLINE,
             rollback_unsafe: deployment.unsafe_reason.clone(),
             waiting: deployment.marks.held.clone().filter(|held| held.verdict == HeldVerdict::Hold),
+            change_label: deployment.change_label.clone(),
             marks: deployment.marks.clone(),
+            snapshots,
         }
     }
 
@@ -299,27 +326,43 @@ impl World {
 
     /// When something will be seen to change by itself.
     pub fn rollout_ends(&self) -> Option<Timestamp> {
-        let deployment = self.deployment.as_ref()?;
+        self.deployments.iter().filter_map(|deployment| self.rollout_of(deployment)).min()
+    }
+
+    fn rollout_of(&self, deployment: &Deployment) -> Option<Timestamp> {
         let is_due = deployment.serves != deployment.runs && !self.stuck.contains(&deployment.runs);
         is_due.then(|| deployment.rolled_out_at + ROLLOUT)
     }
 
-    /// Brings what users meet up to date.
+    /// Brings what users meet up to date: a request passes through all Deployments, and is as bad as the worst.
     pub fn settle(&mut self) {
-        let ends = self.rollout_ends();
-        if let Some(deployment) = &mut self.deployment
-            && ends.is_some_and(|ends| ends <= self.now)
-        {
+        let ended: Vec<bool> =
+            self.deployments.iter().map(|it| self.rollout_of(it).is_some_and(|ends| ends <= self.now)).collect();
+        for (deployment, _) in self.deployments.iter_mut().zip(ended).filter(|(_, ended)| *ended) {
             deployment.serves.clone_from(&deployment.runs);
         }
-        let (per_second, failing) = match &self.deployment {
-            Some(deployment) if deployment.replicas > 0 => {
-                let of = |release: &str| self.failing.get(release).copied().unwrap_or(0.0);
-                (self.per_second, of(&deployment.serves).max(of("all")))
-            }
-            _ => (0.0, 0.0),
-        };
+        self.name_whole();
+        let serves = !self.deployments.is_empty() && self.deployments.iter().all(|it| it.replicas > 0);
+        let of = |release: &str| self.failing.get(release).copied().unwrap_or(0.0);
+        let worst = self.deployments.iter().map(|it| of(&it.serves)).fold(of("all"), f64::max);
+        let (per_second, failing) = if serves { (self.per_second, worst) } else { (0.0, 0.0) };
         self.traffic.flow(self.now, per_second, failing);
+    }
+
+    /// What runs together has a digest and a name of its own.
+    fn name_whole(&mut self) {
+        if self.deployments.len() > 1 {
+            let seen = self.observe();
+            let part = |workload: &Workload| ReleasePart {
+                kind: workload.reference.kind,
+                name: workload.reference.name.clone(),
+                template: workload.template.clone(),
+                payload: workload.payload.clone(),
+            };
+            let payload = release_payload(&seen.workloads.iter().map(part).collect::<Vec<_>>());
+            let names: Vec<String> = seen.workloads.iter().map(|workload| self.release_of(&workload.payload)).collect();
+            self.names.insert(payload, names.join("+"));
+        }
     }
 
     fn name(&mut self, release: &str) {
