@@ -44,6 +44,7 @@ mod crashes;
 mod deletion;
 mod examples;
 mod footprint;
+mod gitops;
 mod held;
 mod objects;
 mod observing;
@@ -60,6 +61,7 @@ mod schemas;
 fn all() -> Vec<Test> {
     // Those that take longest first: the others fit in beside them.
     [
+        gitops::tests(),
         quiet::tests(),
         crashes::tests(),
         rollback::tests(),

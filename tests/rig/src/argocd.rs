@@ -172,6 +172,8 @@ impl Layout<'_> {
             "--self-heal-backoff-timeout-seconds=1".to_owned(),
             "--self-heal-backoff-factor=1".to_owned(),
             "--self-heal-backoff-cap-seconds=2".to_owned(),
+            // Its web server would ask for the health of each object; without one it is in the Application.
+            "--persist-resource-health".to_owned(),
         ];
         self.daemon("argocd-application-controller", &arguments)
     }
