@@ -32,7 +32,10 @@ pub fn roll_back(workload: &Value, effect: &RollBack, release: &StoredRelease) -
     let mut marks = Annotations::of(workload);
     marks.set(ADMITTED, to_json(&effect.admitted));
     marks.set(QUARANTINED, to_json(&effect.quarantined));
-    marks.remove(HELD);
+    match &effect.put_away {
+        Some(note) => marks.set(HELD, to_json(note)),
+        None => marks.remove(HELD),
+    }
     if let (Some(last_applied), true) = (&release.last_applied, marks.has(LAST_APPLIED)) {
         marks.set(LAST_APPLIED, last_applied.clone());
     }

@@ -14,6 +14,9 @@ use crate::scene::PATIENCE;
 /// Pause between two looks: many trials look at once.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// How long Argo CD may take to look where it is asked to.
+const ANSWER: Duration = Duration::from_secs(15);
+
 /// What is in a Git repository, and brought to a namespace of the same name as the Application.
 pub(super) struct Application<'a> {
     cluster: &'a Cluster,
@@ -70,19 +73,36 @@ impl<'a> Application<'a> {
     /// Has Argo CD look at Git and at the cluster, and returns once it did.
     pub(super) async fn look(&self) -> anyhow::Result<()> {
         const REFRESH: &str = "argocd.argoproj.io/refresh";
-        let asked = json!({"metadata": {"annotations": {REFRESH: "hard"}}});
-        self.api.patch(&self.namespace, &PatchParams::default(), &Patch::Merge(asked)).await?;
-        let looked = |application: &Value| application["metadata"]["annotations"][REFRESH].is_null();
-        self.until("look of Argo CD", looked).await.map(drop)
+        // Argo CD overlooks a request that comes while it writes its own status: it is asked again, in other words.
+        let mut words = ["hard", "normal"].into_iter().cycle();
+        let probe = || {
+            let asked = json!({"metadata": {"annotations": {REFRESH: words.next()}}});
+            async move {
+                let (params, patch) = (PatchParams::default(), Patch::Merge(asked));
+                self.api.patch(&self.namespace, &params, &patch).await.map_err(|error| error.to_string())?;
+                let looked = |seen: &Value| seen["metadata"]["annotations"][REFRESH].is_null();
+                self.until_within(ANSWER, "look of Argo CD", looked).await.map(drop).map_err(|error| error.to_string())
+            }
+        };
+        Ok(wait::until("look of Argo CD", PATIENCE, probe).await?)
     }
 
     /// Waits until the Application is as described.
     pub(super) async fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        self.until_within(PATIENCE, what, is_so).await
+    }
+
+    async fn until_within(
+        &self,
+        limit: Duration,
+        what: &str,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
         let probe = || async {
             let application = self.seen().await.map_err(|error| error.to_string())?;
             if is_so(&application) { Ok(application) } else { Err(paused(application["status"].to_string()).await) }
         };
-        Ok(wait::until(&format!("{what} in {}", self.namespace), PATIENCE, probe).await?)
+        Ok(wait::until(&format!("{what} in {}", self.namespace), limit, probe).await?)
     }
 
     /// The Application as it is.

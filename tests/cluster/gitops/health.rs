@@ -3,6 +3,8 @@
 //! No operator looks after the namespace of these objects, so that their status is what the table says; only
 //! MetricsSources, which belong to no namespace, are asked by one. What Argo CD shows for Pilots that live is in the trials.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, ensure};
 use pilotguard_rig::wait;
 use serde::Deserialize;
@@ -30,7 +32,11 @@ struct Case {
 }
 
 async fn health_of_our_kinds(cluster: &Cluster) -> anyhow::Result<()> {
-    let cases: Vec<Case> = serde_yaml::from_str(include_str!("health.yaml"))?;
+    let mut cases: Vec<Case> = serde_yaml::from_str(include_str!("health.yaml"))?;
+    let kinds: BTreeSet<String> = cases.iter().map(|case| case.kind.clone()).collect();
+    ensure!(kinds == checked()?, "cases for {kinds:?}, health checks for {:?}", checked()?);
+    let defined = defined()?;
+    cases.retain(|case| defined.contains(&case.kind));
     cluster.shared_operator().await?;
     let namespace = cluster.rig.namespace("health").await?;
     let name = |case: &Case| format!("{namespace}-{}", case.name);
@@ -51,21 +57,26 @@ async fn health_of_our_kinds(cluster: &Cluster) -> anyhow::Result<()> {
         let wrong: Vec<String> = cases.iter().filter_map(|case| differs(case, &name(case), &seen)).collect();
         if wrong.is_empty() { Ok(()) } else { Err(paused(wrong.join("\n")).await) }
     };
-    wait::until("health of our kinds", PATIENCE, probe).await?;
-    let kinds: Vec<&str> = cases.iter().map(|case| case.kind.as_str()).collect();
-    for kind in checked()? {
-        ensure!(kinds.contains(&kind.as_str()), "no case for the health check of {kind}");
-    }
-    Ok(())
+    Ok(wait::until("health of our kinds", PATIENCE, probe).await?)
 }
 
 /// The kinds that have a health check.
-fn checked() -> anyhow::Result<Vec<String>> {
+fn checked() -> anyhow::Result<BTreeSet<String>> {
     let file = std::fs::read_to_string(crate::cluster::root().join("docs/argocd-health.yaml"))?;
     let object: Value = serde_yaml::from_str(&file)?;
     let entries = object["data"].as_object().context("data")?;
     let kinds = entries.keys().filter_map(|key| key.strip_prefix("resource.customizations.health.pilotguard.dev_"));
     Ok(kinds.map(str::to_owned).collect())
+}
+
+/// The kinds that this cluster knows.
+fn defined() -> anyhow::Result<BTreeSet<String>> {
+    let mut kinds = BTreeSet::new();
+    for file in crate::cluster::files("crds")? {
+        let object: Value = serde_yaml::from_str(&std::fs::read_to_string(file)?)?;
+        kinds.extend(object["spec"]["names"]["kind"].as_str().map(str::to_owned));
+    }
+    Ok(kinds)
 }
 
 /// What Argo CD shows of a case, where it is not what it should be.

@@ -20,6 +20,7 @@ tests![
     without_self_heal_with_pin,
     refusals_hold_up_the_next_commit,
     refusals_with_fresh_retries,
+    refusals_with_server_side_diff,
 ];
 
 /// Self-heal writes so many times more before a trial believes that nothing comes of it.
@@ -82,6 +83,8 @@ async fn a_bad_commit_is_rolled_back_and_stays_so(cluster: &Cluster) -> anyhow::
     delivery.scene.closed(&incident.id).await?;
     delivery.shows("self-heal: rolled back").await?;
     let patches = delivery.scene.patches()?;
+    // The first one notes down what was applied last.
+    delivery.application.tries_again(2).await?;
     delivery.withstands(ATTEMPTS).await?;
     ensure!(delivery.scene.patches()? == patches, "pilotguard answers attempts at admission, not with patches");
     delivery.shows("self-heal: rolled back").await?;
@@ -180,9 +183,12 @@ async fn server_side_apply(cluster: &Cluster) -> anyhow::Result<()> {
     waited(&delivery, ["server-side apply: a commit outside the windows", "server-side apply: the windows open"]).await
 }
 
+fn compared_by_server() -> Value {
+    json!({"metadata": {"annotations": {"argocd.argoproj.io/compare-options": "ServerSideDiff=true"}}})
+}
+
 async fn server_side_diff(cluster: &Cluster) -> anyhow::Result<()> {
-    let option = json!({"argocd.argoproj.io/compare-options": "ServerSideDiff=true"});
-    let delivery = begin(cluster, &json!({"metadata": {"annotations": option}})).await?;
+    let delivery = begin(cluster, &compared_by_server()).await?;
     mended(&delivery, ["server-side diff: rolled back", "server-side diff: the next, good commit"]).await?;
     waited(&delivery, ["server-side diff: a commit outside the windows", "server-side diff: the windows open"]).await
 }
@@ -247,4 +253,10 @@ async fn refusals_with_fresh_retries(cluster: &Cluster) -> anyhow::Result<()> {
     delivery.shows("Deny, retry.refresh: rolled back").await?;
     delivery.commit_release(3, 0).await?;
     delivery.shows("Deny, retry.refresh: the next, good commit").await
+}
+
+async fn refusals_with_server_side_diff(cluster: &Cluster) -> anyhow::Result<()> {
+    let delivery = begin(cluster, &compared_by_server()).await?;
+    delivery.commit_pilot(&with(open(), "Deny")).await?;
+    mended(&delivery, ["Deny, server-side diff: rolled back", "Deny, server-side diff: the next, good commit"]).await
 }

@@ -168,6 +168,9 @@ impl Layout<'_> {
             format!("--repo-server=localhost:{repo_server}"),
             "--repo-server-plaintext".to_owned(),
             format!("--redis=localhost:{redis}"),
+            // Nobody tells it of a commit by a webhook here.
+            "--app-resync=10".to_owned(),
+            "--app-resync-jitter=0".to_owned(),
             // Its own defaults heal again after 2 s, 6 s, 18 s and so on, up to five minutes: tests wait for each.
             "--self-heal-backoff-timeout-seconds=1".to_owned(),
             "--self-heal-backoff-factor=1".to_owned(),
@@ -252,12 +255,7 @@ fn objects() -> Vec<Value> {
             json!({"name": name, "namespace": NAMESPACE, "labels": {"app.kubernetes.io/part-of": "argocd"}});
         object
     };
-    let configuration = json!({
-        // Nobody pushes to a webhook here: the controller looks at Git by itself, and at once where it is told to.
-        "timeout.reconciliation": "5s",
-        "timeout.reconciliation.jitter": "0s",
-        "resource.inclusions": INCLUSIONS,
-    });
+    let configuration = json!({"resource.inclusions": INCLUSIONS});
     vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
         own("ServiceAccount", ACCOUNT, json!({})),
