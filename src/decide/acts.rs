@@ -22,6 +22,9 @@ const LONGEST_ACT: SignedDuration = SignedDuration::from_mins(10);
 /// A release that was rolled back to and is not completely available after so long does not help.
 const LONGEST_ROLLOUT: SignedDuration = SignedDuration::from_mins(15);
 
+/// Another controller appeared since the act was decided.
+const TAKEN_OVER: &str = "another controller drives the workload by now";
+
 /// How far an act has come.
 enum Progress {
     Done,
@@ -71,15 +74,19 @@ impl<'a> Turn<'a> {
             (Some(to), _) if workload.payload != intent.from && workload.payload != *to => {
                 Progress::Overtaken("another release was rolled out before this one could be rolled back")
             }
+            (Some(_), _) if workload.foreign.is_some() => Progress::Overtaken(TAKEN_OVER),
             (Some(_), _) if is_target_lost(workload, intent) => {
                 Progress::Overtaken("the snapshot of the release to go back to is gone")
             }
             (Some(to), _) => Progress::Due(Box::new(Effect::RollBack(self.roll_back(incident, intent, to, workload)))),
-            (None, Some(_))
-                if workload.marks.contained.as_ref().is_some_and(|contained| contained.incident == incident.id) =>
+            // An incident may scale down again, further, what it has contained before.
+            (None, Some(replicas))
+                if workload.replicas <= replicas
+                    && workload.marks.contained.as_ref().is_some_and(|it| it.incident == incident.id) =>
             {
                 Progress::Done
             }
+            (None, Some(_)) if workload.foreign.is_some() => Progress::Overtaken(TAKEN_OVER),
             (None, Some(replicas)) => Progress::Due(Box::new(Effect::ScaleDown(ScaleDown {
                 incident: incident.id.clone(),
                 workload: workload.reference.clone(),

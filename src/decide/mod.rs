@@ -17,6 +17,7 @@ pub mod judge;
 mod opening;
 pub mod pilot;
 pub mod plan;
+mod reach;
 pub mod records;
 mod slo;
 mod suspect;

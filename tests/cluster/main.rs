@@ -46,6 +46,7 @@ mod examples;
 mod footprint;
 mod gitops;
 mod held;
+mod kinds;
 mod objects;
 mod observing;
 mod operator;
@@ -57,6 +58,7 @@ mod rights;
 mod rollback;
 mod scene;
 mod schemas;
+mod several;
 
 fn all() -> Vec<Test> {
     // Those that take longest first: the others fit in beside them.
@@ -65,12 +67,14 @@ fn all() -> Vec<Test> {
         quiet::tests(),
         crashes::tests(),
         rollback::tests(),
+        several::tests(),
         owners::tests(),
         observing::tests(),
         bad_metrics::tests(),
         deletion::tests(),
         changes::tests(),
         held::tests(),
+        kinds::tests(),
         bad_input::tests(),
         commands::tests(),
         chart::tests(),

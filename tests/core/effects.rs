@@ -126,8 +126,8 @@ impl World {
         }
         if before != (deployment.runs.clone(), deployment.replicas, deployment.marks.clone()) {
             let incident = incident.unwrap();
-            let word = incident.intent.and_then(|intent| intent.decision).unwrap_or_default();
-            let key = (format!("{} {word} on {uid}", incident.id), act_name(effect));
+            let decided = incident.intent.map(|intent| (intent.at, intent.decision));
+            let key = (format!("{} {decided:?} on {uid}", incident.id), act_name(effect));
             *self.acts.entry(key).or_default() += 1;
         }
         for (act, times) in &self.acts {

@@ -83,6 +83,7 @@ fn workload(marks: Marks) -> Workload {
         rollback_unsafe: None,
         waiting: None,
         change_label: None,
+        foreign: None,
         marks,
         snapshots: Vec::new(),
     }

@@ -1,4 +1,4 @@
-//! A simulated cluster: the Deployments of one Pilot, their marks, snapshots, change records, decisions and the Pilot's status.
+//! A simulated cluster: the workloads of one Pilot, called deployments here whatever their kind, their marks, snapshots, change records, decisions and the Pilot's status.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +13,7 @@ use pilotguard::declaration::Declaration;
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot, Workload};
 use pilotguard::release::change::change_name;
 use pilotguard::release::digest::digest;
+use pilotguard::release::foreign::Foreign;
 use pilotguard::release::marks::{Admitted, AdmittedVerdict, Held, HeldVerdict, Marks};
 use pilotguard::release::vector::release_payload;
 use serde_json::json;
@@ -36,6 +37,7 @@ pub struct Deployment {
     pub rolled_out_at: Timestamp,
     pub unsafe_reason: Option<String>,
     pub change_label: Option<String>,
+    pub foreign: Option<Foreign>,
     pub marks: Marks,
     pub snapshots: Vec<Snapshot>,
 }
@@ -127,6 +129,7 @@ impl World {
             rolled_out_at: self.now - ROLLOUT,
             unsafe_reason: None,
             change_label: None,
+            foreign: None,
             marks: Marks::default(),
             snapshots: Vec::new(),
         });
@@ -137,6 +140,11 @@ impl World {
     pub fn workload_named(&self, name: Option<&String>) -> String {
         let is_guarded = |name: &&String| self.declaration.workloads.iter().any(|workload| workload.name == **name);
         name.filter(is_guarded).unwrap_or(&self.declaration.workloads[0].name).clone()
+    }
+
+    fn reference(&self, name: &str) -> WorkloadReference {
+        let declared = self.declaration.workloads.iter().find(|workload| workload.name == name);
+        declared.cloned().unwrap_or(WorkloadReference { kind: WorkloadKind::Deployment, name: name.to_owned() })
     }
 
     pub fn deployment(&self, name: &str) -> Option<&Deployment> {
@@ -155,13 +163,15 @@ impl World {
         let case =
             Case { declaration: &self.declaration, source: self.source, seen: &seen, ledger: &ledger, now: self.now };
         let payload = payload_of(release);
-        let workload = WorkloadReference { kind: WorkloadKind::Deployment, name: name.to_owned() };
+        let workload = self.reference(name);
         let stored = seen.workload(&workload);
         let replicas = stored.map(|stored| stored.replicas);
         let moves_release = stored.is_none_or(|stored| stored.payload != payload);
         let judgement = judge(
             &case,
             &Proposal {
+                one_live_release: workload.kind == WorkloadKind::Deployment
+                    && self.deployment(name).is_some_and(|it| it.serves == it.runs && it.foreign.is_none()),
                 workload,
                 operation: Operation::Update,
                 requester: Requester { user: user.to_owned(), groups: Vec::new() },
@@ -169,7 +179,6 @@ impl World {
                 template: template_of(release),
                 payload: payload.clone(),
                 gitops: GitOps { manages_workload: user == GITOPS, is_named: false },
-                one_live_release: self.deployment(name).is_some_and(|it| it.serves == it.runs),
                 replicas_before: replicas,
                 replicas_after: replicas,
             },
@@ -308,6 +317,7 @@ impl World {
             rollback_unsafe: deployment.unsafe_reason.clone(),
             waiting: deployment.marks.held.clone().filter(|held| held.verdict == HeldVerdict::Hold),
             change_label: deployment.change_label.clone(),
+            foreign: deployment.foreign,
             marks: deployment.marks.clone(),
             snapshots,
         }
