@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::delivery::Delivery;
 use crate::cluster::Cluster;
-use crate::scene::{Scene, holds};
+use crate::scene::{Outcome, Scene, holds};
 
 tests![
     a_bad_commit_is_rolled_back_and_stays_so,
+    git_goes_back_to_what_runs,
     a_commit_outside_the_windows_waits,
     waves_and_hooks_with_pin,
     waves_and_hooks_with_auto,
@@ -92,6 +93,18 @@ async fn a_bad_commit_is_rolled_back_and_stays_so(cluster: &Cluster) -> anyhow::
     ensure!(told == 1, "of one pinned release it was told {told} times");
     delivery.commit_release(3, 0).await?;
     delivery.shows("self-heal: the next, good commit").await
+}
+
+async fn git_goes_back_to_what_runs(cluster: &Cluster) -> anyhow::Result<()> {
+    let delivery = begin(cluster, &json!({})).await?;
+    delivery.commit_release(2, 50).await?;
+    delivery.roll_back("web:2").await?;
+    delivery.shows("self-heal: rolled back").await?;
+    delivery.commit_release(1, 0).await?;
+    delivery.shows("self-heal: Git goes back to what runs").await?;
+    let scene = &delivery.scene;
+    scene.kubectl(&scene.grace, "annotate deployment web pilotguard.dev/held-").await?.accepted()?;
+    delivery.shows("self-heal: and the note is taken away").await
 }
 
 async fn a_commit_outside_the_windows_waits(cluster: &Cluster) -> anyhow::Result<()> {
