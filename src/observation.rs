@@ -3,7 +3,7 @@
 //! A figure that could not be read is [`Reading::Unknown`] with its reason. Nothing here turns a
 //! missing figure into a number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -209,6 +209,8 @@ pub struct Workload {
     pub foreign: Option<Foreign>,
     /// pilotguard owns fields of it that belong to others, as it does after an act.
     pub owes_fields: bool,
+    /// The generated ConfigMaps that its pod template names.
+    pub generated: BTreeSet<String>,
     /// Our annotations on it.
     pub marks: Marks,
     /// Its release snapshots, newest first by `revision`.

@@ -5,13 +5,18 @@ pub mod writer;
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation};
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::decide::plan::{GiveBack, Readmit, Release, RestoreReplicas, RollBack, ScaleDown, Stamp};
 use crate::release::digest::template_digest;
 use crate::release::marks::{ADMITTED, CONTAINED, Contained, HELD, PARKED_REPLICAS, QUARANTINED};
-use crate::release::ownership::{LAST_APPLIED, given_back, last_applied_with_template, owes_fields};
+use crate::release::ownership::{LAST_APPLIED, given_back, last_applied_with_release, owes_fields};
 use crate::release::workload::template;
+
+/// How people tell what we created, and the static policy what we may create.
+const MANAGED_BY_US: (&str, &str) = ("app.kubernetes.io/managed-by", "pilotguard");
 
 /// A release as a snapshot stores it.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,10 +29,28 @@ pub struct StoredRelease {
     pub managed_fields: Value,
 }
 
-/// Puts a stored release back, un-paused, with its marks: one patch, tested on uid and generation.
+/// A generated ConfigMap that a release uses, as a snapshot stores it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredConfiguration {
+    /// Its name.
+    pub name: String,
+    /// Its content: `data` and `binaryData`.
+    pub content: Value,
+}
+
+/// Puts a stored release back, un-paused, with its marks: one patch, tested on uid and generation. A ConfigMap has no
+/// generation, so its patch is tested on the version that was just read.
 pub fn roll_back(workload: &Value, effect: &RollBack, release: &StoredRelease) -> Patch {
-    let mut patch = guarded_by_generation(&effect.uid, effect.generation);
-    patch.push(replace(&["spec", "template"], release.template.clone()));
+    let mut patch = if effect.workload.kind.has_pods() {
+        let mut patch = guarded_by_generation(&effect.uid, effect.generation);
+        patch.push(replace(&["spec", "template"], release.template.clone()));
+        patch
+    } else {
+        let version = workload.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
+        let mut patch = guarded_by_version(&effect.uid, version);
+        patch.extend(content(workload, &release.template));
+        patch
+    };
     if workload.pointer("/spec/paused") == Some(&Value::Bool(true)) {
         patch.push(replace(&["spec", "paused"], json!(false)));
     }
@@ -39,11 +62,31 @@ pub fn roll_back(workload: &Value, effect: &RollBack, release: &StoredRelease) -
         None => marks.remove(HELD),
     }
     if let Some(of_release) = &release.last_applied {
-        let applied = marks.text(LAST_APPLIED).and_then(|applied| last_applied_with_template(applied, of_release));
+        let applied = marks.text(LAST_APPLIED).and_then(|applied| last_applied_with_release(applied, of_release));
         marks.set(LAST_APPLIED, applied.unwrap_or_else(|| of_release.clone()));
     }
     patch.extend(marks.operations);
     Patch(patch)
+}
+
+/// What gives a ConfigMap a stored content.
+fn content(config_map: &Value, stored: &Value) -> Vec<PatchOperation> {
+    let field = |name: &'static str| match (stored.get(name), config_map.get(name)) {
+        (Some(entries), _) => Some(add(&[name], entries.clone())),
+        (None, Some(_)) => Some(PatchOperation::Remove(RemoveOperation { path: PointerBuf::from_tokens([name]) })),
+        (None, None) => None,
+    };
+    ["data", "binaryData"].into_iter().filter_map(field).collect()
+}
+
+/// A generated ConfigMap that a stored release uses, to be created where it is gone. It carries no label of who generated
+/// it, who would remove it again.
+pub fn generated(stored: &StoredConfiguration) -> ConfigMap {
+    let mut config_map: ConfigMap = serde_json::from_value(stored.content.clone()).unwrap_or_default();
+    config_map.metadata.name = Some(stored.name.clone());
+    let (label, value) = MANAGED_BY_US;
+    config_map.metadata.labels = Some([(label.to_owned(), value.to_owned())].into());
+    config_map
 }
 
 /// Rolls out a release that was held.
@@ -85,7 +128,8 @@ pub fn restore_replicas(workload: &Value, effect: &RestoreReplicas) -> Patch {
 /// Gives fields back to those who owned them in a stored release: a patch of metadata only, because whoever changes a
 /// field in the same patch becomes its owner. `None` where another template is stored by now, or nothing is owed.
 pub fn give_back(workload: &Value, effect: &GiveBack, release: Option<&StoredRelease>) -> Option<Patch> {
-    let is_as_seen = template(workload).is_some_and(|template| template_digest(template) == effect.template);
+    let is_as_seen =
+        template(effect.workload.kind, workload).is_some_and(|template| template_digest(&template) == effect.template);
     if !is_as_seen || !owes_fields(workload) {
         return None;
     }

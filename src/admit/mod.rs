@@ -11,6 +11,7 @@ pub mod keeper;
 pub mod objects;
 pub mod paths;
 pub mod pilots;
+mod put_back;
 pub mod registration;
 pub mod review;
 mod scaled;

@@ -20,7 +20,7 @@ use crate::api::metrics_source::MetricsSource;
 use crate::api::pilot::{Mode, Pilot};
 use crate::api::trigger::TriggerAction;
 use crate::declaration::change_calendar::SharedCalendar;
-use crate::declaration::{Declaration, LONGEST_EXCEPTION, Trigger};
+use crate::declaration::{Declaration, LONGEST_EXCEPTION, Trigger, parts};
 use crate::report::refusal::{LONGEST_LINE, shorten};
 use crate::violation::Violation;
 
@@ -82,7 +82,8 @@ fn unknown_calendar(declaration: &Declaration, context: &Context<'_>) -> Option<
 fn conflicts(pilot: &Pilot, request: &Request, context: &Context<'_>) -> Vec<String> {
     let created = pilot.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
     let uid = pilot.metadata.uid.as_deref().unwrap_or_default();
-    let claimed = pilot.spec.workloads.iter().filter_map(|workload| {
+    let named = parts(&pilot.spec);
+    let claimed = named.iter().filter_map(|workload| {
         let owner = context.guarded.guardian(&WorkloadKey::new(&request.namespace, workload))?;
         let is_older = owner.id.name != request.name && (owner.created_at, owner.id.uid.as_str()) < (created, uid);
         is_older.then(|| {
@@ -131,7 +132,7 @@ fn of_pilot_delete(request: &Request) -> Answer {
             request.name, incident.id, incident.stage, incident.action, request.name, request.namespace
         ));
     }
-    let names = pilot.spec.workloads.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let names = parts(&pilot.spec).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let text = format!(
         "pilot {} is deleted: {names} is no longer guarded; what is scaled down or quarantined stays so marked",
         request.name

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::api::pilot::{Enforcement, Mode, Pilot};
 use crate::api::workload::WorkloadReference;
 use crate::decide::Ledger;
-use crate::declaration::{Declaration, PilotId, named_calendar};
+use crate::declaration::{Declaration, PilotId, named_calendar, parts};
 use crate::violation::Violation;
 
 /// A workload by namespace, kind and name.
@@ -186,7 +186,7 @@ impl Guarded {
         Arc::new(Guardian {
             id,
             created_at: pilot.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
-            workloads: pilot.spec.workloads.clone(),
+            workloads: parts(&pilot.spec),
             named_calendar,
             enforcement: pilot.spec.enforcement,
             declaration,

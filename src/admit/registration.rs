@@ -66,10 +66,19 @@ pub struct Registration {
 impl Registration {
     /// The configurations that guard exactly `set`.
     pub fn configurations(&self, set: &GuardedSet) -> (MutatingWebhookConfiguration, ValidatingWebhookConfiguration) {
-        let mutating = [self.workloads(set), self.observed_workloads(set), self.replicas(set), Some(self.decisions())];
+        let mutating = [
+            self.workloads(set),
+            self.observed_workloads(set),
+            self.configuration(set),
+            self.observed_configuration(set),
+            self.replicas(set),
+            Some(self.decisions()),
+        ];
         let validating = [
             self.deletions(set),
             self.observed_deletions(set),
+            self.configuration_deletions(set),
+            self.observed_configuration_deletions(set),
             self.scale(set),
             Some(self.own_objects()),
             Some(self.sources()),
@@ -99,24 +108,49 @@ impl Registration {
 
     fn workloads(&self, set: &GuardedSet) -> Option<Entry> {
         let conditions = vec![condition("moves-release", &moves_release())];
-        let entry = self.guarded("workloads", WORKLOADS, &set.enforcing, &["CREATE", "UPDATE"], conditions)?;
+        let entry = self.guarded("workloads", WORKLOADS, &pods(&set.enforcing), &["CREATE", "UPDATE"], conditions)?;
         Some(entry.with_status().failing())
     }
 
     fn observed_workloads(&self, set: &GuardedSet) -> Option<Entry> {
         let conditions = vec![condition("moves-release", &moves_release())];
-        let entry = self.guarded("observed-workloads", OBSERVED, &set.observing, &["CREATE", "UPDATE"], conditions)?;
+        let observed = pods(&set.observing);
+        let entry = self.guarded("observed-workloads", OBSERVED, &observed, &["CREATE", "UPDATE"], conditions)?;
         Some(entry.with_status())
+    }
+
+    fn configuration(&self, set: &GuardedSet) -> Option<Entry> {
+        let conditions = vec![condition("changes-content", &changes_content())];
+        let governed = configuration(&set.enforcing);
+        self.guarded("configuration", WORKLOADS, &governed, &["CREATE", "UPDATE"], conditions).map(Entry::failing)
+    }
+
+    fn observed_configuration(&self, set: &GuardedSet) -> Option<Entry> {
+        let conditions = vec![condition("changes-content", &changes_content())];
+        let observed = configuration(&set.observing);
+        self.guarded("observed-configuration", OBSERVED, &observed, &["CREATE", "UPDATE"], conditions)
+    }
+
+    fn configuration_deletions(&self, set: &GuardedSet) -> Option<Entry> {
+        let conditions = vec![condition("not-collected", &not_collected())];
+        let governed = configuration(&set.enforcing);
+        self.guarded("configuration-deletions", WORKLOADS, &governed, &["DELETE"], conditions).map(Entry::failing)
+    }
+
+    fn observed_configuration_deletions(&self, set: &GuardedSet) -> Option<Entry> {
+        let conditions = vec![condition("not-collected", &not_collected())];
+        let observed = configuration(&set.observing);
+        self.guarded("observed-configuration-deletions", OBSERVED, &observed, &["DELETE"], conditions)
     }
 
     fn deletions(&self, set: &GuardedSet) -> Option<Entry> {
         let conditions = vec![condition("not-collected", &not_collected())];
-        self.guarded("deletions", WORKLOADS, &set.enforcing, &["DELETE"], conditions).map(Entry::failing)
+        self.guarded("deletions", WORKLOADS, &pods(&set.enforcing), &["DELETE"], conditions).map(Entry::failing)
     }
 
     fn observed_deletions(&self, set: &GuardedSet) -> Option<Entry> {
         let conditions = vec![condition("not-collected", &not_collected())];
-        self.guarded("observed-deletions", OBSERVED, &set.observing, &["DELETE"], conditions)
+        self.guarded("observed-deletions", OBSERVED, &pods(&set.observing), &["DELETE"], conditions)
     }
 
     fn replicas(&self, set: &GuardedSet) -> Option<Entry> {
@@ -170,11 +204,12 @@ impl Registration {
         more: Vec<MatchCondition>,
     ) -> Option<Entry> {
         let kinds: BTreeSet<WorkloadKind> = workloads.iter().map(|workload| workload.reference.kind).collect();
-        (!workloads.is_empty()).then(|| Entry {
+        let group = kinds.first()?.group();
+        Some(Entry {
             name: format!("{name}.pilotguard.dev"),
             client: self.client(path),
             is_failing: false,
-            group: "apps",
+            group,
             version: "v1",
             resources: kinds.into_iter().map(|kind| kind.resource().to_owned()).collect(),
             operations,
@@ -212,6 +247,16 @@ impl Registration {
     }
 }
 
+/// Those that run pods.
+fn pods(workloads: &BTreeSet<WorkloadKey>) -> BTreeSet<WorkloadKey> {
+    workloads.iter().filter(|workload| workload.reference.kind.has_pods()).cloned().collect()
+}
+
+/// Those that configure the others.
+fn configuration(workloads: &BTreeSet<WorkloadKey>) -> BTreeSet<WorkloadKey> {
+    workloads.iter().filter(|workload| !workload.reference.kind.has_pods()).cloned().collect()
+}
+
 fn with_replicas(set: &GuardedSet) -> BTreeSet<WorkloadKey> {
     let all = set.enforcing.union(&set.observing);
     all.filter(|workload| workload.reference.kind.has_replicas()).cloned().collect()
@@ -243,6 +288,17 @@ fn moves_release_of_update() -> String {
     let strategy = "(has(oldObject.spec.updateStrategy) && has(object.spec.updateStrategy) && \
                     object.spec.updateStrategy != oldObject.spec.updateStrategy)";
     format!("{template} || {resumed} || {strategy} || {}", touches_annotations())
+}
+
+/// On CREATE there is no old object. The content of a ConfigMap, or any of our annotations.
+fn changes_content() -> String {
+    let differs = |field: &str| {
+        format!(
+            "(has(object.{field}) != has(oldObject.{field}) || \
+             (has(object.{field}) && object.{field} != oldObject.{field}))"
+        )
+    };
+    format!("oldObject == null || {} || {} || {}", differs("data"), differs("binaryData"), touches_annotations())
 }
 
 /// Of a status write the API server stores status and annotations. Controllers often write from an older copy;

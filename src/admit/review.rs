@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, PatchOperation, RemoveOperation};
+use json_patch::PatchOperation;
 use serde_json::Value;
 
 use super::pilots::{Guarded, Guardian, WorkloadKey};
+use super::put_back::{put, put_back};
 use super::scaled::scaled_workload;
 use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
@@ -21,9 +21,9 @@ use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judg
 use crate::decide::{Case, SourceFacts};
 use crate::observation::{Observation, Workload};
 use crate::observe::cluster::Cluster;
-use crate::release::digest::{all_images_are_pinned, payload_digest, template_digest};
+use crate::release::digest::{all_images_are_pinned, template_digest};
 use crate::release::marks::{ADMITTED, HELD, HeldVerdict};
-use crate::release::ownership::{LAST_APPLIED, REPLICAS, TEMPLATE, last_applied_with_template, with_owners_of};
+use crate::release::ownership::{LAST_APPLIED, RELEASED, REPLICAS, last_applied_with_release, with_owners_of};
 use crate::release::workload;
 use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
 
@@ -60,9 +60,9 @@ const STATUS: &str = "status";
 
 /// The kind of workload that a request is about, and the subresource, empty where it is about the whole.
 pub(super) fn target(request: &Request) -> Option<(WorkloadKind, &str)> {
-    let target = request.target.strip_prefix("apps/")?;
+    let (group, target) = request.target.split_once('/')?;
     let (resource, subresource) = target.split_once('/').unwrap_or((target, ""));
-    Some((WorkloadKind::of_resource(resource)?, subresource))
+    Some((WorkloadKind::of_resource(group, resource)?, subresource))
 }
 
 /// Judges a request on a workload. In one on its status only our marks are put back.
@@ -71,14 +71,14 @@ pub fn of_workload(request: &Request, context: &Context<'_>) -> Answer {
         Some(target @ (_, "" | STATUS)) if request.operation != Verb::Connect => target,
         _ => return Answer::bad_request(format!("{} is not judged here", request.target)),
     };
-    let has_template = |object: &Value| workload::template(object).is_some();
+    let has_template = |object: &Value| workload::template(kind, object).is_some();
     let is_readable = match request.operation {
         Verb::Create => has_template(&request.object),
         Verb::Delete => has_template(&request.old_object),
         Verb::Update | Verb::Connect => has_template(&request.object) && has_template(&request.old_object),
     };
     if !is_readable {
-        return Answer::bad_request(format!("the {} in the AdmissionReview has no spec.template", kind.as_str()));
+        return Answer::bad_request(format!("the {} in the AdmissionReview has nothing to release", kind.as_str()));
     }
     let is_own = request.requester.user == context.own_account;
     if (is_own && !request.is_dry_run) || is_cleaning_up(request) {
@@ -89,7 +89,7 @@ pub fn of_workload(request: &Request, context: &Context<'_>) -> Answer {
         Ok(guardian) => guardian,
         Err(answer) => return answer,
     };
-    if is_own && let Some(nonce) = probe(&request.object) {
+    if is_own && let Some(nonce) = probe(kind, &request.object) {
         return Answer::forbidden(format!("pilotguard probe {nonce} answered"));
     }
     if subresource == STATUS {
@@ -153,8 +153,9 @@ fn guardian(
     context.guarded.guardian(&WorkloadKey::new(&request.namespace, workload)).ok_or_else(Answer::untouched)
 }
 
-fn probe(object: &Value) -> Option<&str> {
-    workload::template(object)?.pointer("/metadata/annotations")?.get(PROBE)?.as_str()
+fn probe(kind: WorkloadKind, object: &Value) -> Option<&str> {
+    let of = if kind.has_pods() { object.pointer("/spec/template")? } else { object };
+    of.pointer("/metadata/annotations")?.get(PROBE)?.as_str()
 }
 
 /// What someone wants to do to a workload, as it is seen in the request.
@@ -196,7 +197,7 @@ impl<'a> Attempt<'a> {
         };
         let is_there = |object: &'a Value| (!object.is_null()).then_some(object);
         let (before, after) = (is_there(&request.old_object), is_there(&request.object));
-        let running = after.or(before).and_then(workload::template).unwrap_or(&Value::Null);
+        let running = after.or(before).and_then(|object| workload::template(kind, object)).unwrap_or_default();
         let replicas_before = before.and_then(|object| workload::replicas(kind, object));
         let replicas_after = after.and_then(|object| workload::replicas(kind, object));
         let verb = match move_ {
@@ -216,8 +217,8 @@ impl<'a> Attempt<'a> {
                 operation,
                 requester: request.requester.clone(),
                 moves_release: matches!(move_, Move::Resumes | Move::Releases | Move::Deletes),
-                template: template_digest(running),
-                payload: payload_digest(running),
+                template: template_digest(&running),
+                payload: workload::payload(kind, &running),
                 gitops: GitOps {
                     manages_workload: after.is_some_and(workload::is_managed_by_gitops),
                     is_named: context.gitops_users.contains(&request.requester.user),
@@ -300,6 +301,7 @@ impl<'a> Attempt<'a> {
         let change = Change {
             declaration,
             ledger,
+            kind: self.proposal.workload.kind,
             old: &self.request.old_object,
             new: &self.request.object,
             requester: &self.request.requester,
@@ -388,22 +390,13 @@ impl<'a> Attempt<'a> {
             wanted.insert(HELD, stamp::of_held(change, judgement, HeldVerdict::Pin));
         }
         let mut patch = self.marked(&wanted);
-        patch.push(put(&["spec", "template"], workload::template(old).cloned().unwrap_or_default()));
         let applied = |object: &Value| workload::annotations(object).remove(LAST_APPLIED);
         if let (Some(before), Some(now)) = (applied(old), applied(&self.request.object))
-            && let Some(kept) = last_applied_with_template(&now, &before)
+            && let Some(kept) = last_applied_with_release(&now, &before)
         {
             patch.push(put(&["metadata", "annotations", LAST_APPLIED], kept.into()));
         }
-        let brake = workload::brake(self.proposal.workload.kind);
-        match [old, &self.request.object].map(|object| object["spec"].get(brake)) {
-            [before, after] if before == after => {}
-            [Some(before), _] => patch.push(put(&["spec", brake], before.clone())),
-            [None, _] => {
-                let removal = RemoveOperation { path: PointerBuf::from_tokens(["spec", brake]) };
-                patch.push(PatchOperation::Remove(removal));
-            }
-        }
+        patch.extend(put_back(self.proposal.workload.kind, old, &self.request.object));
         patch
     }
 
@@ -417,7 +410,7 @@ impl<'a> Attempt<'a> {
             kept.push(REPLICAS);
         }
         if judgement.verdict == Verdict::Pin {
-            kept.push(TEMPLATE);
+            kept.extend(RELEASED);
         }
         if !kept.is_empty() && new.pointer("/metadata/managedFields").is_some() {
             patch.push(put(&["metadata", "managedFields"], with_owners_of(new, old, &kept)));
@@ -450,10 +443,6 @@ impl<'a> Attempt<'a> {
     }
 }
 
-fn put(path: &[&str], value: Value) -> PatchOperation {
-    PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path.iter().copied()), value })
-}
-
 /// How a requester is told of what was found, where the write happens.
 fn said(judgement: &Judgement) -> Option<String> {
     let would_have = |done: &str| Some(format!("pilotguard (observing): would have {done}: "));
@@ -471,8 +460,8 @@ fn said(judgement: &Judgement) -> Option<String> {
 
 /// Raw old against raw new: what the update does to the release.
 fn move_of(kind: WorkloadKind, old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
-    let (before, after) = (workload::template(old), workload::template(new));
-    let (before, after) = (before.unwrap_or(&Value::Null), after.unwrap_or(&Value::Null));
+    let (before, after) = (workload::template(kind, old), workload::template(kind, new));
+    let (before, after) = (&*before.unwrap_or_default(), &*after.unwrap_or_default());
     let is_resumed = workload::is_resumed(kind, old, new);
     let is_same_template = before == after || template_digest(before) == template_digest(after);
     if is_same_template {
@@ -483,7 +472,8 @@ fn move_of(kind: WorkloadKind, old: &Value, new: &Value, stored: Option<&Workloa
         let asks_for_what_runs = stored.template == template_digest(after);
         return if asks_for_what_runs { Move::Withdraws } else { Move::Releases };
     }
-    let runs_the_same = payload_digest(before) == payload_digest(after) && all_images_are_pinned(after);
+    let runs_the_same =
+        workload::payload(kind, before) == workload::payload(kind, after) && all_images_are_pinned(after);
     match (runs_the_same, is_resumed) {
         (true, false) => Move::Relabels,
         (true, true) | (false, _) => Move::Releases,

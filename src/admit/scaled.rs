@@ -3,6 +3,8 @@
 //! The open incident says it from the moment at which the act is intended until the replicas are restored; where there is
 //! no word of that incident any more, as after its Pilot was created anew, the marks that the watch saw last say it.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::pilots::Guardian;
@@ -44,6 +46,7 @@ pub(super) fn scaled_workload(
         change_label: None,
         foreign: None,
         owes_fields: false,
+        generated: BTreeSet::new(),
         marks: Marks { contained, ..Marks::default() },
         snapshots: Vec::new(),
     }

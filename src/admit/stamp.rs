@@ -14,12 +14,13 @@ use serde_json::Value;
 
 use crate::api::decision::Requester;
 use crate::api::status::ReleaseState;
+use crate::api::workload::WorkloadKind;
 use crate::decide::Ledger;
 use crate::decide::judge::Judgement;
 use crate::decide::judge::Verdict;
 use crate::declaration::Declaration;
 use crate::release::change::change_name;
-use crate::release::digest::{payload_digest, template_digest};
+use crate::release::digest::template_digest;
 use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, HELD, Held, HeldVerdict, Marks, OURS};
 use crate::release::workload;
 use crate::report::refusal::shorten;
@@ -40,6 +41,8 @@ pub struct Change<'a> {
     pub declaration: &'a Declaration,
     /// What was decided before.
     pub ledger: &'a Ledger,
+    /// The kind of the workload.
+    pub kind: WorkloadKind,
     /// The workload as it is stored; null where it is new.
     pub old: &'a Value,
     /// The workload as it would be stored.
@@ -84,11 +87,10 @@ pub fn patch(new: &Value, wanted: &BTreeMap<&'static str, String>) -> Vec<PatchO
 
 /// The stamp of a release that moves and was let through.
 pub fn of_moved(change: &Change<'_>, judgement: &Judgement) -> String {
-    let template = workload::template(change.new).unwrap_or(&Value::Null);
-    let payload = payload_digest(template);
+    let (template, payload) = digests(change.kind, change.new);
     let joined = joined_change(change);
     write(&Admitted {
-        template: template_digest(template),
+        template,
         by: change.requester.user.clone(),
         groups: kept_groups(change.requester),
         // A change begins with its first template: what joins it keeps that time.
@@ -113,9 +115,7 @@ fn reasons(judgement: &Judgement) -> Vec<String> {
 
 /// The mark of a change that is put off. One that is put off again keeps its time and its name.
 pub fn of_held(change: &Change<'_>, judgement: &Judgement, verdict: HeldVerdict) -> String {
-    let template = workload::template(change.new).unwrap_or(&Value::Null);
-    let payload = payload_digest(template);
-    let template = template_digest(template);
+    let (template, payload) = digests(change.kind, change.new);
     let before = Marks::read(&workload::annotations(change.old)).held;
     let same = before.as_ref().filter(|held| held.verdict == verdict && held.template == template);
     let is_waiting = before.as_ref().is_some_and(|held| held.verdict == HeldVerdict::Hold);
@@ -156,13 +156,19 @@ pub fn of_resumed(change: &Change<'_>, judgement: &Judgement) -> Option<String> 
 /// stored template carries no stamp of its own, which must not be made good in passing.
 pub fn of_same_release(change: &Change<'_>) -> Option<String> {
     let mark = matching_mark(change)?;
-    let template = workload::template(change.new)?;
-    Some(write(&Admitted { template: template_digest(template), payload: payload_digest(template), ..mark }))
+    let (template, payload) = digests(change.kind, change.new);
+    Some(write(&Admitted { template, payload, ..mark }))
+}
+
+/// The digest of what is released, and the payload digest.
+fn digests(kind: WorkloadKind, object: &Value) -> (String, String) {
+    let template = workload::template(kind, object).unwrap_or_default();
+    (template_digest(&template), workload::payload(kind, &template))
 }
 
 /// The stored stamp, if it speaks of the stored template.
 fn matching_mark(change: &Change<'_>) -> Option<Admitted> {
-    let stored = template_digest(workload::template(change.old)?);
+    let stored = template_digest(&*workload::template(change.kind, change.old)?);
     let mark = Marks::read(&workload::annotations(change.old)).admitted?;
     (mark.template == stored).then_some(mark)
 }

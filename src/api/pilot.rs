@@ -10,7 +10,7 @@ use super::owners::Owners;
 use super::slo::Slo;
 use super::status::PilotStatus;
 use super::trigger::Trigger;
-use super::workload::{BlastRadius, WorkloadReference};
+use super::workload::{BlastRadius, ConfigurationReference, WorkloadReference};
 
 /// A pilot: who owns it, when it may change, how much it may break and what moves it back to safety.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -47,6 +47,12 @@ pub struct PilotSpec {
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub workloads: Vec<WorkloadReference>,
+    /// The ConfigMaps whose content belongs to the release: guarded, rolled back and recorded with the workloads. A
+    /// change that may not happen yet is refused, or, where a machine asks, answered with the content that is stored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
+    pub configuration: Vec<ConfigurationReference>,
     /// What it depends on.
     #[serde(default)]
     pub constraints: Constraints,

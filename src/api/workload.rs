@@ -59,11 +59,16 @@ pub enum WorkloadKind {
     StatefulSet,
     /// apps/v1 DaemonSet.
     DaemonSet,
+    /// v1 ConfigMap: it runs no pods, and configures those that do.
+    ConfigMap,
 }
 
 impl WorkloadKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet];
+    pub const ALL: [Self; 4] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet, Self::ConfigMap];
+
+    /// The kinds that run pods.
+    pub const WITH_PODS: [Self; 3] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet];
 
     /// The kind as objects carry it.
     pub const fn as_str(self) -> &'static str {
@@ -71,6 +76,7 @@ impl WorkloadKind {
             Self::Deployment => "Deployment",
             Self::StatefulSet => "StatefulSet",
             Self::DaemonSet => "DaemonSet",
+            Self::ConfigMap => "ConfigMap",
         }
     }
 
@@ -80,24 +86,67 @@ impl WorkloadKind {
             Self::Deployment => "deployments",
             Self::StatefulSet => "statefulsets",
             Self::DaemonSet => "daemonsets",
+            Self::ConfigMap => "configmaps",
         }
     }
 
-    /// The kind of a resource of the group `apps`.
-    pub fn of_resource(resource: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.resource() == resource)
+    /// The API group; empty for the core one.
+    pub const fn group(self) -> &'static str {
+        match self {
+            Self::Deployment | Self::StatefulSet | Self::DaemonSet => "apps",
+            Self::ConfigMap => "",
+        }
+    }
+
+    /// The `apiVersion` of its objects.
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Self::Deployment | Self::StatefulSet | Self::DaemonSet => "apps/v1",
+            Self::ConfigMap => "v1",
+        }
+    }
+
+    /// The kind of a resource of this group.
+    pub fn of_resource(group: &str, resource: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.group() == group && kind.resource() == resource)
+    }
+
+    /// Whether it runs pods.
+    pub const fn has_pods(self) -> bool {
+        !matches!(self, Self::ConfigMap)
     }
 
     /// Whether a number of replicas can be asked of it; a DaemonSet runs one pod on each node.
     pub const fn has_replicas(self) -> bool {
-        !matches!(self, Self::DaemonSet)
+        matches!(self, Self::Deployment | Self::StatefulSet)
     }
 
     /// Whether going back is a rollout like any other. What a StatefulSet's or a DaemonSet's pods wrote stays behind on
     /// volumes and nodes, where the older release meets it.
     pub const fn is_rolled_back(self) -> bool {
-        matches!(self, Self::Deployment)
+        matches!(self, Self::Deployment | Self::ConfigMap)
     }
+}
+
+/// A ConfigMap of the Pilot's own namespace whose content is a part of the pilot's release.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigurationReference {
+    /// `ConfigMap` (v1). Default ConfigMap.
+    #[serde(default)]
+    pub kind: ConfigurationKind,
+    /// The ConfigMap's name, for example `checkout-flags`. It also governs those that kustomize generates from it
+    /// (`checkout-flags-7f8c9dk2m4`), as far as a pod template of the Pilot names them.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// The kinds of configuration that can be governed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum ConfigurationKind {
+    /// v1 ConfigMap.
+    #[default]
+    ConfigMap,
 }
 
 /// How much a pilot may reach at most.

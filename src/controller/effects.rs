@@ -4,13 +4,14 @@ use serde_json::Value;
 
 use super::Context;
 use super::look::Look;
-use crate::act;
 use crate::act::writer::{WriteError, Writer};
-use crate::api::workload::WorkloadReference;
+use crate::act::{self, StoredConfiguration};
+use crate::api::workload::{WorkloadKind, WorkloadReference};
 use crate::decide::plan::{Effect, GiveBack, RollBack, ScaleDown};
 use crate::declaration::Declaration;
-use crate::observe::cluster::{RawWorkload, raw};
+use crate::observe::cluster::{ObserveError, RawWorkload, raw, read_workload, within};
 use crate::record::{changes, decisions, snapshots};
+use crate::release::configuration;
 use crate::release::workload;
 
 use jiff::Timestamp;
@@ -22,6 +23,9 @@ pub enum EffectError {
     /// A write failed, or the reading that it rests on.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// What an effect rests on could not be read.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
     /// The snapshot cannot be restored.
     #[error("snapshot {0} holds no release that could be restored")]
     NoRelease(String),
@@ -105,7 +109,8 @@ impl Hand<'_> {
                 let newest = seen.and_then(|seen| seen.snapshots.iter().map(|snapshot| snapshot.revision).max());
                 let stored = self.stored(workload).await?;
                 if workload::read(workload.kind, &stored).is_some_and(|stored| stored.payload == *payload) {
-                    snapshots::take(writer, workload.kind, &stored, newest.unwrap_or(0) + 1).await?;
+                    let generated = self.generated(&stored).await?;
+                    snapshots::take(writer, workload.kind, &stored, generated, newest.unwrap_or(0) + 1).await?;
                 }
             }
             Effect::MarkKnownGood { snapshot, at, releases } => {
@@ -133,6 +138,9 @@ impl Hand<'_> {
         let namespace = &self.declaration.pilot.namespace;
         let revision: ControllerRevision = self.writer.read(namespace, &effect.snapshot).await?;
         let release = snapshots::release(&revision).ok_or_else(|| EffectError::NoRelease(effect.snapshot.clone()))?;
+        for config_map in snapshots::generated(&revision) {
+            self.writer.create(namespace, &act::generated(&config_map)).await?;
+        }
         let stored = self.stored(&effect.workload).await?;
         let generation = self.generation(&effect.workload, &stored, effect.generation);
         let patch = act::roll_back(&stored, &RollBack { generation, ..effect.clone() }, &release);
@@ -150,6 +158,24 @@ impl Hand<'_> {
             Some(patch) => self.patch(&effect.workload, patch).await,
             None => Ok(()),
         }
+    }
+
+    /// The generated ConfigMaps that a stored template uses, as far as they are governed: whoever generated them removes
+    /// them with the release.
+    async fn generated(&self, stored: &Value) -> Result<Vec<StoredConfiguration>, EffectError> {
+        let namespace = &self.declaration.pilot.namespace;
+        let template = stored.pointer("/spec/template").unwrap_or(&Value::Null);
+        let mut names = configuration::generated(template);
+        names.retain(|name| configuration::governs(&self.declaration.workloads, name));
+        let mut contents = Vec::new();
+        for name in names {
+            let reference = WorkloadReference { kind: WorkloadKind::ConfigMap, name };
+            let found = within("a ConfigMap", read_workload(self.writer.client(), namespace, &reference)).await?;
+            if let Some(found) = found {
+                contents.push(StoredConfiguration { name: reference.name, content: configuration::content(&found) });
+            }
+        }
+        Ok(contents)
     }
 
     /// The generation to act on: annotations move it too, so where the workload still runs what was decided upon,

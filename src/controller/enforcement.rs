@@ -74,7 +74,11 @@ impl Enforcement {
 
 async fn probe(writer: &Writer, key: &WorkloadKey) -> Enforced {
     let nonce = clock::now().as_millisecond().to_string();
-    let annotations = PointerBuf::from_tokens(["spec", "template", "metadata", "annotations"]);
+    let annotations: &[&str] = match key.reference.kind.has_pods() {
+        true => &["spec", "template", "metadata", "annotations"],
+        false => &["metadata", "annotations"],
+    };
+    let annotations = PointerBuf::from_tokens(annotations.iter().copied());
     let patch = Patch(vec![PatchOperation::Add(AddOperation { path: annotations, value: json!({ PROBE: nonce }) })]);
     let expected = format!("pilotguard probe {nonce} answered");
     let place = (key.namespace.as_str(), key.reference.name.as_str());

@@ -18,6 +18,7 @@ use crate::decide::{Case, Ledger, SourceFacts};
 use crate::declaration::Declaration;
 use crate::observation::{Answer, Claimed, Observation, Question, Reading, Unknown};
 use crate::observe::cluster::{ObserveError, observe_live};
+use crate::observe::configuration;
 use crate::observe::prometheus::{Conversation, Source};
 
 /// More rounds of questions than any case needs; the timelines of `tests/core` never see more than four. What is
@@ -59,6 +60,7 @@ pub async fn look(
         Ok(source) => Metrics::Source(source.converse(declaration, ends_at)),
         Err(problem) => Metrics::Problem(problem),
     };
+    configuration::refresh(&context.cluster, context.writer.client(), declaration).await?;
     let mut seen = context.cluster.observe(declaration);
     seen.claimed = claimed(context, declaration);
     let mut plan = settle((&mut metrics, facts), declaration, &mut seen, ledger, now).await;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, future};
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use kube::core::DeserializeGuard;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, controller, predicates};
@@ -27,6 +28,7 @@ use crate::api::metrics_source::MetricsSource;
 use crate::api::pilot::Pilot;
 use crate::api::workload::{WorkloadKind, WorkloadReference};
 use crate::observe::cluster::{RawWorkload, reduce_change, reduce_decision, reduce_snapshot, reduce_workload};
+use crate::observe::configuration::reduce_version;
 use crate::observe::index::{Entry, Index, Owner};
 use crate::observe::readable::readable_event;
 use crate::record::snapshots;
@@ -178,12 +180,15 @@ pub async fn watch(
     let of_pilot = Wake { context: context.clone(), pilots, by_workload: None };
     // A snapshot names its workload and not the kind.
     let of_workload = Wake { by_workload: Some(&WorkloadKind::ALL), ..of_pilot.clone() };
-    for kind in &WorkloadKind::ALL {
+    for kind in &WorkloadKind::WITH_PODS {
         let events = watching.events_of::<RawWorkload>(kind, config());
         let of_kind = Wake { by_workload: Some(std::slice::from_ref(kind)), ..of_pilot.clone() };
         let reduce = |workload: &_| reduce_workload(*kind, workload);
         watching.feed(events, |context| context.cluster.workloads.of(*kind), reduce, of_kind);
     }
+    let versions = watching.events::<PartialObjectMeta<ConfigMap>>(config());
+    let of_config_map = Wake { by_workload: Some(&[WorkloadKind::ConfigMap]), ..of_pilot.clone() };
+    watching.feed(versions, |context| &context.cluster.versions, reduce_version, of_config_map);
     let snapshots = watching.readable::<ControllerRevision>(config().labels(snapshots::ALL));
     let changes = watching.readable::<ChangeRecord>(config());
     let decisions = watching.readable::<Decision>(config());

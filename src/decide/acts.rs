@@ -47,7 +47,9 @@ impl<'a> Turn<'a> {
             let why = format!("{why}{}", already_done(intent, &progress));
             return self.stand(incident, &why);
         }
-        let due: Vec<Effect> = progress.into_iter().filter_map(Progress::into_due).collect();
+        let mut due: Vec<Effect> = progress.into_iter().filter_map(Progress::into_due).collect();
+        // Pods that start anew shall find the configuration that belongs to them.
+        due.sort_by_key(|effect| matches!(effect, Effect::RollBack(act) if act.workload.kind.has_pods()));
         if due.is_empty() {
             if let Some(intent) = &mut incident.intent {
                 intent.done_at = Some(self.case.now);

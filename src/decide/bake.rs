@@ -102,7 +102,8 @@ impl Turn<'_> {
 
     /// Whether the release proves itself now: users reach it, it is measured, and nothing is wrong with it.
     fn bake_counts(&self, release: &ReleaseStatus) -> bool {
-        let serves = self.workloads().iter().all(|workload| workload.replicas > 0);
+        let mut with_pods = self.workloads().iter().filter(|workload| workload.reference.kind.has_pods()).peekable();
+        let serves = with_pods.peek().is_some() && with_pods.all(|workload| workload.replicas > 0);
         let has_failed = |change: &Change| change.payload == release.payload && change.outcome == Outcome::Failed;
         let is_blamed =
             self.case.seen.changes.iter().any(|change| has_failed(change) && change.started_at == release.admitted_at);

@@ -226,7 +226,7 @@ impl<'a> Turn<'a> {
             replicas: Some(incident.scale_down_to.min(workload.replicas)),
             quarantine: Vec::new(),
         };
-        Ok(self.workloads().iter().map(intent).collect())
+        Ok(self.workloads().iter().filter(|workload| workload.reference.kind.has_pods()).map(intent).collect())
     }
 
     /// Nothing more happens by itself; people are called.

@@ -162,7 +162,7 @@ pub struct UpdateChange {
     pub release: Option<Vec<ReleasePart>>,
     /// When it was admitted, where it was recorded while it was held.
     pub started_at: Option<Timestamp>,
-    /// When it was completely available.
+    /// When it was completely available; `None` where it is not, or not any more because it was moved on.
     pub completed_at: Option<Timestamp>,
     /// Its outcome.
     pub outcome: Outcome,

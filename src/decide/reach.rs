@@ -16,7 +16,8 @@ impl Turn<'_> {
 
     /// Why the pilot cannot be scaled down, if it cannot.
     pub(super) fn cannot_scale_down(&self) -> Option<String> {
-        self.workloads().iter().find_map(|workload| {
+        let mut with_pods = self.workloads().iter().filter(|workload| workload.reference.kind.has_pods());
+        with_pods.find_map(|workload| {
             let has_none = || format!("{} has no replicas to scale down", workload.reference);
             driven(workload).or_else(|| (!workload.reference.kind.has_replicas()).then(has_none))
         })

@@ -199,12 +199,14 @@ impl Turn<'_> {
     fn advance_change(&mut self, change: &Change, admitted: &Admitted) {
         let state = self.ledger.release.as_ref().map(|release| release.state);
         let is_available = matches!(state, Some(ReleaseState::Baking | ReleaseState::KnownGood));
-        let completed_at = change.completed_at.or_else(|| is_available.then_some(self.case.now));
+        let release = (change.payload != admitted.payload).then(|| parts_of(self.workloads()));
+        // What joins a change has to become available too.
+        let known = change.completed_at.filter(|_| release.is_none());
+        let completed_at = known.or_else(|| is_available.then_some(self.case.now));
         let outcome = match (change.outcome, state) {
             (Outcome::Pending, Some(ReleaseState::KnownGood)) => Outcome::Succeeded,
             (outcome, _) => outcome,
         };
-        let release = (change.payload != admitted.payload).then(|| parts_of(self.workloads()));
         // A change that was held is recorded before it is admitted.
         let is_late = change.outcome == Outcome::Pending && change.started_at < admitted.at;
         let started_at = is_late.then_some(admitted.at);

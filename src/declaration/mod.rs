@@ -18,7 +18,7 @@ use crate::api::owners::{Owner, Owners};
 use crate::api::pilot::{Dependency, Enforcement, Pilot, PilotSpec};
 use crate::api::slo::Slo;
 use crate::api::trigger::{Operator, Trigger as TriggerSpec, TriggerAction, WorkloadCondition};
-use crate::api::workload::{WorkloadKind, WorkloadReference};
+use crate::api::workload::{ConfigurationKind, WorkloadKind, WorkloadReference};
 use crate::calendar::Calendar;
 use crate::violation::Violation;
 
@@ -36,7 +36,7 @@ pub struct Declaration {
     pub decision_date: Timestamp,
     /// Who answers for it.
     pub owners: Owners,
-    /// What it guards; at least one.
+    /// What it guards, the parts of its release: at least one workload, and behind the workloads the configuration.
     pub workloads: Vec<WorkloadReference>,
     /// The most replicas that the workload may ask for.
     pub max_replicas: Option<i32>,
@@ -192,7 +192,7 @@ impl Declaration {
             start: spec.intent.start.unwrap_or(created),
             decision_date: spec.intent.decision_date,
             owners: spec.owners.clone(),
-            workloads: spec.workloads.clone(),
+            workloads: parts(spec),
             max_replicas: spec.blast_radius.max_replicas,
             calendar,
             named_calendar: named_calendar(pilot).map(str::to_owned),
@@ -249,6 +249,14 @@ impl Owners {
         ];
         roles.into_iter().filter_map(|(role, owner)| owner.as_ref().map(|owner| (role, owner)))
     }
+}
+
+/// The parts of the pilot's release.
+pub fn parts(spec: &PilotSpec) -> Vec<WorkloadReference> {
+    let configuration = spec.configuration.iter().map(|it| match it.kind {
+        ConfigurationKind::ConfigMap => WorkloadReference { kind: WorkloadKind::ConfigMap, name: it.name.clone() },
+    });
+    spec.workloads.iter().cloned().chain(configuration).collect()
 }
 
 fn parse_slos(slos: &[Slo], violations: &mut Vec<Violation>) -> Vec<Objective> {

@@ -34,17 +34,15 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// A list is read in pages of so many objects: years of records fit no single answer.
 const PAGE: u32 = 500;
 
-/// A workload as raw JSON: typed structs drop fields that they do not know. Which kind it is, is known where it is
-/// asked for.
+/// An object that is a part of a release as raw JSON: typed structs drop fields that they do not know. Which kind it
+/// is, is known where it is asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RawWorkload {
     /// Its metadata.
     pub metadata: ObjectMeta,
-    /// Its spec as sent.
-    pub spec: Value,
-    /// Its status as sent.
-    #[serde(default)]
-    pub status: Value,
+    /// Everything else as sent: spec and status, or the content of a ConfigMap.
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, Value>,
 }
 
 impl kube::Resource for RawWorkload {
@@ -55,8 +53,8 @@ impl kube::Resource for RawWorkload {
         kind.as_str().into()
     }
 
-    fn group(_: &WorkloadKind) -> Cow<'_, str> {
-        "apps".into()
+    fn group(kind: &WorkloadKind) -> Cow<'_, str> {
+        kind.group().into()
     }
 
     fn version(_: &WorkloadKind) -> Cow<'_, str> {
@@ -79,8 +77,10 @@ impl kube::Resource for RawWorkload {
 /// What watches have seen, by kind.
 #[derive(Debug, Default)]
 pub struct Cluster {
-    /// Workloads, by their own name.
+    /// Workloads, by their own name. Of the ConfigMaps there are those that are governed, as they were read last.
     pub workloads: ByKind<Index<Arc<Workload>>>,
+    /// The resourceVersion of every ConfigMap, by its own name.
+    pub versions: Index<String>,
     /// Release snapshots, by workload.
     pub snapshots: Index<OwnedSnapshot>,
     /// ChangeRecords, by pilot.
@@ -91,12 +91,13 @@ pub struct Cluster {
     pub calendars: Calendars,
 }
 
-/// One of each kind of workload: namesakes of different kinds have nothing to do with each other.
+/// One of each kind: namesakes of different kinds have nothing to do with each other.
 #[derive(Debug, Default)]
 pub struct ByKind<T> {
     deployments: T,
     stateful_sets: T,
     daemon_sets: T,
+    config_maps: T,
 }
 
 impl<T> ByKind<T> {
@@ -106,6 +107,7 @@ impl<T> ByKind<T> {
             WorkloadKind::Deployment => &self.deployments,
             WorkloadKind::StatefulSet => &self.stateful_sets,
             WorkloadKind::DaemonSet => &self.daemon_sets,
+            WorkloadKind::ConfigMap => &self.config_maps,
         }
     }
 }
@@ -158,9 +160,10 @@ impl Cluster {
 
     /// Waits until every watch has seen its first complete list.
     pub async fn ready(&self) {
-        for kind in WorkloadKind::ALL {
+        for kind in WorkloadKind::WITH_PODS {
             self.workloads.of(kind).ready().await;
         }
+        self.versions.ready().await;
         self.snapshots.ready().await;
         self.changes.ready().await;
         self.decisions.ready().await;
@@ -187,14 +190,23 @@ pub async fn observe_live(client: &Client, declaration: &Declaration) -> Result<
     Ok(gather(workloads.collect(), changes, decisions))
 }
 
-/// A workload as the API server has it now, as raw JSON.
+/// A part of a release as the API server has it now, as one JSON value.
 pub async fn read_workload(
     client: &Client,
     namespace: &str,
     reference: &WorkloadReference,
 ) -> Result<Option<Value>, kube::Error> {
+    Ok(read_raw(client, namespace, reference).await?.map(|workload| raw(&workload)))
+}
+
+/// A part of a release as the API server has it now.
+pub(super) async fn read_raw(
+    client: &Client,
+    namespace: &str,
+    reference: &WorkloadReference,
+) -> Result<Option<RawWorkload>, kube::Error> {
     let api: Api<RawWorkload> = Api::namespaced_with(client.clone(), namespace, &reference.kind);
-    Ok(api.get_opt(&reference.name).await?.map(|workload| raw(&workload)))
+    api.get_opt(&reference.name).await
 }
 
 fn gather(workloads: Vec<Workload>, mut changes: Vec<Change>, mut decisions: Vec<PilotDecision>) -> Observation {
@@ -212,7 +224,7 @@ fn with_snapshots(mut workload: Workload, snapshots: Vec<OwnedSnapshot>) -> Work
 }
 
 /// Boxes the reading first: a request's future is large, and every caller would carry it.
-fn within<T>(
+pub fn within<T>(
     what: &'static str,
     reading: impl Future<Output = Result<T, kube::Error>>,
 ) -> impl Future<Output = Result<T, ObserveError>> {

@@ -4,6 +4,7 @@
 
 pub mod calendars;
 pub mod cluster;
+pub mod configuration;
 pub mod index;
 pub mod prometheus;
 pub mod readable;

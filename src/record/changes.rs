@@ -55,8 +55,8 @@ pub async fn update(writer: &Writer, pilot: &PilotId, effect: &UpdateChange) -> 
     if let Some(started_at) = effect.started_at {
         status["startedAt"] = json!(started_at);
     }
-    if let Some(completed_at) = effect.completed_at {
-        status["completedAt"] = json!(completed_at);
+    if effect.completed_at.is_some() || effect.release.is_some() {
+        status["completedAt"] = json!(effect.completed_at);
     }
     if let Some(cause) = &effect.cause {
         status["cause"] = json!(shortened(cause));

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::changes::label_value;
-use crate::act::StoredRelease;
 use crate::act::writer::{WriteError, Writer};
+use crate::act::{StoredConfiguration, StoredRelease};
 use crate::api::workload::WorkloadKind;
 use crate::observation::Snapshot;
-use crate::release::digest::{payload_digest, template_digest};
+use crate::release::digest::template_digest;
 use crate::release::marks::rollback_unsafe;
 use crate::release::ownership::LAST_APPLIED;
 use crate::release::workload;
@@ -40,6 +40,8 @@ struct Stored {
     rollback_unsafe: Option<String>,
     #[serde(default, skip_serializing_if = "Value::is_null")]
     managed_fields: Value,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    generated: Vec<StoredConfiguration>,
 }
 
 /// The label selector of the snapshots of some workloads.
@@ -80,9 +82,20 @@ pub fn release(revision: &ControllerRevision) -> Option<StoredRelease> {
     Some(StoredRelease { template, last_applied, managed_fields })
 }
 
-/// Stores the release that a workload of this kind runs.
-pub async fn take(writer: &Writer, kind: WorkloadKind, workload: &Value, revision: i64) -> Result<(), WriteError> {
-    let Some((namespace, snapshot)) = build(kind, workload, revision) else { return Ok(()) };
+/// The generated ConfigMaps that a snapshot holds.
+pub fn generated(revision: &ControllerRevision) -> Vec<StoredConfiguration> {
+    stored(revision).map(|stored| stored.generated).unwrap_or_default()
+}
+
+/// Stores the release that a workload of this kind runs, with the generated ConfigMaps that it uses.
+pub async fn take(
+    writer: &Writer,
+    kind: WorkloadKind,
+    workload: &Value,
+    generated: Vec<StoredConfiguration>,
+    revision: i64,
+) -> Result<(), WriteError> {
+    let Some((namespace, snapshot)) = build(kind, workload, generated, revision) else { return Ok(()) };
     writer.create(&namespace, &snapshot).await.map(drop)
 }
 
@@ -114,13 +127,18 @@ async fn annotate(writer: &Writer, namespace: &str, name: &str, noted: Value) ->
     writer.merge::<ControllerRevision>(namespace, name, &fields).await
 }
 
-fn build(kind: WorkloadKind, object: &Value, revision: i64) -> Option<(String, ControllerRevision)> {
-    let template = workload::template(object)?.clone();
+fn build(
+    kind: WorkloadKind,
+    object: &Value,
+    generated: Vec<StoredConfiguration>,
+    revision: i64,
+) -> Option<(String, ControllerRevision)> {
+    let template = workload::template(kind, object)?.into_owned();
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let (name, namespace) = (text("/metadata/name")?, text("/metadata/namespace")?);
     let uid = text("/metadata/uid")?;
     let annotations = workload::annotations(object);
-    let payload = payload_digest(&template);
+    let payload = workload::payload(kind, &template);
     let stored = Stored {
         template_digest: template_digest(&template),
         payload_digest: payload.clone(),
@@ -128,9 +146,10 @@ fn build(kind: WorkloadKind, object: &Value, revision: i64) -> Option<(String, C
         last_applied: annotations.get(LAST_APPLIED).cloned(),
         rollback_unsafe: rollback_unsafe(&annotations),
         managed_fields: object.pointer("/metadata/managedFields").cloned().unwrap_or_default(),
+        generated,
     };
     let owner = OwnerReference {
-        api_version: "apps/v1".to_owned(),
+        api_version: kind.api_version().to_owned(),
         kind: kind.as_str().to_owned(),
         name: name.clone(),
         uid: uid.clone(),
@@ -155,7 +174,9 @@ fn build(kind: WorkloadKind, object: &Value, revision: i64) -> Option<(String, C
 /// What a snapshot stores, if its template is the one that its digests name: a claim is not believed.
 fn stored(revision: &ControllerRevision) -> Option<Stored> {
     let stored: Stored = serde_json::from_value(revision.data.as_ref()?.0.clone()).ok()?;
-    let is_true = payload_digest(&stored.template) == stored.payload_digest
+    let owner = revision.owner_references().first()?;
+    let kind = WorkloadKind::ALL.into_iter().find(|kind| kind.as_str() == owner.kind)?;
+    let is_true = workload::payload(kind, &stored.template) == stored.payload_digest
         && template_digest(&stored.template) == stored.template_digest;
     is_true.then_some(stored)
 }
@@ -163,6 +184,7 @@ fn stored(revision: &ControllerRevision) -> Option<Stored> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::release::digest::payload_digest;
 
     fn workload() -> Value {
         json!({
@@ -173,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_read_again() {
-        let (namespace, snapshot) = build(WorkloadKind::StatefulSet, &workload(), 3).unwrap();
+        let (namespace, snapshot) = build(WorkloadKind::StatefulSet, &workload(), Vec::new(), 3).unwrap();
         assert_eq!(namespace, "shop");
         let owner = &snapshot.owner_references()[0];
         assert_eq!(owner.kind, "StatefulSet", "the collector takes what names an owner of another kind for an orphan");
@@ -185,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_not_believed_what_its_template_does_not_bear_out() {
-        let (_, honest) = build(WorkloadKind::Deployment, &workload(), 1).unwrap();
+        let (_, honest) = build(WorkloadKind::Deployment, &workload(), Vec::new(), 1).unwrap();
         let forge = |pointer: &str, value: Value| {
             let mut forged = honest.clone();
             let data = &mut forged.data.as_mut().unwrap().0;

@@ -1,6 +1,7 @@
 //! What a workload runs: digests that name a release and the marks that say how it got there.
 
 pub mod change;
+pub mod configuration;
 pub mod digest;
 pub mod foreign;
 pub mod marks;

@@ -12,16 +12,14 @@ pub const FIELD_MANAGER: &str = "pilotguard";
 /// Where kubectl keeps what was applied last: it decides what the next client-side apply removes.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// The template, as a path into managed fields.
-pub const TEMPLATE: &[&str] = &["f:spec", "f:template"];
+/// What is released, as paths into managed fields: a pod template, or the content of a ConfigMap.
+pub const RELEASED: [&[&str]; 3] = [&["f:spec", "f:template"], &["f:data"], &["f:binaryData"]];
 /// The replicas.
 pub const REPLICAS: &[&str] = &["f:spec", "f:replicas"];
 
-/// What of an object an owner may be given back: the template, and the record of what was applied last.
-const RELEASE: [&[&str]; 2] = [TEMPLATE, &LAST_APPLIED_FIELD];
-/// What is never ours: the whole spec. Of replicas nobody is made the owner again, because an owner who has stopped to
+/// What is never ours: what is released, all else of the spec, and the record of what was applied last. Of replicas nobody is made the owner again, because an owner who has stopped to
 /// declare them since would, with the next apply, set them to 1.
-const FOREIGN: [&[&str]; 2] = [&["f:spec"], &LAST_APPLIED_FIELD];
+const FOREIGN: [&[&str]; 4] = [&["f:spec"], &["f:data"], &["f:binaryData"], &LAST_APPLIED_FIELD];
 const LAST_APPLIED_FIELD: [&str; 3] =
     ["f:metadata", "f:annotations", "f:kubectl.kubernetes.io/last-applied-configuration"];
 
@@ -39,7 +37,7 @@ pub fn given_back(object: &Value, former: &Value) -> Value {
     let mut given: Vec<Value> = entries(managed(object)).cloned().collect();
     for entry in given.iter_mut().filter(|entry| is_ours(entry)) {
         let Some(ours) = entry.get_mut("fieldsV1").and_then(Value::as_object_mut) else { continue };
-        for path in RELEASE {
+        for path in RELEASED.into_iter().chain([LAST_APPLIED_FIELD.as_slice()]) {
             if let Some(subtree) = at(ours, path) {
                 put(&mut owed, path, subtree.clone());
             }
@@ -73,12 +71,22 @@ pub fn with_owners_of(new: &Value, old: &Value, paths: &[&[&str]]) -> Value {
     Value::Array(kept)
 }
 
-/// What was applied last, of which the template is another's: `applied` is what kubectl wrote down, `template` is taken
-/// from what it had written down when that release was applied. `None` where one of them is not what kubectl writes.
-pub fn last_applied_with_template(applied: &str, of: &str) -> Option<String> {
+/// What was applied last, of which the release is another's: `applied` is what kubectl wrote down, the release is taken
+/// from what it had written down when that was applied. `None` where one of them is not what kubectl writes.
+pub fn last_applied_with_release(applied: &str, of: &str) -> Option<String> {
     let mut applied: Value = serde_json::from_str(applied).ok()?;
     let of: Value = serde_json::from_str(of).ok()?;
-    *applied.pointer_mut("/spec/template")? = of.pointer("/spec/template")?.clone();
+    if of["kind"] == "ConfigMap" {
+        let applied = applied.as_object_mut()?;
+        for field in ["data", "binaryData"] {
+            match of.get(field) {
+                Some(entries) => drop(applied.insert(field.to_owned(), entries.clone())),
+                None => drop(applied.remove(field)),
+            }
+        }
+    } else {
+        *applied.pointer_mut("/spec/template")? = of.pointer("/spec/template")?.clone();
+    }
     // As kubectl ends it: else the next apply would find that something has changed.
     Some(format!("{applied}\n"))
 }
@@ -288,17 +296,17 @@ mod tests {
             entry("argocd-controller", "Apply", &labelled(&of("side"))),
             entry("kubectl-edit", "Update", &json!({"f:spec": of("web")})),
         ]);
-        assert_eq!(with_owners_of(&new, &old, &[TEMPLATE]), wanted);
-        assert_eq!(with_owners_of(&old, &old, &[TEMPLATE, REPLICAS]), json!(old["metadata"]["managedFields"]));
+        assert_eq!(with_owners_of(&new, &old, &RELEASED), wanted);
+        assert_eq!(with_owners_of(&old, &old, &[RELEASED[0], REPLICAS]), json!(old["metadata"]["managedFields"]));
     }
 
     #[test]
     fn of_what_was_applied_last_only_the_template_goes_back() {
         let applied = |image: &str, team: &str| json!({"metadata": {"labels": {"team": team}}, "spec": {"replicas": 3, "template": {"image": image}}});
         let (bad, good) = (applied("web:2", "new").to_string(), applied("web:1", "old").to_string());
-        let both = last_applied_with_template(&bad, &good).unwrap();
+        let both = last_applied_with_release(&bad, &good).unwrap();
         assert_eq!(serde_json::from_str::<Value>(&both).unwrap(), applied("web:1", "new"));
-        assert_eq!(last_applied_with_template("{}", &good), None);
-        assert_eq!(last_applied_with_template(&bad, "no JSON"), None);
+        assert_eq!(last_applied_with_release("{}", &good), None);
+        assert_eq!(last_applied_with_release(&bad, "no JSON"), None);
     }
 }

@@ -1,30 +1,32 @@
-//! A Deployment, StatefulSet or DaemonSet as raw JSON, read as far as judging needs it. What differs between the kinds
-//! stands side by side.
+//! A part of a release as raw JSON, read as far as judging needs it: a Deployment, a StatefulSet, a DaemonSet, or a
+//! ConfigMap that governs them. What differs between the kinds stands side by side.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::api::workload::{WorkloadKind, WorkloadReference};
 use crate::observation::Workload;
-use crate::release::digest::{payload_digest, template_digest};
+use crate::release::configuration;
+use crate::release::digest::{digest, payload_digest, template_digest};
 use crate::release::foreign::foreign;
 use crate::release::marks::{CHANGE, Held, HeldVerdict, Marks, rollback_unsafe};
 use crate::release::ownership::owes_fields;
 
-/// The workload that an object of this kind is; `None` where it has no pod template and so is none.
+/// The part of a release that an object of this kind is; `None` where it has no pod template and so is none.
 pub fn read(kind: WorkloadKind, object: &Value) -> Option<Workload> {
-    let template = template(object)?;
+    let stored = template(kind, object)?;
     let annotations = annotations(object);
     let is_observed = is_observed(object);
     let marks = Marks::read(&annotations);
-    let waiting = waiting(object, template, &marks);
-    let is_complete = is_observed && is_rolled_out(kind, object, waiting.is_some());
+    let waiting = waiting(object, &stored, &marks);
+    let is_complete = !kind.has_pods() || (is_observed && is_rolled_out(kind, object, waiting.is_some()));
     // What waits has no pods: those that run are of the release that was admitted before it.
     let (template, payload) = match (&waiting, &marks.admitted) {
         (Some(_), Some(admitted)) => (admitted.template.clone(), admitted.payload.clone()),
         (Some(_), None) => (String::new(), String::new()),
-        (None, _) => (template_digest(template), payload_digest(template)),
+        (None, _) => (template_digest(&stored), payload(kind, &stored)),
     };
     Some(Workload {
         reference: WorkloadReference { kind, name: text(object, "/metadata/name") },
@@ -41,6 +43,7 @@ pub fn read(kind: WorkloadKind, object: &Value) -> Option<Workload> {
         foreign: foreign(object),
         owes_fields: owes_fields(object),
         waiting,
+        generated: if kind.has_pods() { configuration::generated(&stored) } else { BTreeSet::new() },
         marks,
         snapshots: Vec::new(),
     })
@@ -62,7 +65,7 @@ fn wanted(kind: WorkloadKind, object: &Value) -> i32 {
 fn is_rolled_out(kind: WorkloadKind, object: &Value, is_waiting: bool) -> bool {
     let (existing, updated, available) = match kind {
         // The pods that a partition keeps back are not updated.
-        WorkloadKind::Deployment | WorkloadKind::StatefulSet => {
+        WorkloadKind::Deployment | WorkloadKind::StatefulSet | WorkloadKind::ConfigMap => {
             ("/status/replicas", "/status/updatedReplicas", "/status/availableReplicas")
         }
         WorkloadKind::DaemonSet => {
@@ -103,12 +106,20 @@ pub fn is_managed_by_gitops(object: &Value) -> bool {
         || has("/metadata/labels", "kustomize.toolkit.fluxcd.io/name")
 }
 
-/// The pod template.
-pub fn template(object: &Value) -> Option<&Value> {
-    object.pointer("/spec/template").filter(|template| template.is_object())
+/// What is released: the pod template, and of a ConfigMap its content.
+pub fn template(kind: WorkloadKind, object: &Value) -> Option<Cow<'_, Value>> {
+    if !kind.has_pods() {
+        return object.is_object().then(|| Cow::Owned(configuration::content(object)));
+    }
+    object.pointer("/spec/template").filter(|template| template.is_object()).map(Cow::Borrowed)
 }
 
-/// The annotations of the workload itself.
+/// The payload digest of what is released.
+pub fn payload(kind: WorkloadKind, template: &Value) -> String {
+    if kind.has_pods() { payload_digest(template) } else { digest(template) }
+}
+
+/// The annotations of the object itself.
 pub fn annotations(object: &Value) -> BTreeMap<String, String> {
     let found = object.pointer("/metadata/annotations").and_then(Value::as_object);
     let texts = found.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
@@ -135,10 +146,11 @@ pub fn is_paused(object: &Value) -> bool {
 }
 
 /// The field of the spec that says whether a stored template reaches the pods.
-pub const fn brake(kind: WorkloadKind) -> &'static str {
+pub const fn brake(kind: WorkloadKind) -> Option<&'static str> {
     match kind {
-        WorkloadKind::Deployment => "paused",
-        WorkloadKind::StatefulSet | WorkloadKind::DaemonSet => "updateStrategy",
+        WorkloadKind::Deployment => Some("paused"),
+        WorkloadKind::StatefulSet | WorkloadKind::DaemonSet => Some("updateStrategy"),
+        WorkloadKind::ConfigMap => None,
     }
 }
 
@@ -152,12 +164,13 @@ fn kept_back(kind: WorkloadKind, object: &Value) -> i64 {
     let is_braked = match kind {
         WorkloadKind::Deployment => is_paused(object),
         WorkloadKind::StatefulSet | WorkloadKind::DaemonSet => text(object, "/spec/updateStrategy/type") == "OnDelete",
+        WorkloadKind::ConfigMap => false,
     };
     let partition = || number(object, "/spec/updateStrategy/rollingUpdate/partition").unwrap_or_default();
     match kind {
         _ if is_braked => i64::MAX,
         WorkloadKind::StatefulSet => partition(),
-        WorkloadKind::Deployment | WorkloadKind::DaemonSet => 0,
+        WorkloadKind::Deployment | WorkloadKind::DaemonSet | WorkloadKind::ConfigMap => 0,
     }
 }
 

@@ -11,10 +11,12 @@ use crate::api::incident::IncidentStage;
 use crate::api::pilot::Mode;
 use crate::api::status::SloVerdict;
 use crate::api::trigger::TriggerAction;
+use crate::api::workload::WorkloadReference;
 use crate::calendar::{Opening, Reason as WindowReason};
 use crate::decide::judge::holds_changes;
 use crate::decide::{Case, Ledger};
 use crate::observation::{Claimed, Workload};
+use crate::release::configuration::is_generated_from;
 use crate::release::marks::{AdmittedVerdict, Held, HeldVerdict};
 use crate::violation::Violation;
 
@@ -269,13 +271,26 @@ fn act_that_is_not_possible(case: &Case<'_>) -> Option<String> {
 /// What to do where a workload that is declared does not exist.
 fn missing_workload(case: &Case<'_>) -> Option<String> {
     let declared = &case.declaration.workloads;
-    let missing: Vec<String> =
-        declared.iter().filter(|workload| case.seen.workload(workload).is_none()).map(ToString::to_string).collect();
+    // Of a ConfigMap that is generated under ever new names only the templates tell.
+    let is_generated = |part: &WorkloadReference| {
+        let mut names = case.seen.workloads.iter().flat_map(|workload| &workload.generated);
+        !part.kind.has_pods() && names.any(|name| is_generated_from(name, &part.name))
+    };
+    let missing: Vec<String> = declared
+        .iter()
+        .filter(|part| case.seen.workload(part).is_none() && !is_generated(part))
+        .map(ToString::to_string)
+        .collect();
     let list = missing.join(", ");
+    let fields = if missing.iter().any(|part| part.starts_with("ConfigMap")) {
+        "spec.workloads and spec.configuration"
+    } else {
+        "spec.workloads"
+    };
     match missing.len() {
         0 => None,
-        1 => Some(format!("{list} does not exist in this namespace; create it or correct spec.workloads")),
-        _ => Some(format!("{list} do not exist in this namespace; create them or correct spec.workloads")),
+        1 => Some(format!("{list} does not exist in this namespace; create it or correct {fields}")),
+        _ => Some(format!("{list} do not exist in this namespace; create them or correct {fields}")),
     }
 }
 

@@ -32,7 +32,7 @@ fn release(scene: &Scene<'_>, kind: WorkloadKind, version: u32) -> Value {
     match kind {
         WorkloadKind::StatefulSet => object["spec"]["serviceName"] = "web".into(),
         WorkloadKind::DaemonSet => drop(spec.and_then(|spec| spec.remove("replicas"))),
-        WorkloadKind::Deployment => {}
+        WorkloadKind::Deployment | WorkloadKind::ConfigMap => {}
     }
     object
 }

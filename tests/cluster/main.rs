@@ -41,6 +41,7 @@ mod changes;
 mod chart;
 mod cluster;
 mod commands;
+mod configuration;
 mod contained;
 mod crashes;
 mod deletion;
@@ -71,6 +72,7 @@ fn all() -> Vec<Test> {
         quiet::tests(),
         crashes::tests(),
         rollback::tests(),
+        configuration::tests(),
         several::tests(),
         everyday::tests(),
         owners::tests(),

@@ -1,6 +1,6 @@
 //! The guards one by one, and what holds for all of them: rules only ever add up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use pilotguard::api::change_record::{ChangeClass, Outcome};
@@ -84,6 +84,7 @@ fn workload(marks: Marks) -> Workload {
         owes_fields: false,
         waiting: None,
         change_label: None,
+        generated: BTreeSet::new(),
         foreign: None,
         marks,
         snapshots: Vec::new(),

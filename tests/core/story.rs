@@ -195,7 +195,7 @@ pub fn play(story: &Story) -> Outturn {
     world.now = zero() - duration(&story.history);
     for (index, workload) in world.declaration.workloads.clone().iter().enumerate() {
         let release = if index == 0 { "v1".to_owned() } else { format!("{}1", workload.name) };
-        world.create_deployment(&workload.name, &release, 3);
+        world.create_deployment(&workload.name, &release, if workload.kind.has_pods() { 3 } else { 0 });
     }
     world.per_second = 10.0;
     world.settle();

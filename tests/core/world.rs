@@ -335,6 +335,7 @@ impl World {
             waiting: deployment.marks.held.clone().filter(|held| held.verdict == HeldVerdict::Hold),
             change_label: deployment.change_label.clone(),
             foreign: deployment.foreign,
+            generated: BTreeSet::new(),
             marks: deployment.marks.clone(),
             snapshots,
         }
@@ -358,7 +359,13 @@ impl World {
 
     fn rollout_of(&self, deployment: &Deployment) -> Option<Timestamp> {
         let is_due = deployment.serves != deployment.runs && !self.stuck.contains(&deployment.runs);
-        is_due.then(|| deployment.rolled_out_at + ROLLOUT)
+        // A ConfigMap has no pods that would have to start.
+        let lasts = if self.has_pods(deployment) { ROLLOUT } else { SignedDuration::ZERO };
+        is_due.then(|| deployment.rolled_out_at + lasts)
+    }
+
+    fn has_pods(&self, deployment: &Deployment) -> bool {
+        self.reference(&deployment.name).kind.has_pods()
     }
 
     /// Brings what users meet up to date: a request passes through all Deployments, and is as bad as the worst.
@@ -369,7 +376,8 @@ impl World {
             deployment.serves.clone_from(&deployment.runs);
         }
         self.name_whole();
-        let serves = !self.deployments.is_empty() && self.deployments.iter().all(|it| it.replicas > 0);
+        let serves = !self.deployments.is_empty()
+            && self.deployments.iter().filter(|it| self.has_pods(it)).all(|it| it.replicas > 0);
         let of = |release: &str| self.failing.get(release).copied().unwrap_or(0.0);
         let worst = self.deployments.iter().map(|it| of(&it.serves)).fold(of("all"), f64::max);
         let (per_second, failing) = if serves { (self.per_second, worst) } else { (0.0, 0.0) };
