@@ -8,11 +8,13 @@
 
 pub mod certificates;
 pub mod keeper;
+mod moves;
 pub mod objects;
 pub mod paths;
 pub mod pilots;
 pub mod registration;
 pub mod review;
+mod scaled;
 pub mod server;
 pub mod stamp;
 pub mod wire;

@@ -136,6 +136,7 @@ fn event() -> impl Strategy<Value = Event> {
             ..blank()
         }),
         1 => Just(Event { crash: true, ..blank() }),
+        1 => Just(Event { scale: Some(4), ..blank() }),
         1 => Just(Event { lose_status: true, ..blank() }),
         1 => workload().prop_map(move |workload| Event {
             delete: true,
@@ -213,6 +214,13 @@ proptest! {
         );
         let undecided = outturn.world.decisions.iter().filter(|decision| decision.phase.is_none()).count();
         prop_assert_eq!(undecided, 0, "Decisions were left unjudged");
+        for deployment in &outturn.world.deployments {
+            prop_assert!(!deployment.owes_fields, "fields were not given back\n{}", outturn.trace);
+            let most = deployment.contained.as_ref().map(|contained| contained.replicas);
+            // What another controller makes of it is left to that.
+            let is_kept = deployment.foreign.is_some() || most.is_none_or(|most| deployment.replicas <= most);
+            prop_assert!(is_kept, "it grew\n{}", outturn.trace);
+        }
         for (act, times) in &outturn.world.acts {
             prop_assert_eq!(*times, 1, "{:?}", act);
         }
