@@ -19,7 +19,9 @@ impl Turn<'_> {
         if is_moving || !binds {
             return;
         }
-        self.effects.extend(self.workloads().iter().filter_map(set_back));
+        // Against another controller nothing is done, not even again.
+        let ours = self.workloads().iter().filter(|workload| workload.foreign.is_none());
+        self.effects.extend(ours.filter_map(set_back));
     }
 }
 

@@ -68,7 +68,7 @@ async fn generated_configuration_is_restored(cluster: &Cluster) -> anyhow::Resul
 
 async fn configuration_keeps_to_the_windows(cluster: &Cluster) -> anyhow::Result<()> {
     let scene = Scene::set(cluster).await?;
-    let tool = scene.gitops_tool().await?;
+    let tool = scene.gitops_tool(cluster).await?;
     let (later, day) = Scene::later();
     scene.apply(&scene.grace, &scene.release(1, 0)).await?.accepted()?;
     scene.declare(&pilot(&scene, &json!({"slos": [], "changes": {"windows": [later]}}))).await?;

@@ -274,17 +274,17 @@ impl<'a> Place<'a> {
             self.deploy(1, 0).await?;
             return self.scene.guarded().await;
         };
-        if template(&now) != template(&self.stands) {
+        if template(WorkloadKind::Deployment, &now) != template(WorkloadKind::Deployment, &self.stands) {
             self.deploy(1, 0).await?;
             // What kubectl has added by itself, such as the time of a restart, no manifest takes away.
             let patch =
-                json!([{"op": "replace", "path": "/spec/template", "value": template(&self.stands)}]).to_string();
+                json!([{"op": "replace", "path": "/spec/template", "value": template(WorkloadKind::Deployment, &self.stands)}]).to_string();
             let words =
                 ["patch", "deployment", "web", "--namespace", &self.scene.namespace, "--type=json", "-p", &patch];
             self.scene.grace.kubectl(&words).await?.accepted()?;
         }
         let (now, stood) = (self.scene.deployment().await?, replicas(WorkloadKind::Deployment, &self.stands));
-        ensure!(template(&now) == template(&self.stands), "{now}");
+        ensure!(template(WorkloadKind::Deployment, &now) == template(WorkloadKind::Deployment, &self.stands), "{now}");
         if is_paused(&now) || replicas(WorkloadKind::Deployment, &now) > stood {
             // Nobody but the operator may resume a rollout at any time.
             let patch = json!({"spec": {"paused": false, "replicas": stood}}).to_string();

@@ -160,6 +160,12 @@ async fn what_another_controller_drives_is_only_guarded(cluster: &Cluster) -> an
     ensure!(said.message.starts_with("Deployment web is driven by Flagger"), "{said:?}");
     ensure!(holds(&driven, "Ready", "True"), "nothing that was declared is in its way");
 
+    let mut calm = trigger.clone();
+    calm["when"]["promql"]["query"] = "vector(0)".into();
+    scene.declare(&scene.pilot(&json!({"slos": [], "triggers": [calm]}))).await?;
+    let warned = scene.until("word on the trigger", |it| reason(it) == Some("ConflictingController")).await?;
+    ensure!(holds(&warned, "Ready", "False"), "what is declared would not happen");
+
     scene.declare(&scene.pilot(&json!({"slos": [], "triggers": [trigger]}))).await?;
     let incident = scene.incident().await?;
     ensure!(incident.action == TriggerAction::HoldChanges, "{incident:#?}");

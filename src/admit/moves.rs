@@ -1,0 +1,49 @@
+//! What a request does to the release of a workload, read off the stored object and the one that would be stored.
+//!
+//! Nothing here says whether it may.
+
+use serde_json::Value;
+
+use crate::api::workload::WorkloadKind;
+use crate::observation::Workload;
+use crate::release::digest::{all_images_are_pinned, template_digest};
+use crate::release::workload;
+
+/// What an attempt does to the release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Move {
+    /// Nothing: replicas, labels, status.
+    Nothing,
+    /// Other metadata of the template; with pinned images the same bytes run again.
+    Relabels,
+    /// Takes back a release that waits: what runs is asked for again.
+    Withdraws,
+    /// Lets a template roll out that was stored and kept from pods, as by a pause.
+    Resumes,
+    /// Another release, or a restart of images that may differ.
+    Releases,
+    /// The end of the workload.
+    Deletes,
+}
+
+/// Raw old against raw new: what the update does to the release.
+pub(super) fn move_of(kind: WorkloadKind, old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
+    let (before, after) = (workload::template(kind, old), workload::template(kind, new));
+    let (before, after) = (&*before.unwrap_or_default(), &*after.unwrap_or_default());
+    let is_resumed = workload::is_resumed(kind, old, new);
+    let is_same_template = before == after || template_digest(before) == template_digest(after);
+    if is_same_template {
+        return if is_resumed { Move::Resumes } else { Move::Nothing };
+    }
+    if let Some(stored) = stored.filter(|stored| stored.waiting.is_some()) {
+        // What waits has not been admitted, so nothing of it is the same release as what runs.
+        let asks_for_what_runs = stored.template == template_digest(after);
+        return if asks_for_what_runs { Move::Withdraws } else { Move::Releases };
+    }
+    let runs_the_same =
+        workload::payload(kind, before) == workload::payload(kind, after) && all_images_are_pinned(after);
+    match (runs_the_same, is_resumed) {
+        (true, false) => Move::Relabels,
+        (true, true) | (false, _) => Move::Releases,
+    }
+}
