@@ -79,7 +79,7 @@ pub fn of_workload(request: &Request, context: &Context<'_>) -> Answer {
         Verb::Update | Verb::Connect => has_template(&request.object) && has_template(&request.old_object),
     };
     if !is_readable {
-        return Answer::bad_request(format!("the {} in the AdmissionReview has nothing to release", kind.as_str()));
+        return Answer::bad_request(format!("the {} in the AdmissionReview has no spec.template", kind.as_str()));
     }
     let is_own = request.requester.user == context.own_account;
     if (is_own && !request.is_dry_run) || is_cleaning_up(request) {

@@ -36,7 +36,7 @@ impl fmt::Display for WorkloadReference {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleasePart {
-    /// The workload's kind: `Deployment`, `StatefulSet` or `DaemonSet`.
+    /// Its kind: `Deployment`, `StatefulSet`, `DaemonSet` or `ConfigMap`.
     pub kind: WorkloadKind,
     /// The workload's name.
     #[schemars(length(max = 253))]

@@ -277,7 +277,9 @@ pub fn act_name(effect: &Effect) -> &'static str {
 /// against another controller; what was parked may be given back to it.
 fn check_reach(effect: &Effect, kind: WorkloadKind, deployment: &Deployment) {
     let moves = matches!(effect, Effect::RollBack(_));
-    assert!(!moves || kind == WorkloadKind::Deployment, "a {kind:?} is rolled back");
+    let is_undone = matches!(kind, WorkloadKind::Deployment | WorkloadKind::ConfigMap);
+    assert!(!moves || is_undone, "a {kind:?} is rolled back");
+    assert!(moves || kind != WorkloadKind::ConfigMap, "a ConfigMap is scaled");
     assert_ne!(kind, WorkloadKind::DaemonSet, "a DaemonSet is acted on");
     let gives_back = matches!(effect, Effect::RestoreReplicas(_));
     assert!(gives_back || deployment.foreign.is_none(), "acted against another controller");
