@@ -4,7 +4,7 @@
 //! What a Pilot cannot judge is refused where its rules bind and waved through with a warning where it only
 //! observes; what no Pilot names is none of our business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,7 +17,7 @@ use super::scaled::scaled_workload;
 use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
 use crate::api::workload::{WorkloadKind, WorkloadReference};
-use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
+use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge, rolled_back_before};
 use crate::decide::{Case, SourceFacts};
 use crate::observation::{Observation, Workload};
 use crate::observe::cluster::Cluster;
@@ -54,6 +54,9 @@ pub struct Context<'a> {
     /// The time.
     pub now: Timestamp,
 }
+
+/// So many releases of a namesake, the newest, are kept out of a workload that is created anew.
+const MOST_QUARANTINED: usize = 32;
 
 /// A write to the status of a Deployment. It can change annotations, but neither template nor replicas.
 const STATUS: &str = "apps/deployments/status";
@@ -277,6 +280,7 @@ impl<'a> Attempt<'a> {
             old: &self.request.old_object,
             new: &self.request.object,
             requester: &self.request.requester,
+            quarantined: self.quarantined_before(&case),
             now: context.now,
         };
         match judgement.verdict {
@@ -297,6 +301,15 @@ impl<'a> Attempt<'a> {
                 Answer::Allowed { patch, warnings }
             }
         }
+    }
+
+    /// Deleting and creating anew is no way around: what the records say was rolled back stays out of what comes next.
+    fn quarantined_before(&self, case: &Case<'_>) -> BTreeSet<String> {
+        if self.proposal.operation != Operation::Create {
+            return BTreeSet::new();
+        }
+        let before = rolled_back_before(case).into_iter().filter(|payload| *payload != self.proposal.payload);
+        before.take(MOST_QUARANTINED).collect()
     }
 
     /// The answer where the Pilot's declaration means nothing to this version.
@@ -326,7 +339,7 @@ impl<'a> Attempt<'a> {
             Move::Relabels => stamp::of_same_release(change),
             Move::Withdraws | Move::Nothing | Move::Deletes => None,
         };
-        let mut wanted = stamp::stored(&self.request.old_object);
+        let mut wanted = change.carried_over();
         if let Some(admitted) = admitted {
             wanted.insert(ADMITTED, admitted);
         }
@@ -345,7 +358,7 @@ impl<'a> Attempt<'a> {
 
     /// What stores it while the rollout is paused.
     fn held(&self, change: &Change<'_>, judgement: &Judgement) -> Vec<PatchOperation> {
-        let mut wanted = stamp::stored(&self.request.old_object);
+        let mut wanted = change.carried_over();
         wanted.insert(HELD, stamp::of_held(change, judgement, HeldVerdict::Hold));
         let mut patch = self.marked(&wanted);
         if !deployment::is_paused(&self.request.object) {

@@ -5,7 +5,7 @@
 //! there. `kubectl rollout undo` rewrites annotations to those of an older ReplicaSet, so tampering need not
 //! be malice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use json_patch::jsonptr::PointerBuf;
@@ -46,8 +46,20 @@ pub struct Change<'a> {
     pub new: &'a Value,
     /// Who asks.
     pub requester: &'a Requester,
+    /// Payload digests that a new workload may not move to, because its namesake was rolled back from them.
+    pub quarantined: BTreeSet<String>,
     /// The time.
     pub now: Timestamp,
+}
+
+impl Change<'_> {
+    /// The annotations of [`OURS`] that it carries over: as they are stored, or as the records tell of a namesake.
+    pub fn carried_over(&self) -> BTreeMap<&'static str, String> {
+        let marks = Marks { quarantined: self.quarantined.clone(), ..Marks::default() };
+        let mut carried = marks.write();
+        carried.extend(stored(self.old));
+        carried
+    }
 }
 
 /// The annotations of [`OURS`] as they are stored.
