@@ -8,10 +8,10 @@ use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOp
 use serde_json::{Value, json};
 
 use crate::decide::plan::{GiveBack, Readmit, Release, RestoreReplicas, RollBack, ScaleDown, Stamp};
-use crate::release::deployment::template;
 use crate::release::digest::template_digest;
 use crate::release::marks::{ADMITTED, CONTAINED, Contained, HELD, PARKED_REPLICAS, QUARANTINED};
 use crate::release::ownership::{LAST_APPLIED, given_back, last_applied_with_template, owes_fields};
+use crate::release::workload::template;
 
 /// A release as a snapshot stores it.
 #[derive(Clone, Debug, PartialEq)]

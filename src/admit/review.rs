@@ -21,10 +21,10 @@ use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judg
 use crate::decide::{Case, SourceFacts};
 use crate::observation::{Observation, Workload};
 use crate::observe::cluster::Cluster;
-use crate::release::deployment;
 use crate::release::digest::{all_images_are_pinned, payload_digest, template_digest};
 use crate::release::marks::{ADMITTED, HELD, HeldVerdict};
 use crate::release::ownership::{LAST_APPLIED, REPLICAS, TEMPLATE, last_applied_with_template, with_owners_of};
+use crate::release::workload;
 use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
 
 /// The annotation of a pod template by which the operator asks, in a dry-run, whether the webhook answers.
@@ -58,54 +58,64 @@ pub struct Context<'a> {
 /// So many releases of a namesake, the newest, are kept out of a workload that is created anew.
 const MOST_QUARANTINED: usize = 32;
 
-/// A write to the status of a Deployment. It can change annotations, but neither template nor replicas.
-const STATUS: &str = "apps/deployments/status";
+/// A write to the status of a workload. It can change annotations, but neither template nor replicas.
+const STATUS: &str = "status";
 
-/// Judges a request on a Deployment. In one on its status only our marks are put back.
-pub fn of_deployment(request: &Request, context: &Context<'_>) -> Answer {
-    if !matches!(request.target.as_str(), "apps/deployments" | STATUS) || request.operation == Verb::Connect {
-        return Answer::bad_request(format!("{} is not judged here", request.target));
-    }
-    let has_template = |object: &Value| deployment::template(object).is_some();
+/// The kind of workload that a request is about, and the subresource, empty where it is about the whole.
+fn target(request: &Request) -> Option<(WorkloadKind, &str)> {
+    let target = request.target.strip_prefix("apps/")?;
+    let (resource, subresource) = target.split_once('/').unwrap_or((target, ""));
+    Some((WorkloadKind::of_resource(resource)?, subresource))
+}
+
+/// Judges a request on a workload. In one on its status only our marks are put back.
+pub fn of_workload(request: &Request, context: &Context<'_>) -> Answer {
+    let (kind, subresource) = match target(request) {
+        Some(target @ (_, "" | STATUS)) if request.operation != Verb::Connect => target,
+        _ => return Answer::bad_request(format!("{} is not judged here", request.target)),
+    };
+    let has_template = |object: &Value| workload::template(object).is_some();
     let is_readable = match request.operation {
         Verb::Create => has_template(&request.object),
         Verb::Delete => has_template(&request.old_object),
         Verb::Update | Verb::Connect => has_template(&request.object) && has_template(&request.old_object),
     };
     if !is_readable {
-        return Answer::bad_request("the Deployment in the AdmissionReview has no spec.template".to_owned());
+        return Answer::bad_request(format!("the {} in the AdmissionReview has no spec.template", kind.as_str()));
     }
     let is_own = request.requester.user == context.own_account;
     if (is_own && !request.is_dry_run) || is_cleaning_up(request) {
         return Answer::untouched();
     }
-    let attempt = Attempt::on_deployment(request, context);
-    let guardian = match guardian(request, context, attempt.is_critical()) {
+    let attempt = Attempt::on_workload(request, (kind, subresource), context);
+    let guardian = match guardian(request, &attempt.proposal.workload, context, attempt.is_critical()) {
         Ok(guardian) => guardian,
         Err(answer) => return answer,
     };
     if is_own && let Some(nonce) = probe(&request.object) {
         return Answer::forbidden(format!("pilotguard probe {nonce} answered"));
     }
-    if request.target == STATUS {
+    if subresource == STATUS {
         return Answer::Allowed { patch: attempt.restored(), warnings: vec![] };
     }
     attempt.answer(&guardian, context)
 }
 
-/// Judges a request on the scale subresource of a Deployment.
+/// Judges a request on the scale subresource of a workload.
 pub fn of_scale(request: &Request, context: &Context<'_>) -> Answer {
-    if request.target != "apps/deployments/scale" || request.operation != Verb::Update {
-        return Answer::bad_request(format!("{} is not judged here", request.target));
-    }
+    let kind = match target(request) {
+        Some((kind, "scale")) if kind.has_replicas() && request.operation == Verb::Update => kind,
+        _ => return Answer::bad_request(format!("{} is not judged here", request.target)),
+    };
     if !request.object.is_object() || !request.old_object.is_object() {
         return Answer::bad_request("the AdmissionReview has no Scale, or not the old one".to_owned());
     }
     if request.requester.user == context.own_account && !request.is_dry_run {
         return Answer::untouched();
     }
-    match guardian(request, context, false) {
-        Ok(guardian) => Attempt::on_scale(request, &guardian, context).answer(&guardian, context),
+    let workload = WorkloadReference { kind, name: request.name.clone() };
+    match guardian(request, &workload, context, false) {
+        Ok(guardian) => Attempt::on_scale(request, workload, &guardian, context).answer(&guardian, context),
         Err(answer) => answer,
     }
 }
@@ -127,7 +137,12 @@ fn is_cleaning_up(request: &Request) -> bool {
 }
 
 /// The Pilot that guards the workload, or the answer where there is none or nobody knows yet.
-fn guardian(request: &Request, context: &Context<'_>, is_critical: bool) -> Result<Arc<Guardian>, Answer> {
+fn guardian(
+    request: &Request,
+    workload: &WorkloadReference,
+    context: &Context<'_>,
+    is_critical: bool,
+) -> Result<Arc<Guardian>, Answer> {
     if !context.guarded.is_ready() {
         let message = "pilotguard has only just started and does not know the Pilots yet; try again in a few seconds";
         let must_refuse = is_critical && context.may_refuse_unknown;
@@ -137,11 +152,11 @@ fn guardian(request: &Request, context: &Context<'_>, is_critical: bool) -> Resu
             Answer::warned(vec!["pilotguard has only just started and judged nothing".to_owned()])
         });
     }
-    context.guarded.guardian(&WorkloadKey::new(&request.namespace, &request.name)).ok_or_else(Answer::untouched)
+    context.guarded.guardian(&WorkloadKey::new(&request.namespace, workload)).ok_or_else(Answer::untouched)
 }
 
 fn probe(object: &Value) -> Option<&str> {
-    deployment::template(object)?.pointer("/metadata/annotations")?.get(PROBE)?.as_str()
+    workload::template(object)?.pointer("/metadata/annotations")?.get(PROBE)?.as_str()
 }
 
 /// What someone wants to do to a workload, as it is seen in the request.
@@ -162,7 +177,7 @@ enum Move {
     Relabels,
     /// Takes back a release that waits: what runs is asked for again.
     Withdraws,
-    /// Lets a template roll out that was stored while paused.
+    /// Lets a template roll out that was stored and kept from pods, as by a pause.
     Resumes,
     /// Another release, or a restart of images that may differ.
     Releases,
@@ -171,21 +186,21 @@ enum Move {
 }
 
 impl<'a> Attempt<'a> {
-    fn on_deployment(request: &'a Request, context: &Context<'_>) -> Self {
-        let stored = deployment::read(&request.old_object);
+    fn on_workload(request: &'a Request, (kind, subresource): (WorkloadKind, &str), context: &Context<'_>) -> Self {
+        let stored = workload::read(kind, &request.old_object);
         let (operation, move_) = match request.operation {
             Verb::Create => (Operation::Create, Move::Releases),
             Verb::Delete => (Operation::Delete, Move::Deletes),
-            Verb::Update if request.target == STATUS => (Operation::Update, Move::Nothing),
+            Verb::Update if subresource == STATUS => (Operation::Update, Move::Nothing),
             Verb::Update | Verb::Connect => {
-                (Operation::Update, move_of(&request.old_object, &request.object, stored.as_ref()))
+                (Operation::Update, move_of(kind, &request.old_object, &request.object, stored.as_ref()))
             }
         };
         let is_there = |object: &'a Value| (!object.is_null()).then_some(object);
         let (before, after) = (is_there(&request.old_object), is_there(&request.object));
-        let running = after.or(before).and_then(deployment::template).unwrap_or(&Value::Null);
-        let replicas_before = before.map(deployment::replicas);
-        let replicas_after = after.map(deployment::replicas);
+        let running = after.or(before).and_then(workload::template).unwrap_or(&Value::Null);
+        let replicas_before = before.and_then(|object| workload::replicas(kind, object));
+        let replicas_after = after.and_then(|object| workload::replicas(kind, object));
         let verb = match move_ {
             _ if operation == Operation::Create => "creating".to_owned(),
             Move::Deletes => "deleting".to_owned(),
@@ -194,21 +209,26 @@ impl<'a> Attempt<'a> {
             Move::Nothing if replicas_before != replicas_after => "scaling".to_owned(),
             Move::Nothing | Move::Relabels | Move::Releases => "updating".to_owned(),
         };
+        let reference = WorkloadReference { kind, name: request.name.clone() };
         Self {
             request,
-            what: format!("{verb} Deployment {}", request.name),
+            what: format!("{verb} {reference}"),
             proposal: Proposal {
-                workload: deployment_of(request),
+                workload: reference,
                 operation,
                 requester: request.requester.clone(),
                 moves_release: matches!(move_, Move::Resumes | Move::Releases | Move::Deletes),
                 template: template_digest(running),
                 payload: payload_digest(running),
                 gitops: GitOps {
-                    manages_workload: after.is_some_and(deployment::is_managed_by_gitops),
+                    manages_workload: after.is_some_and(workload::is_managed_by_gitops),
                     is_named: context.gitops_users.contains(&request.requester.user),
                 },
-                one_live_release: before.is_some_and(deployment::has_one_live_release),
+                one_live_release: match (before, after) {
+                    (Some(before), _) => workload::has_one_live_release(kind, before),
+                    // Of what is created held no pod is made.
+                    (None, after) => after.is_some_and(|object| workload::is_pausable(kind, object)),
+                },
                 replicas_before,
                 replicas_after,
             },
@@ -217,13 +237,18 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn on_scale(request: &'a Request, guardian: &Guardian, context: &Context<'_>) -> Self {
-        let [before, after] = [&request.old_object, &request.object].map(deployment::scale_replicas);
+    fn on_scale(
+        request: &'a Request,
+        reference: WorkloadReference,
+        guardian: &Guardian,
+        context: &Context<'_>,
+    ) -> Self {
+        let [before, after] = [&request.old_object, &request.object].map(workload::scale_replicas);
         Self {
             request,
-            what: format!("scaling Deployment {} from {before} to {after} replicas", request.name),
+            what: format!("scaling {reference} from {before} to {after} replicas"),
             proposal: Proposal {
-                workload: deployment_of(request),
+                workload: reference.clone(),
                 operation: Operation::Scale,
                 requester: request.requester.clone(),
                 moves_release: false,
@@ -235,7 +260,7 @@ impl<'a> Attempt<'a> {
                 replicas_after: Some(after),
             },
             seen: Observation {
-                workloads: vec![scaled_workload(request, guardian, context.cluster)],
+                workloads: vec![scaled_workload(request, reference, guardian, context.cluster)],
                 ..Observation::default()
             },
             move_: Move::Nothing,
@@ -348,7 +373,7 @@ impl<'a> Attempt<'a> {
         let mut patch = Vec::new();
         if moves_on {
             wanted.remove(HELD);
-            if waiting.is_some_and(|held| !held.was_paused) && deployment::is_paused(&self.request.object) {
+            if waiting.is_some_and(|held| !held.was_paused) && workload::is_paused(&self.request.object) {
                 patch.push(put(&["spec", "paused"], Value::Bool(false)));
             }
         }
@@ -361,7 +386,7 @@ impl<'a> Attempt<'a> {
         let mut wanted = change.carried_over();
         wanted.insert(HELD, stamp::of_held(change, judgement, HeldVerdict::Hold));
         let mut patch = self.marked(&wanted);
-        if !deployment::is_paused(&self.request.object) {
+        if !workload::is_paused(&self.request.object) {
             patch.push(put(&["spec", "paused"], Value::Bool(true)));
         }
         patch
@@ -375,15 +400,17 @@ impl<'a> Attempt<'a> {
             wanted.insert(HELD, stamp::of_held(change, judgement, HeldVerdict::Pin));
         }
         let mut patch = self.marked(&wanted);
-        patch.push(put(&["spec", "template"], deployment::template(old).cloned().unwrap_or_default()));
-        let applied = |object: &Value| deployment::annotations(object).remove(LAST_APPLIED);
+        patch.push(put(&["spec", "template"], workload::template(old).cloned().unwrap_or_default()));
+        let applied = |object: &Value| workload::annotations(object).remove(LAST_APPLIED);
         if let (Some(before), Some(now)) = (applied(old), applied(&self.request.object))
             && let Some(kept) = last_applied_with_template(&now, &before)
         {
             patch.push(put(&["metadata", "annotations", LAST_APPLIED], kept.into()));
         }
-        if deployment::is_paused(old) != deployment::is_paused(&self.request.object) {
-            patch.push(put(&["spec", "paused"], Value::Bool(deployment::is_paused(old))));
+        let brake = workload::brake(self.proposal.workload.kind);
+        let [before, after] = [old, &self.request.object].map(|object| object["spec"].get(brake));
+        if before != after {
+            patch.push(put(&["spec", brake], before.cloned().unwrap_or(Value::Bool(false))));
         }
         patch
     }
@@ -412,7 +439,7 @@ impl<'a> Attempt<'a> {
         let is_note = self
             .stored()
             .is_some_and(|workload| workload.marks.held.as_ref().is_some_and(|held| held.verdict == HeldVerdict::Pin));
-        if is_note && !deployment::annotations(&self.request.object).contains_key(HELD) {
+        if is_note && !workload::annotations(&self.request.object).contains_key(HELD) {
             wanted.remove(HELD);
         }
         self.marked(&wanted)
@@ -446,10 +473,10 @@ fn said(judgement: &Judgement) -> Option<String> {
 }
 
 /// Raw old against raw new: what the update does to the release.
-fn move_of(old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
-    let (before, after) = (deployment::template(old), deployment::template(new));
+fn move_of(kind: WorkloadKind, old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
+    let (before, after) = (workload::template(old), workload::template(new));
     let (before, after) = (before.unwrap_or(&Value::Null), after.unwrap_or(&Value::Null));
-    let is_resumed = deployment::is_paused(old) && !deployment::is_paused(new);
+    let is_resumed = workload::is_resumed(kind, old, new);
     let is_same_template = before == after || template_digest(before) == template_digest(after);
     if is_same_template {
         return if is_resumed { Move::Resumes } else { Move::Nothing };
@@ -464,9 +491,4 @@ fn move_of(old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
         (true, false) => Move::Relabels,
         (true, true) | (false, _) => Move::Releases,
     }
-}
-
-/// The workload that a request is about.
-pub(super) fn deployment_of(request: &Request) -> WorkloadReference {
-    WorkloadReference { kind: WorkloadKind::Deployment, name: request.name.clone() }
 }

@@ -6,7 +6,6 @@
 use serde_json::Value;
 
 use super::pilots::Guardian;
-use super::review::deployment_of;
 use super::wire::Request;
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::trigger::TriggerAction;
@@ -14,14 +13,18 @@ use crate::api::workload::WorkloadReference;
 use crate::observation::Workload;
 use crate::observe::cluster::Cluster;
 use crate::observe::index::Owner;
-use crate::release::deployment;
 use crate::release::marks::{Contained, Marks};
+use crate::release::workload;
 
 /// What is known of the workload that is scaled.
-pub(super) fn scaled_workload(request: &Request, guardian: &Guardian, cluster: &Cluster) -> Workload {
-    let reference = deployment_of(request);
+pub(super) fn scaled_workload(
+    request: &Request,
+    reference: WorkloadReference,
+    guardian: &Guardian,
+    cluster: &Cluster,
+) -> Workload {
     let uid = request.old_object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let marked = marked(request, cluster, &uid);
+    let marked = marked(request, &reference, cluster, &uid);
     let contained = match &guardian.ledger.incident {
         Some(incident) => contained(incident, &reference, marked),
         None => marked,
@@ -34,21 +37,22 @@ pub(super) fn scaled_workload(request: &Request, guardian: &Guardian, cluster: &
         generation: 0,
         template: String::new(),
         payload: String::new(),
-        replicas: deployment::scale_replicas(&request.old_object),
+        replicas: workload::scale_replicas(&request.old_object),
         is_complete: false,
         progress_deadline_exceeded: false,
         rollback_unsafe: None,
-        owes_fields: false,
         change_label: None,
+        foreign: None,
+        owes_fields: false,
         marks: Marks { contained, ..Marks::default() },
         snapshots: Vec::new(),
     }
 }
 
 /// The mark on the same workload, as the watch saw it last.
-fn marked(request: &Request, cluster: &Cluster, uid: &str) -> Option<Contained> {
-    let owner = Owner { namespace: request.namespace.clone(), name: request.name.clone() };
-    let seen = cluster.workloads.of(&owner).into_iter().find(|seen| seen.uid == uid)?;
+fn marked(request: &Request, reference: &WorkloadReference, cluster: &Cluster, uid: &str) -> Option<Contained> {
+    let owner = Owner { namespace: request.namespace.clone(), name: reference.name.clone() };
+    let seen = cluster.workloads.of(reference.kind).of(&owner).into_iter().find(|seen| seen.uid == uid)?;
     seen.marks.contained.clone()
 }
 

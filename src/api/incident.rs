@@ -140,7 +140,7 @@ pub struct RollbackTarget {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetPart {
-    /// The workload's kind: `Deployment`.
+    /// The workload's kind: `Deployment`, `StatefulSet` or `DaemonSet`.
     pub kind: WorkloadKind,
     /// The workload's name.
     #[schemars(length(max = 253))]

@@ -1,4 +1,4 @@
-//! A workload that an incident scaled down stays so until an owner resumes: replicas that grew while nobody could refuse
+//! What an incident scaled down stays so until an owner resumes: replicas that grew while nobody could refuse
 //! it, as during an outage of the webhook, are set back.
 //!
 //! The mark on the workload says what was decided; no new decision is made here, and nothing else is touched.
@@ -15,11 +15,11 @@ impl Turn<'_> {
         // In these stages an act on the replicas is due or was just undone.
         let stage = self.ledger.incident.as_ref().map(|incident| incident.stage);
         let is_moving = matches!(stage, Some(IncidentStage::Acting | IncidentStage::Resuming | IncidentStage::Closing));
-        if is_moving || self.case.declaration.enforcement.actions == Mode::Observe {
+        let binds = self.case.declaration.enforcement.actions == Mode::Enforce;
+        if is_moving || !binds {
             return;
         }
-        let grown: Vec<Effect> = self.workloads().iter().filter_map(set_back).collect();
-        self.effects.extend(grown);
+        self.effects.extend(self.workloads().iter().filter_map(set_back));
     }
 }
 

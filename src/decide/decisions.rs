@@ -87,15 +87,20 @@ impl<'a> Turn<'a> {
                 if self.workloads().is_empty() {
                     return Err("the workload does not exist".to_owned());
                 }
+                if let Some(why) = self.cannot_scale_down() {
+                    return Err(format!("{why}; HoldChanges remains"));
+                }
                 Ok("scaling down".to_owned())
             }
             DecisionType::Rollback => {
                 self.weigh_act(decision, incident)?;
-                match &self.ledger.rollback_target {
-                    Some(target) => Ok(format!("rolling back to {}", revisions(target))),
-                    None => {
-                        Err("there is no known-good release to go back to; ScaleDown or HoldChanges remain".to_owned())
-                    }
+                let Some(target) = &self.ledger.rollback_target else {
+                    let why = "there is no known-good release to go back to; ScaleDown or HoldChanges remain";
+                    return Err(why.to_owned());
+                };
+                match self.cannot_roll_back(target) {
+                    Some(why) => Err(why),
+                    None => Ok(format!("rolling back to {}", revisions(target))),
                 }
             }
         }

@@ -37,7 +37,8 @@ pub struct Proposal {
     pub payload: String,
     /// What is known of a GitOps tool behind it.
     pub gitops: GitOps,
-    /// Whether all pods belong to one release, so that a pause keeps exactly what runs.
+    /// Whether the rollout can be paused, and all pods that there are belong to one release, so that a pause keeps
+    /// exactly what runs.
     pub one_live_release: bool,
     /// The replicas before, where there were any.
     pub replicas_before: Option<i32>,
@@ -255,7 +256,7 @@ fn answer(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Verdict {
             OutsideWindow::Pin | OutsideWindow::Deny => false,
         };
     let is_new = proposal.operation == Operation::Create;
-    if holds && (is_new || proposal.one_live_release) {
+    if holds && proposal.one_live_release {
         return Verdict::Hold;
     }
     // What is rolling out cannot be kept by a pause; a machine is answered with it. Where nothing is stored yet there

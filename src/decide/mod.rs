@@ -19,6 +19,7 @@ mod opening;
 mod ownership;
 pub mod pilot;
 pub mod plan;
+mod reach;
 pub mod records;
 mod slo;
 mod suspect;

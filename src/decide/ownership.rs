@@ -5,7 +5,6 @@
 use super::plan::{Effect, GiveBack};
 use super::turn::Turn;
 use crate::api::incident::IncidentStage;
-use crate::observation::Workload;
 
 impl Turn<'_> {
     /// Gives back what is owed.
@@ -15,16 +14,14 @@ impl Turn<'_> {
             return;
         }
         // What waits is stored as its requester left it; of it nothing was put back.
-        let is_due = |workload: &&Workload| workload.owes_fields && workload.waiting.is_none();
-        let give_back = |workload: &Workload| {
+        let owing = self.workloads().iter().filter(|workload| workload.owes_fields && workload.waiting.is_none());
+        self.effects.extend(owing.map(|workload| {
             Effect::GiveBack(GiveBack {
                 workload: workload.reference.clone(),
                 uid: workload.uid.clone(),
                 template: workload.template.clone(),
                 snapshot: workload.snapshot_of(&workload.payload).map(|snapshot| snapshot.name.clone()),
             })
-        };
-        let due: Vec<Effect> = self.workloads().iter().filter(is_due).map(give_back).collect();
-        self.effects.extend(due);
+        }));
     }
 }

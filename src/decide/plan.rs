@@ -224,7 +224,7 @@ pub struct RestoreReplicas {
 pub struct GiveBack {
     /// The workload.
     pub workload: WorkloadReference,
-    /// Its uid.
+    /// The workload's uid.
     pub uid: String,
     /// The digest of the template that was seen; where another is stored by now, its owners are left alone.
     pub template: String,

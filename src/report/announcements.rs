@@ -9,7 +9,7 @@ use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent};
 use crate::api::trigger::TriggerAction;
 use crate::decide::Case;
 use crate::decide::plan::{Effect, Plan, ScaleDown};
-use crate::release::marks::AdmittedVerdict;
+use crate::release::marks::{AdmittedVerdict, Contained};
 
 /// Something to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,9 @@ pub fn announce(case: &Case<'_>, plan: &Plan) -> Vec<Announcement> {
 /// A scale-down of what is contained already: somebody found a way past the guards.
 fn contained_again(case: &Case<'_>, act: &ScaleDown) -> Option<Announcement> {
     let workload = case.seen.workload(&act.workload)?;
-    let contained = workload.marks.contained.as_ref().filter(|contained| contained.incident == act.incident)?;
+    let has_grown =
+        |contained: &&Contained| contained.incident == act.incident && workload.replicas > contained.replicas;
+    let contained = workload.marks.contained.as_ref().filter(has_grown)?;
     Some(Announcement {
         key: format!("{}-again-{}-{}", act.incident, act.workload.name, act.generation),
         is_warning: true,

@@ -9,6 +9,7 @@ mod cluster;
 mod endpoint;
 mod fixtures;
 mod index;
+mod kinds;
 mod objects;
 mod refusals;
 mod registration;

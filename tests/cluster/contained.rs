@@ -1,10 +1,11 @@
 //! A workload that an incident scaled down stays small while the incident stands, whoever tries what; and what an owner
 //! resumes gets back what it had.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Event;
 use kube::api::ListParams;
 use pilotguard::api::incident::IncidentStage;
+use pilotguard::api::workload::WorkloadKind;
 use pilotguard::release::ownership::owes_fields;
 use pilotguard_rig::wait;
 use serde_json::{Value, json};
@@ -138,5 +139,5 @@ async fn told_autoscaler(scene: &Scene<'_>) -> anyhow::Result<()> {
 
 async fn replicas(scene: &Scene<'_>) -> anyhow::Result<i32> {
     let deployment: Value = scene.deployment().await?;
-    Ok(pilotguard::release::deployment::replicas(&deployment))
+    pilotguard::release::workload::replicas(WorkloadKind::Deployment, &deployment).context("replicas")
 }

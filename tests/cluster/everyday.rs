@@ -9,7 +9,8 @@ use anyhow::{Context, ensure};
 use futures::FutureExt;
 use futures::future::try_join_all;
 use pilotguard::api::incident::IncidentStage;
-use pilotguard::release::deployment::{is_paused, replicas, template};
+use pilotguard::api::workload::WorkloadKind;
+use pilotguard::release::workload::{is_paused, replicas, template};
 use pilotguard_rig::{Output, Person, Tool, wait};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -282,9 +283,9 @@ impl<'a> Place<'a> {
                 ["patch", "deployment", "web", "--namespace", &self.scene.namespace, "--type=json", "-p", &patch];
             self.scene.grace.kubectl(&words).await?.accepted()?;
         }
-        let (now, stood) = (self.scene.deployment().await?, replicas(&self.stands));
+        let (now, stood) = (self.scene.deployment().await?, replicas(WorkloadKind::Deployment, &self.stands));
         ensure!(template(&now) == template(&self.stands), "{now}");
-        if is_paused(&now) || replicas(&now) > stood {
+        if is_paused(&now) || replicas(WorkloadKind::Deployment, &now) > stood {
             // Nobody but the operator may resume a rollout at any time.
             let patch = json!({"spec": {"paused": false, "replicas": stood}}).to_string();
             let line = format!("patch deployment web -p {patch}");

@@ -47,6 +47,7 @@ mod everyday;
 mod examples;
 mod footprint;
 mod held;
+mod kinds;
 mod merging;
 mod objects;
 mod observing;
@@ -67,14 +68,15 @@ fn all() -> Vec<Test> {
         quiet::tests(),
         crashes::tests(),
         rollback::tests(),
-        everyday::tests(),
         several::tests(),
+        everyday::tests(),
         owners::tests(),
         observing::tests(),
         bad_metrics::tests(),
         deletion::tests(),
         changes::tests(),
         held::tests(),
+        kinds::tests(),
         merging::tests(),
         contained::tests(),
         bad_input::tests(),

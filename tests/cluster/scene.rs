@@ -17,7 +17,8 @@ use pilotguard::api::decision::Decision;
 use pilotguard::api::incident::Incident;
 use pilotguard::api::pilot::Pilot;
 use pilotguard::api::status::ReleaseState;
-use pilotguard::observe::cluster::read_deployment;
+use pilotguard::api::workload::{WorkloadKind, WorkloadReference};
+use pilotguard::observe::cluster::read_workload;
 use pilotguard::release::marks::Marks;
 use pilotguard_rig::{DemoService, Operator, Output, Person, ServiceOptions, wait};
 use serde_json::{Value, json};
@@ -247,21 +248,39 @@ impl<'a> Scene<'a> {
 
     /// The Deployment as it is.
     pub(crate) async fn deployment(&self) -> anyhow::Result<Value> {
-        read_deployment(&self.client, &self.namespace, "web").await?.context("there is no Deployment")
+        self.workload(WorkloadKind::Deployment).await
+    }
+
+    /// The workload `web` of a kind as it is.
+    pub(crate) async fn workload(&self, kind: WorkloadKind) -> anyhow::Result<Value> {
+        let reference = WorkloadReference { kind, name: "web".to_owned() };
+        read_workload(&self.client, &self.namespace, &reference)
+            .await?
+            .with_context(|| format!("there is no {reference}"))
     }
 
     /// What pilotguard wrote onto the Deployment.
     pub(crate) async fn marks(&self) -> anyhow::Result<Marks> {
-        let annotations = pilotguard::release::deployment::annotations(&self.deployment().await?);
+        let annotations = pilotguard::release::workload::annotations(&self.deployment().await?);
         Ok(Marks::read(&annotations))
     }
 
     /// Waits until the Pilot is as described.
     pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&Pilot) -> bool) -> anyhow::Result<Pilot> {
+        self.until_of("web", what, is_so).await
+    }
+
+    /// As [`Scene::until`], for a Pilot of another name.
+    pub(crate) async fn until_of(
+        &self,
+        name: &str,
+        what: &str,
+        is_so: impl Fn(&Pilot) -> bool,
+    ) -> anyhow::Result<Pilot> {
         let api: Api<Pilot> = self.api();
         let probe = || async {
             self.operator.check().map_err(|error| error.to_string())?;
-            let pilot = api.get("web").await.map_err(|error| error.to_string())?;
+            let pilot = api.get(name).await.map_err(|error| error.to_string())?;
             if is_so(&pilot) {
                 Ok(pilot)
             } else {

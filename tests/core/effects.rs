@@ -42,7 +42,7 @@ impl World {
                 return Err("a policy refuses it".to_owned());
             }
             Effect::Release(release) => self.release(release)?,
-            Effect::ScaleDown(act) if self.is_contained_already(act) => self.contain_again(act)?,
+            Effect::ScaleDown(act) if self.is_contained_so(act) => self.contain_again(act)?,
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) => self.act(effect)?,
             Effect::GiveBack(give_back) => self.give_back(give_back)?,
             Effect::Readmit(readmit) => {
@@ -141,9 +141,10 @@ impl World {
         Ok(())
     }
 
-    fn is_contained_already(&self, act: &ScaleDown) -> bool {
-        let marks = self.deployments.iter().filter(|it| it.uid == act.uid).filter_map(|it| it.marks.contained.as_ref());
-        marks.into_iter().any(|contained| contained.incident == act.incident && contained.replicas == act.replicas)
+    fn is_contained_so(&self, act: &ScaleDown) -> bool {
+        let deployment = self.deployments.iter().find(|deployment| deployment.uid == act.uid);
+        let contained = deployment.and_then(|deployment| deployment.marks.contained.as_ref());
+        contained.is_some_and(|it| it.incident == act.incident && it.replicas == act.replicas)
     }
 
     /// What was decided once is no new act.

@@ -84,6 +84,7 @@ fn workload(marks: Marks) -> Workload {
         owes_fields: false,
         waiting: None,
         change_label: None,
+        foreign: None,
         marks,
         snapshots: Vec::new(),
     }

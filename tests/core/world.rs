@@ -1,4 +1,4 @@
-//! A simulated cluster: the Deployments of one Pilot, their marks, snapshots, change records, decisions and the Pilot's status.
+//! A simulated cluster: the workloads of one Pilot, called deployments here whatever their kind, their marks, snapshots, change records, decisions and the Pilot's status.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +13,7 @@ use pilotguard::declaration::Declaration;
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot, Workload};
 use pilotguard::release::change::change_name;
 use pilotguard::release::digest::digest;
+use pilotguard::release::foreign::Foreign;
 use pilotguard::release::marks::{Admitted, AdmittedVerdict, Held, HeldVerdict, Marks};
 use pilotguard::release::vector::release_payload;
 use serde_json::json;
@@ -35,9 +36,10 @@ pub struct Deployment {
     pub replicas: i32,
     pub rolled_out_at: Timestamp,
     pub unsafe_reason: Option<String>,
+    pub change_label: Option<String>,
+    pub foreign: Option<Foreign>,
     /// The operator owns fields that belong to others.
     pub owes_fields: bool,
-    pub change_label: Option<String>,
     pub marks: Marks,
     pub snapshots: Vec<Snapshot>,
 }
@@ -128,8 +130,9 @@ impl World {
             replicas,
             rolled_out_at: self.now - ROLLOUT,
             unsafe_reason: None,
-            owes_fields: false,
             change_label: None,
+            foreign: None,
+            owes_fields: false,
             marks: Marks::default(),
             snapshots: Vec::new(),
         });
@@ -140,6 +143,11 @@ impl World {
     pub fn workload_named(&self, name: Option<&String>) -> String {
         let is_guarded = |name: &&String| self.declaration.workloads.iter().any(|workload| workload.name == **name);
         name.filter(is_guarded).unwrap_or(&self.declaration.workloads[0].name).clone()
+    }
+
+    fn reference(&self, name: &str) -> WorkloadReference {
+        let declared = self.declaration.workloads.iter().find(|workload| workload.name == name);
+        declared.cloned().unwrap_or(WorkloadReference { kind: WorkloadKind::Deployment, name: name.to_owned() })
     }
 
     pub fn deployment(&self, name: &str) -> Option<&Deployment> {
@@ -158,13 +166,15 @@ impl World {
         let case =
             Case { declaration: &self.declaration, source: self.source, seen: &seen, ledger: &ledger, now: self.now };
         let payload = payload_of(release);
-        let workload = WorkloadReference { kind: WorkloadKind::Deployment, name: name.to_owned() };
+        let workload = self.reference(name);
         let stored = seen.workload(&workload);
         let replicas = stored.map(|stored| stored.replicas);
         let moves_release = stored.is_none_or(|stored| stored.payload != payload);
         let judgement = judge(
             &case,
             &Proposal {
+                one_live_release: workload.kind == WorkloadKind::Deployment
+                    && self.deployment(name).is_some_and(|it| it.serves == it.runs && it.foreign.is_none()),
                 workload,
                 operation: Operation::Update,
                 requester: Requester { user: user.to_owned(), groups: Vec::new() },
@@ -172,7 +182,6 @@ impl World {
                 template: template_of(release),
                 payload: payload.clone(),
                 gitops: GitOps { manages_workload: user == GITOPS, is_named: false },
-                one_live_release: self.deployment(name).is_some_and(|it| it.serves == it.runs),
                 replicas_before: replicas,
                 replicas_after: replicas,
             },
@@ -312,6 +321,7 @@ impl World {
             owes_fields: deployment.owes_fields,
             waiting: deployment.marks.held.clone().filter(|held| held.verdict == HeldVerdict::Hold),
             change_label: deployment.change_label.clone(),
+            foreign: deployment.foreign,
             marks: deployment.marks.clone(),
             snapshots,
         }
