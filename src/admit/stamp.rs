@@ -53,12 +53,9 @@ pub struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// The annotations of [`OURS`] that it carries over: as they are stored, or as the records tell of a namesake.
-    pub fn carried_over(&self) -> BTreeMap<&'static str, String> {
-        let marks = Marks { quarantined: self.quarantined.clone(), ..Marks::default() };
-        let mut carried = marks.write();
-        carried.extend(stored(self.old));
-        carried
+    /// The marks that a new workload takes over from a namesake.
+    pub fn of_namesake(&self) -> BTreeMap<&'static str, String> {
+        Marks { quarantined: self.quarantined.clone(), ..Marks::default() }.write()
     }
 }
 

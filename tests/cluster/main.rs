@@ -36,6 +36,7 @@ macro_rules! tests {
 
 mod bad_input;
 mod bad_metrics;
+mod calendars;
 mod changes;
 mod chart;
 mod cluster;
@@ -46,6 +47,7 @@ mod deletion;
 mod everyday;
 mod examples;
 mod footprint;
+mod gitops;
 mod held;
 mod kinds;
 mod merging;
@@ -65,6 +67,7 @@ mod several;
 fn all() -> Vec<Test> {
     // Those that take longest first: the others fit in beside them.
     [
+        gitops::tests(),
         quiet::tests(),
         crashes::tests(),
         rollback::tests(),
@@ -76,6 +79,7 @@ fn all() -> Vec<Test> {
         deletion::tests(),
         changes::tests(),
         held::tests(),
+        calendars::tests(),
         kinds::tests(),
         merging::tests(),
         contained::tests(),
