@@ -66,11 +66,10 @@ pub struct Registration {
 impl Registration {
     /// The configurations that guard exactly `set`.
     pub fn configurations(&self, set: &GuardedSet) -> (MutatingWebhookConfiguration, ValidatingWebhookConfiguration) {
-        let mutating = [self.workloads(set), self.observed_workloads(set), Some(self.decisions())];
+        let mutating = [self.workloads(set), self.observed_workloads(set), self.replicas(set), Some(self.decisions())];
         let validating = [
             self.deletions(set),
             self.observed_deletions(set),
-            self.replicas(set),
             self.scale(set),
             Some(self.own_objects()),
             Some(self.sources()),

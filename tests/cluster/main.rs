@@ -40,13 +40,16 @@ mod changes;
 mod chart;
 mod cluster;
 mod commands;
+mod contained;
 mod crashes;
 mod deletion;
+mod everyday;
 mod examples;
 mod footprint;
 mod gitops;
 mod held;
 mod kinds;
+mod merging;
 mod objects;
 mod observing;
 mod operator;
@@ -68,6 +71,7 @@ fn all() -> Vec<Test> {
         crashes::tests(),
         rollback::tests(),
         several::tests(),
+        everyday::tests(),
         owners::tests(),
         observing::tests(),
         bad_metrics::tests(),
@@ -75,6 +79,8 @@ fn all() -> Vec<Test> {
         changes::tests(),
         held::tests(),
         kinds::tests(),
+        merging::tests(),
+        contained::tests(),
         bad_input::tests(),
         commands::tests(),
         chart::tests(),
