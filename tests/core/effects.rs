@@ -285,7 +285,8 @@ fn check_act(effect: &Effect, incident: Option<&Incident>, deployment: &Deployme
             assert!(act.quarantined.is_superset(&deployment.marks.quarantined), "a quarantine was forgotten");
             let put_away = act.put_away.as_ref().map(|note| (note.verdict, note.payload.as_str()));
             let asked_for = deployment.admitted.as_ref().map(|admitted| admitted.payload.as_str());
-            let is_out = |payload: &&str| act.quarantined.contains(*payload) && *payload == payload_of(&deployment.runs);
+            let is_out =
+                |payload: &&str| act.quarantined.contains(*payload) && *payload == payload_of(&deployment.runs);
             assert_eq!(put_away, asked_for.filter(is_out).map(|payload| (HeldVerdict::Pin, payload)), "the note");
             let rolled_back = deployment.admitted.as_ref().is_some_and(|a| a.verdict == AdmittedVerdict::Rollback);
             if intent.decided_by == DecidedBy::Deadline {

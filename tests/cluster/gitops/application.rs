@@ -65,7 +65,8 @@ impl<'a> Application<'a> {
     }
 
     async fn write(&self, objects: &[(&str, Value)]) -> anyhow::Result<String> {
-        let texts: Vec<(&str, String)> = objects.iter().map(|(name, object)| (*name, format!("{object:#}\n"))).collect();
+        let texts: Vec<(&str, String)> =
+            objects.iter().map(|(name, object)| (*name, format!("{object:#}\n"))).collect();
         let files: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (*name, text.as_str())).collect();
         Ok(self.repository.commit("as the team wants it", &files).await?)
     }
@@ -92,12 +93,7 @@ impl<'a> Application<'a> {
         self.until_within(PATIENCE, what, is_so).await
     }
 
-    async fn until_within(
-        &self,
-        limit: Duration,
-        what: &str,
-        is_so: impl Fn(&Value) -> bool,
-    ) -> anyhow::Result<Value> {
+    async fn until_within(&self, limit: Duration, what: &str, is_so: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
         let probe = || async {
             let application = self.seen().await.map_err(|error| error.to_string())?;
             if is_so(&application) { Ok(application) } else { Err(paused(application["status"].to_string()).await) }

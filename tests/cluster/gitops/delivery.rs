@@ -65,7 +65,11 @@ impl<'a> Delivery<'a> {
         let word = || async {
             let decision = scene.decide(&scene.mallory, &json!({"type": "Rollback"})).await;
             let status = decision.map_err(|error| error.to_string())?.status.unwrap_or_default();
-            if status.phase == Some(DecisionPhase::Accepted) { Ok(()) } else { Err(paused(format!("{status:?}")).await) }
+            if status.phase == Some(DecisionPhase::Accepted) {
+                Ok(())
+            } else {
+                Err(paused(format!("{status:?}")).await)
+            }
         };
         wait::until("accepted Decision", PATIENCE, word).await?;
         scene.until("end of the incident", |pilot| incident(pilot).is_none() && !has_target(pilot)).await.map(drop)

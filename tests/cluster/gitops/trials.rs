@@ -119,7 +119,8 @@ async fn in_waves(delivery: &Delivery<'_>, version: u32, pilot: &Value) -> anyho
         object
     };
     let wave = |number: &str| json!({"argocd.argoproj.io/sync-wave": number});
-    let hook = json!({"argocd.argoproj.io/hook": "PreSync", "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation"});
+    let hook =
+        json!({"argocd.argoproj.io/hook": "PreSync", "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation"});
     let container = json!({"name": "migrate", "image": format!("migrate:{version}")});
     let job = json!({
         "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "migrate"},

@@ -233,7 +233,13 @@ async fn install(rig: &Rig, tools: &Tools) -> Result<(), ArgoCdError> {
         apply(rig, &crds.join(name).display().to_string(), "").await?;
     }
     let established = || async {
-        let wait = ["wait", "--for=condition=Established", "--timeout=5s", "crd/applications.argoproj.io", "crd/appprojects.argoproj.io"];
+        let wait = [
+            "wait",
+            "--for=condition=Established",
+            "--timeout=5s",
+            "crd/applications.argoproj.io",
+            "crd/appprojects.argoproj.io",
+        ];
         let output = rig.admin().kubectl(&wait).await.map_err(|error| error.to_string())?;
         if output.succeeded() { Ok(()) } else { Err(output.stderr) }
     };
@@ -267,10 +273,14 @@ fn objects() -> Vec<Value> {
         own("ConfigMap", "argocd-cm", json!({"data": configuration})),
         own("ConfigMap", "argocd-rbac-cm", json!({})),
         own("Secret", "argocd-secret", json!({"stringData": {"server.secretkey": "of no use without a web server"}})),
-        own("AppProject", "default", json!({"spec": {
-            "sourceRepos": ["*"],
-            "destinations": [{"server": "*", "namespace": "*"}],
-            "clusterResourceWhitelist": [{"group": "*", "kind": "*"}],
-        }})),
+        own(
+            "AppProject",
+            "default",
+            json!({"spec": {
+                "sourceRepos": ["*"],
+                "destinations": [{"server": "*", "namespace": "*"}],
+                "clusterResourceWhitelist": [{"group": "*", "kind": "*"}],
+            }}),
+        ),
     ]
 }

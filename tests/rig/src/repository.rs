@@ -60,7 +60,8 @@ impl Repository {
             std::fs::write(file, content)?;
         }
         self.git(&["add", "--all"]).await?;
-        let author = ["-c", "user.name=Grace Hopper", "-c", "user.email=grace@example.com", "-c", "commit.gpgsign=false"];
+        let author =
+            ["-c", "user.name=Grace Hopper", "-c", "user.email=grace@example.com", "-c", "commit.gpgsign=false"];
         self.git(&[&author[..], &["commit", "--quiet", "--message", message]].concat()).await?;
         Ok(self.git(&["rev-parse", "HEAD"]).await?.trim().to_owned())
     }
