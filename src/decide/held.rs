@@ -5,8 +5,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Case;
-use super::judge::{GitOps, Operation, Proposal, Verdict, judge};
-use super::plan::{Effect, Release};
+use super::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
+use super::plan::{Effect, Release, Waiting};
 use super::turn::Turn;
 use crate::api::decision::Requester;
 use crate::api::incident::IncidentStage;
@@ -25,7 +25,10 @@ impl Turn<'_> {
         let waiting: Vec<(&Workload, &Held)> =
             self.workloads().iter().filter_map(|workload| Some((workload, workload.waiting.as_ref()?))).collect();
         let is_acting = self.ledger.incident.as_ref().is_some_and(|incident| incident.stage == IncidentStage::Acting);
-        let may_start = !is_acting && waiting.iter().all(|(workload, held)| self.may_start(workload, held));
+        let judged: Vec<Judgement> = waiting.iter().map(|(workload, held)| self.judged(workload, held)).collect();
+        let may_start = !is_acting && judged.iter().all(|judgement| judgement.verdict == Verdict::Allow);
+        let still_waiting = waiting.iter().zip(&judged).filter(|(_, judgement)| judgement.verdict != Verdict::Allow);
+        self.waiting = still_waiting.map(|((_, held), judgement)| waiting_on(held, judgement)).collect();
         let Some((first, _)) = waiting.first().filter(|_| may_start) else {
             self.ledger.memory.releasable_since = None;
             return;
@@ -39,7 +42,7 @@ impl Turn<'_> {
         self.effects.extend(waiting.into_iter().map(|(workload, held)| Effect::Release(released(workload, held, now))));
     }
 
-    fn may_start(&self, workload: &Workload, held: &Held) -> bool {
+    fn judged(&self, workload: &Workload, held: &Held) -> Judgement {
         let proposal = Proposal {
             workload: workload.reference.clone(),
             operation: Operation::Update,
@@ -53,7 +56,7 @@ impl Turn<'_> {
             replicas_after: Some(workload.replicas),
         };
         let case = Case { ledger: &self.ledger, ..self.case };
-        judge(&case, &proposal).verdict == Verdict::Allow
+        judge(&case, &proposal)
     }
 
     /// The same for one workload at every look, different for others.
@@ -62,6 +65,16 @@ impl Turn<'_> {
         let longest = left.map_or(LONGEST_JITTER, |left| (left / JITTER_OF_WINDOW).min(LONGEST_JITTER));
         let share = workload.uid.bytes().fold(0_i32, |sum, byte| (sum * 31 + i32::from(byte)) % 1_000);
         longest / 1_000 * share
+    }
+}
+
+fn waiting_on(held: &Held, judgement: &Judgement) -> Waiting {
+    let problems = judgement.findings.iter().map(|finding| finding.problem.clone());
+    Waiting {
+        change: held.change.clone(),
+        by: held.by.clone(),
+        problems: problems.collect(),
+        allowed_from: judgement.allowed_from(),
     }
 }
 

@@ -36,6 +36,7 @@ macro_rules! tests {
 
 mod bad_input;
 mod bad_metrics;
+mod calendars;
 mod changes;
 mod chart;
 mod cluster;
@@ -78,6 +79,7 @@ fn all() -> Vec<Test> {
         deletion::tests(),
         changes::tests(),
         held::tests(),
+        calendars::tests(),
         kinds::tests(),
         merging::tests(),
         contained::tests(),
