@@ -33,11 +33,7 @@ impl World {
             Effect::MarkRunning { snapshot, stopped_at } => {
                 self.expect_snapshot(snapshot, seen)?.last_running_at = *stopped_at;
             }
-            Effect::Prune { snapshots } => {
-                for deployment in &mut self.deployments {
-                    deployment.snapshots.retain(|snapshot| !snapshots.contains(&snapshot.name));
-                }
-            }
+            Effect::Prune { snapshots } => self.prune(snapshots),
             Effect::OpenChange(_) | Effect::UpdateChange(_) => self.write_change(effect, seen)?,
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) if self.refuses_patches => {
                 return Err("a policy refuses it".to_owned());
@@ -78,6 +74,12 @@ impl World {
         }
         self.settle();
         Ok(())
+    }
+
+    fn prune(&mut self, snapshots: &[String]) {
+        for deployment in &mut self.deployments {
+            deployment.snapshots.retain(|snapshot| !snapshots.contains(&snapshot.name));
+        }
     }
 
     fn act(&mut self, effect: &Effect) -> Result<(), String> {
