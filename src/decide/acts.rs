@@ -121,7 +121,10 @@ impl<'a> Turn<'a> {
                 verdict: AdmittedVerdict::Rollback,
                 reasons: vec![format!("incident {}", incident.id)],
             },
-            put_away: self.put_away(incident, workload).filter(|note| quarantined.contains(&note.payload)),
+            put_away: self
+                .put_away(incident, workload)
+                .filter(|note| quarantined.contains(&note.payload))
+                .map(Box::new),
             quarantined,
         }
     }

@@ -115,7 +115,7 @@ impl World {
                 deployment.unsafe_reason = None;
                 deployment.marks.admitted = Some(act.admitted.clone());
                 deployment.marks.quarantined.clone_from(&act.quarantined);
-                deployment.marks.held.clone_from(&act.put_away);
+                deployment.marks.held = act.put_away.as_deref().cloned();
             }
             Effect::ScaleDown(act) => {
                 deployment.owes_fields |= deployment.replicas != act.replicas;
