@@ -207,6 +207,8 @@ pub struct Workload {
     pub change_label: Option<String>,
     /// Another controller that decides what it runs, or how much of it.
     pub foreign: Option<Foreign>,
+    /// pilotguard owns fields of it that belong to others, as it does after an act.
+    pub owes_fields: bool,
     /// Our annotations on it.
     pub marks: Marks,
     /// Its release snapshots, newest first by `revision`.

@@ -13,8 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The field manager of everything that pilotguard writes.
-pub const FIELD_MANAGER: &str = "pilotguard";
+use crate::release::ownership::FIELD_MANAGER;
 
 /// A write that takes longer is given up.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -7,12 +7,14 @@
 //! waits for the network while a request is open.
 
 pub mod certificates;
+mod collectors;
 pub mod keeper;
 pub mod objects;
 pub mod paths;
 pub mod pilots;
 pub mod registration;
 pub mod review;
+mod scaled;
 pub mod server;
 pub mod stamp;
 pub mod wire;

@@ -15,9 +15,9 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, OwnerReference};
 use kube::api::ObjectMeta;
 
+use super::collectors::COLLECTORS;
 use super::paths::{OBJECTS, OBSERVED, SCALE, WORKLOADS};
 use super::pilots::{GuardedSet, WorkloadKey};
-use super::review::COLLECTORS;
 use crate::api::workload::WorkloadKind;
 
 /// The API server waits so long for an answer, in seconds.
@@ -66,11 +66,10 @@ pub struct Registration {
 impl Registration {
     /// The configurations that guard exactly `set`.
     pub fn configurations(&self, set: &GuardedSet) -> (MutatingWebhookConfiguration, ValidatingWebhookConfiguration) {
-        let mutating = [self.workloads(set), self.observed_workloads(set), Some(self.decisions())];
+        let mutating = [self.workloads(set), self.observed_workloads(set), self.replicas(set), Some(self.decisions())];
         let validating = [
             self.deletions(set),
             self.observed_deletions(set),
-            self.replicas(set),
             self.scale(set),
             Some(self.own_objects()),
             Some(self.sources()),

@@ -12,18 +12,19 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation};
 use serde_json::Value;
 
+use super::collectors::is_collector;
 use super::pilots::{Guarded, Guardian, WorkloadKey};
+use super::scaled::scaled_workload;
 use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
-use crate::api::incident::{Incident, IncidentStage};
-use crate::api::trigger::TriggerAction;
 use crate::api::workload::{WorkloadKind, WorkloadReference};
 use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
 use crate::decide::{Case, SourceFacts};
 use crate::observation::{Observation, Workload};
 use crate::observe::cluster::Cluster;
 use crate::release::digest::{all_images_are_pinned, payload_digest, template_digest};
-use crate::release::marks::{ADMITTED, Contained, HELD, HeldVerdict, Marks};
+use crate::release::marks::{ADMITTED, HELD, HeldVerdict};
+use crate::release::ownership::{LAST_APPLIED, REPLICAS, TEMPLATE, last_applied_with_template, with_owners_of};
 use crate::release::workload;
 use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
 
@@ -112,22 +113,10 @@ pub fn of_scale(request: &Request, context: &Context<'_>) -> Answer {
     }
     let workload = WorkloadReference { kind, name: request.name.clone() };
     match guardian(request, &workload, context, false) {
-        Ok(guardian) => Attempt::on_scale(request, workload, &guardian).answer(&guardian, context),
+        Ok(guardian) => Attempt::on_scale(request, workload, &guardian, context).answer(&guardian, context),
         Err(answer) => answer,
     }
 }
-
-/// Whoever removes what belongs to something that is gone cannot be talked to and must not be stopped.
-pub fn is_collector(user: &str) -> bool {
-    COLLECTORS.contains(&user)
-}
-
-/// The user names of Kubernetes' own collectors; the last is used where controllers share one account.
-pub const COLLECTORS: [&str; 3] = [
-    "system:serviceaccount:kube-system:generic-garbage-collector",
-    "system:serviceaccount:kube-system:namespace-controller",
-    "system:kube-controller-manager",
-];
 
 fn is_cleaning_up(request: &Request) -> bool {
     request.operation == Verb::Delete && is_collector(&request.requester.user)
@@ -235,7 +224,12 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn on_scale(request: &'a Request, reference: WorkloadReference, guardian: &Guardian) -> Self {
+    fn on_scale(
+        request: &'a Request,
+        reference: WorkloadReference,
+        guardian: &Guardian,
+        context: &Context<'_>,
+    ) -> Self {
         let [before, after] = [&request.old_object, &request.object].map(workload::scale_replicas);
         Self {
             request,
@@ -253,7 +247,7 @@ impl<'a> Attempt<'a> {
                 replicas_after: Some(after),
             },
             seen: Observation {
-                workloads: vec![scaled_workload(request, reference, guardian, before)],
+                workloads: vec![scaled_workload(request, reference, guardian, context.cluster)],
                 ..Observation::default()
             },
             move_: Move::Nothing,
@@ -304,20 +298,18 @@ impl<'a> Attempt<'a> {
             Verdict::Deny => Answer::forbidden(refusal().full()),
             Verdict::Hold => {
                 let warning = refusal().line("pilotguard holds, to roll it out once allowed: ");
-                Answer::PutOff { verdict: HeldVerdict::Hold, patch: self.held(&change, &judgement), warning }
+                let patch = self.keeping(&judgement, self.held(&change, &judgement));
+                Answer::PutOff { verdict: HeldVerdict::Hold, patch, warning }
             }
             Verdict::Pin => {
                 let warning = refusal().line("pilotguard kept the stored release instead of: ");
-                Answer::PutOff { verdict: HeldVerdict::Pin, patch: self.pinned(&change, &judgement), warning }
+                let patch = self.keeping(&judgement, self.pinned(&change, &judgement));
+                Answer::PutOff { verdict: HeldVerdict::Pin, patch, warning }
             }
             Verdict::Allow => {
-                let line = match judgement.enforced_verdict {
-                    Verdict::Allow => None,
-                    Verdict::Hold => Some(refusal().line("pilotguard (observing): would have held: ")),
-                    Verdict::Pin => Some(refusal().line("pilotguard (observing): would have pinned: ")),
-                    Verdict::Deny => Some(refusal().line("pilotguard (observing): would have refused: ")),
-                };
-                Answer::Allowed { patch: self.admitted(&change, &judgement), warnings: line.into_iter().collect() }
+                let warnings = said(&judgement).map(|prefix| refusal().line(&prefix)).into_iter().collect();
+                let patch = self.keeping(&judgement, self.admitted(&change, &judgement));
+                Answer::Allowed { patch, warnings }
             }
         }
     }
@@ -386,10 +378,34 @@ impl<'a> Attempt<'a> {
         }
         let mut patch = self.marked(&wanted);
         patch.push(put(&["spec", "template"], workload::template(old).cloned().unwrap_or_default()));
+        let applied = |object: &Value| workload::annotations(object).remove(LAST_APPLIED);
+        if let (Some(before), Some(now)) = (applied(old), applied(&self.request.object))
+            && let Some(kept) = last_applied_with_template(&now, &before)
+        {
+            patch.push(put(&["metadata", "annotations", LAST_APPLIED], kept.into()));
+        }
         let brake = workload::brake(self.proposal.workload.kind);
         let [before, after] = [old, &self.request.object].map(|object| object["spec"].get(brake));
         if before != after {
             patch.push(put(&["spec", brake], before.cloned().unwrap_or(Value::Bool(false))));
+        }
+        patch
+    }
+
+    /// What else puts back that is kept: replicas, and for all of it the owners, so that the next apply of any kind takes
+    /// it for what it was and not for what was asked for. What nobody owns, and nobody seems to have applied, would stay.
+    fn keeping(&self, judgement: &Judgement, mut patch: Vec<PatchOperation>) -> Vec<PatchOperation> {
+        let (old, new) = (&self.request.old_object, &self.request.object);
+        let mut kept = Vec::new();
+        if let Some(count) = judgement.kept_replicas {
+            patch.push(put(&["spec", "replicas"], count.into()));
+            kept.push(REPLICAS);
+        }
+        if judgement.verdict == Verdict::Pin {
+            kept.push(TEMPLATE);
+        }
+        if !kept.is_empty() && new.pointer("/metadata/managedFields").is_some() {
+            patch.push(put(&["metadata", "managedFields"], with_owners_of(new, old, &kept)));
         }
         patch
     }
@@ -418,6 +434,21 @@ fn put(path: &[&str], value: Value) -> PatchOperation {
     PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path.iter().copied()), value })
 }
 
+/// How a requester is told of what was found, where the write happens.
+fn said(judgement: &Judgement) -> Option<String> {
+    let would_have = |done: &str| Some(format!("pilotguard (observing): would have {done}: "));
+    match (judgement.enforced_verdict, judgement.kept_replicas, judgement.enforced_replicas) {
+        (Verdict::Deny, ..) => would_have("refused"),
+        (Verdict::Pin, ..) => would_have("pinned"),
+        (Verdict::Hold, ..) => would_have("held"),
+        (Verdict::Allow, Some(count), _) => {
+            Some(format!("pilotguard kept replicas at {count} until an owner resumes: "))
+        }
+        (Verdict::Allow, None, Some(count)) => would_have(&format!("kept replicas at {count}")),
+        (Verdict::Allow, None, None) => None,
+    }
+}
+
 /// Raw old against raw new: what the update does to the release.
 fn move_of(kind: WorkloadKind, old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
     let (before, after) = (workload::template(old), workload::template(new));
@@ -437,35 +468,4 @@ fn move_of(kind: WorkloadKind, old: &Value, new: &Value, stored: Option<&Workloa
         (true, false) => Move::Relabels,
         (true, true) | (false, _) => Move::Releases,
     }
-}
-
-/// A Scale carries no annotations, so whether its workload is contained is known from the incident: its
-/// intent is written before the act and stays until the replicas are restored.
-fn scaled_workload(request: &Request, reference: WorkloadReference, guardian: &Guardian, replicas: i32) -> Workload {
-    let contained = guardian.ledger.incident.as_ref().and_then(|incident| contained(incident, &reference));
-    Workload {
-        reference,
-        uid: request.old_object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        waiting: None,
-        resource_version: String::new(),
-        generation: 0,
-        template: String::new(),
-        payload: String::new(),
-        replicas,
-        is_complete: false,
-        progress_deadline_exceeded: false,
-        rollback_unsafe: None,
-        change_label: None,
-        foreign: None,
-        marks: Marks { contained, ..Marks::default() },
-        snapshots: Vec::new(),
-    }
-}
-
-fn contained(incident: &Incident, workload: &WorkloadReference) -> Option<Contained> {
-    let intent = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::ScaleDown)?;
-    let is_over = matches!(incident.stage, IncidentStage::Resuming | IncidentStage::Closing);
-    let part = intent.workloads.iter().find(|part| part.workload == *workload);
-    let replicas = part.and_then(|part| part.replicas).unwrap_or(incident.scale_down_to);
-    (!is_over).then(|| Contained { incident: incident.id.clone(), replicas })
 }

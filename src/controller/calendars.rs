@@ -16,12 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::watches::{Watching, config};
 use super::{Context, chain};
-use crate::act::writer::FIELD_MANAGER;
+
 use crate::admit::pilots::Guardian;
 use crate::api::change_calendar::ChangeCalendarStatus;
 use crate::api::pilot::Pilot;
 use crate::declaration::change_calendar::SharedCalendar;
 use crate::observe::calendars::RawCalendar;
+use crate::release::ownership::FIELD_MANAGER;
 use crate::report::calendars::conditions;
 
 /// How often what the calendars say is compared with what was written last.

@@ -7,7 +7,7 @@ use super::look::Look;
 use crate::act;
 use crate::act::writer::{WriteError, Writer};
 use crate::api::workload::WorkloadReference;
-use crate::decide::plan::{Effect, RollBack, ScaleDown};
+use crate::decide::plan::{Effect, GiveBack, RollBack, ScaleDown};
 use crate::declaration::Declaration;
 use crate::observe::cluster::{RawWorkload, raw};
 use crate::record::{changes, decisions, snapshots};
@@ -95,6 +95,7 @@ impl Hand<'_> {
                 let stored = self.stored(&restore.workload).await?;
                 self.patch(&restore.workload, act::restore_replicas(&stored, restore)).await?;
             }
+            Effect::GiveBack(give_back) => self.give_back(give_back).await?,
             Effect::Readmit(readmit) => {
                 let stored = self.stored(&readmit.workload).await?;
                 self.patch(&readmit.workload, act::readmit(&stored, readmit)).await?;
@@ -136,6 +137,19 @@ impl Hand<'_> {
         let generation = self.generation(&effect.workload, &stored, effect.generation);
         let patch = act::roll_back(&stored, &RollBack { generation, ..effect.clone() }, &release);
         self.patch(&effect.workload, patch).await
+    }
+
+    async fn give_back(&self, effect: &GiveBack) -> Result<(), EffectError> {
+        let namespace = &self.declaration.pilot.namespace;
+        let revision: Option<ControllerRevision> = match &effect.snapshot {
+            Some(snapshot) => Some(self.writer.read(namespace, snapshot).await?),
+            None => None,
+        };
+        let release = revision.as_ref().and_then(snapshots::release);
+        match act::give_back(&self.stored(&effect.workload).await?, effect, release.as_ref()) {
+            Some(patch) => self.patch(&effect.workload, patch).await,
+            None => Ok(()),
+        }
     }
 
     /// The generation to act on: annotations move it too, so where the workload still runs what was decided upon,

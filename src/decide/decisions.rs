@@ -14,6 +14,7 @@ use crate::api::owners::{Identities, Owners};
 use crate::api::trigger::TriggerAction;
 use crate::declaration::LONGEST_EXCEPTION;
 use crate::observation::{PilotDecision, Workload};
+use crate::release::marks::Admitted;
 
 /// So many Decisions are told at one look whether they count; the others at the next ones.
 const JUDGED_AT_ONCE: usize = 20;
@@ -108,7 +109,9 @@ impl<'a> Turn<'a> {
     /// A word that names no incident speaks of what ran when it was written.
     fn weigh_act(&self, decision: &PilotDecision, incident: Option<&Incident>) -> Result<(), String> {
         let mut stamps = self.workloads().iter().filter_map(|workload| workload.marks.admitted.as_ref());
-        if decision.incident.is_none() && stamps.any(|admitted| admitted.at > decision.created_at) {
+        // The API server keeps the time of a creation in whole seconds.
+        let is_newer = |admitted: &Admitted| admitted.at.as_second() > decision.created_at.as_second();
+        if decision.incident.is_none() && stamps.any(is_newer) {
             return Err(
                 "another release was rolled out since it was written; write it again if it is still meant".to_owned()
             );

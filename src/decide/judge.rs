@@ -98,6 +98,10 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// What would happen if everything were enforced.
     pub enforced_verdict: Verdict,
+    /// The replicas that are put back into the write, which happens otherwise as the verdict says.
+    pub kept_replicas: Option<i32>,
+    /// The replicas that would be put back if everything were enforced.
+    pub enforced_replicas: Option<i32>,
     /// What every guard found; empty where nothing is wrong.
     pub findings: Vec<Finding>,
 }
@@ -170,11 +174,23 @@ pub fn judge(case: &Case<'_>, proposal: &Proposal) -> Judgement {
     let release_guards: &[Guard] = if is_guarded { &RELEASE_GUARDS } else { &[] };
     let findings: Vec<Finding> =
         release_guards.iter().chain(&REPLICA_GUARDS).filter_map(|guard| guard(case, proposal)).collect();
+    let counted =
+        |binding_only: bool| findings.iter().filter(move |finding| !binding_only || finding.mode == Mode::Enforce);
     let strictest = |binding_only: bool| {
-        let counted = findings.iter().filter(|finding| !binding_only || finding.mode == Mode::Enforce);
-        counted.map(|finding| answer(case, proposal, finding.guard)).max().unwrap_or(Verdict::Allow)
+        let verdicts = counted(binding_only).map(|finding| answer(case, proposal, finding.guard));
+        verdicts.max().unwrap_or(Verdict::Allow)
     };
-    Judgement { verdict: strictest(true), enforced_verdict: strictest(false), findings }
+    let kept = |binding_only: bool| {
+        let keeps = counted(binding_only).any(|finding| keeps_replicas(proposal, finding.guard));
+        proposal.replicas_before.filter(|_| keeps)
+    };
+    Judgement {
+        verdict: strictest(true),
+        enforced_verdict: strictest(false),
+        kept_replicas: kept(true),
+        enforced_replicas: kept(false),
+        findings,
+    }
 }
 
 impl Judgement {
@@ -207,8 +223,17 @@ pub fn takes_back_what_waits(case: &Case<'_>, proposal: &Proposal) -> bool {
     proposal.operation == Operation::Update && waiting.is_some_and(|workload| workload.template == proposal.template)
 }
 
+/// A workload that is contained stays small whatever is written to it, and what else the write says happens: a manifest
+/// with its ordinary count must not be refused as a whole. Whoever sets nothing but the count is told no.
+fn keeps_replicas(proposal: &Proposal, guard: GuardName) -> bool {
+    guard == GuardName::Containment && proposal.operation == Operation::Update && proposal.replicas_before.is_some()
+}
+
 /// What a finding makes of the proposal.
 fn answer(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Verdict {
+    if keeps_replicas(proposal, guard) {
+        return Verdict::Allow;
+    }
     let is_about_the_release = !matches!(guard, GuardName::BlastRadius | GuardName::Containment);
     if !is_about_the_release || matches!(proposal.operation, Operation::Delete | Operation::Scale) {
         return Verdict::Deny;
@@ -282,12 +307,13 @@ fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
     let (problem, until) = match incident.stage {
         IncidentStage::DecisionWindow => {
             let problem =
-                format!("incident {} is open; {:?} follows at {}", incident.id, incident.action, incident.deadline);
+                format!("incident {} is open; {:?} follows at {:.0}", incident.id, incident.action, incident.deadline);
             (problem, "the incident has closed, or an owner decides".to_owned())
         }
         IncidentStage::Standing => {
             let problem = format!("incident {} holds changes", incident.id);
-            (problem, "it is clear, or an owner resumes".to_owned())
+            let is_contained = incident.intent.as_ref().is_some_and(|it| it.action == TriggerAction::ScaleDown);
+            (problem, if is_contained { "an owner resumes" } else { "it is clear, or an owner resumes" }.to_owned())
         }
         _ => (format!("incident {} is open", incident.id), "it has closed".to_owned()),
     };

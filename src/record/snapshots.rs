@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::changes::label_value;
+use crate::act::StoredRelease;
 use crate::act::writer::{WriteError, Writer};
-use crate::act::{LAST_APPLIED, StoredRelease};
 use crate::api::workload::WorkloadKind;
 use crate::observation::Snapshot;
 use crate::release::digest::{payload_digest, template_digest};
 use crate::release::marks::rollback_unsafe;
+use crate::release::ownership::LAST_APPLIED;
 use crate::release::workload;
 
 const WORKLOAD_LABEL: &str = "pilotguard.dev/workload";
@@ -75,7 +76,8 @@ fn known_good_in(revision: &ControllerRevision) -> Vec<String> {
 
 /// The release that a snapshot holds.
 pub fn release(revision: &ControllerRevision) -> Option<StoredRelease> {
-    stored(revision).map(|stored| StoredRelease { template: stored.template, last_applied: stored.last_applied })
+    let Stored { template, last_applied, managed_fields, .. } = stored(revision)?;
+    Some(StoredRelease { template, last_applied, managed_fields })
 }
 
 /// Stores the release that a workload of this kind runs.

@@ -4,5 +4,6 @@ pub mod change;
 pub mod digest;
 pub mod foreign;
 pub mod marks;
+pub mod ownership;
 pub mod vector;
 pub mod workload;

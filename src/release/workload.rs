@@ -10,6 +10,7 @@ use crate::observation::Workload;
 use crate::release::digest::{payload_digest, template_digest};
 use crate::release::foreign::foreign;
 use crate::release::marks::{CHANGE, Held, HeldVerdict, Marks, rollback_unsafe};
+use crate::release::ownership::owes_fields;
 
 /// The workload that an object of this kind is; `None` where it has no pod template and so is none.
 pub fn read(kind: WorkloadKind, object: &Value) -> Option<Workload> {
@@ -38,6 +39,7 @@ pub fn read(kind: WorkloadKind, object: &Value) -> Option<Workload> {
         rollback_unsafe: rollback_unsafe(&annotations),
         change_label: annotations.get(CHANGE).filter(|label| !label.is_empty()).cloned(),
         foreign: foreign(object),
+        owes_fields: owes_fields(object),
         waiting,
         marks,
         snapshots: Vec::new(),

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent};
 use crate::api::trigger::TriggerAction;
 use crate::decide::Case;
-use crate::decide::plan::{Effect, Plan, Waiting};
-use crate::release::marks::AdmittedVerdict;
+use crate::decide::plan::{Effect, Plan, ScaleDown, Waiting};
+use crate::release::marks::{AdmittedVerdict, Contained};
 
 /// Something to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,9 @@ pub fn announce(case: &Case<'_>, plan: &Plan) -> Vec<Announcement> {
     }
     told.extend(plan.waiting.iter().map(of_waiting));
     for effect in &plan.effects {
+        if let Effect::ScaleDown(act) = effect {
+            told.extend(contained_again(case, act));
+        }
         if let Effect::Release(release) = effect {
             told.push(Announcement {
                 key: format!("{}-released", release.admitted.change),
@@ -70,6 +73,23 @@ fn of_waiting(waiting: &Waiting) -> Announcement {
         reason: "HeldChangeWaiting",
         note: format!("change {change} of {by} waits, because {}; it {when}", problems.join(", and ")),
     }
+}
+
+/// A scale-down of what is contained already: somebody found a way past the guards.
+fn contained_again(case: &Case<'_>, act: &ScaleDown) -> Option<Announcement> {
+    let workload = case.seen.workload(&act.workload)?;
+    let has_grown =
+        |contained: &&Contained| contained.incident == act.incident && workload.replicas > contained.replicas;
+    let contained = workload.marks.contained.as_ref().filter(has_grown)?;
+    Some(Announcement {
+        key: format!("{}-again-{}-{}", act.incident, act.workload.name, act.generation),
+        is_warning: true,
+        reason: "ContainedAgain",
+        note: format!(
+            "replicas of {} had grown to {} while pilotguard did not answer; {} again until an owner resumes incident {}",
+            act.workload.name, workload.replicas, contained.replicas, act.incident
+        ),
+    })
 }
 
 fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {

@@ -54,10 +54,10 @@ fn only_enforcing_pilots_can_stop_anyone_and_only_in_their_namespaces() {
         [
             ("workloads", "Fail", json!(["shop"])),
             ("observed-workloads", "Ignore", json!(["lab"])),
+            ("replicas", "Ignore", json!(["lab", "shop"])),
             ("decisions", "Ignore", Value::Null),
             ("deletions", "Fail", json!(["shop"])),
             ("observed-deletions", "Ignore", json!(["lab"])),
-            ("replicas", "Ignore", json!(["lab", "shop"])),
             ("scale", "Ignore", json!(["lab", "shop"])),
             ("pilots", "Ignore", Value::Null),
             ("metrics-sources", "Ignore", Value::Null),
@@ -108,8 +108,8 @@ fn each_kind_is_registered_where_it_is_guarded_and_scaled_where_it_has_replicas(
                 json!(["statefulsets", "daemonsets", "statefulsets/status", "daemonsets/status"]),
                 both.clone()
             ),
-            ("deletions", json!(["statefulsets", "daemonsets"]), both),
             ("replicas", json!(["statefulsets"]), json!(["shop"])),
+            ("deletions", json!(["statefulsets", "daemonsets"]), both),
             ("scale", json!(["statefulsets/scale"]), json!(["shop"])),
         ]
     );

@@ -10,7 +10,7 @@ use pilotguard_rig::{Output, wait};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, SOON};
-use crate::held::{apply, gitops_tool, image, managed, reason};
+use crate::held::{apply, image, managed, reason};
 use crate::scene::{Outcome, Scene, condition, holds};
 
 tests![
@@ -21,7 +21,7 @@ tests![
 
 async fn a_calendar_freezes_the_namespaces_that_it_selects(cluster: &Cluster) -> anyhow::Result<()> {
     let scene = Scene::set(cluster).await?;
-    let tool = gitops_tool(cluster, &scene).await?;
+    let tool = scene.gitops_tool(cluster).await?;
     scene.guard(&scene.pilot(&json!({"slos": []}))).await?;
     let platform = Platform::of(cluster, &scene)?;
     platform.write(&json!({"matchLabels": {"stage": &scene.namespace}}), &freeze()).await?.accepted()?;

@@ -41,12 +41,15 @@ mod changes;
 mod chart;
 mod cluster;
 mod commands;
+mod contained;
 mod crashes;
 mod deletion;
+mod everyday;
 mod examples;
 mod footprint;
 mod held;
 mod kinds;
+mod merging;
 mod objects;
 mod observing;
 mod operator;
@@ -67,6 +70,7 @@ fn all() -> Vec<Test> {
         crashes::tests(),
         rollback::tests(),
         several::tests(),
+        everyday::tests(),
         owners::tests(),
         observing::tests(),
         bad_metrics::tests(),
@@ -75,6 +79,8 @@ fn all() -> Vec<Test> {
         held::tests(),
         calendars::tests(),
         kinds::tests(),
+        merging::tests(),
+        contained::tests(),
         bad_input::tests(),
         commands::tests(),
         chart::tests(),

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use jiff::{Timestamp, Zoned};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::ListParams;
+use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
 use pilotguard::api::change_record::{ChangeClass, ChangeRecord};
 use pilotguard::api::decision::Decision;
@@ -82,6 +83,11 @@ impl<'a> Scene<'a> {
     /// no slow machine lets it be good by mistake.
     pub(crate) async fn bake(&self, pilot: &Value) -> anyhow::Result<()> {
         self.guard(pilot).await?;
+        self.bake_no_more(pilot).await
+    }
+
+    /// Waits until the release that runs is known to be good, and lets what comes next bake for long.
+    pub(crate) async fn bake_no_more(&self, pilot: &Value) -> anyhow::Result<()> {
         self.known_good().await?;
         let mut slow = pilot.clone();
         slow["spec"]["changes"]["bake"] = "10m".into();
@@ -98,6 +104,16 @@ impl<'a> Scene<'a> {
             output.accepted().map_err(|error| error.to_string())
         };
         Ok(wait::until("Pilot that is accepted", PATIENCE, declared).await?)
+    }
+
+    /// A service account that may edit the namespace, as a GitOps tool has.
+    pub(crate) async fn gitops_tool(&self, cluster: &Cluster) -> anyhow::Result<Person> {
+        let accounts = self.api::<ServiceAccount>();
+        let metadata = ObjectMeta { name: Some("gitops".to_owned()), ..ObjectMeta::default() };
+        accounts.create(&PostParams::default(), &ServiceAccount { metadata, ..ServiceAccount::default() }).await?;
+        let tool = cluster.rig.service_account(&self.namespace, "gitops").await?;
+        cluster.rig.grant(&tool, &self.namespace, "edit").await?;
+        Ok(tool)
     }
 
     /// Waits until the Pilot is Ready: its release is adopted, and the webhook answers for it.
@@ -198,6 +214,20 @@ impl<'a> Scene<'a> {
         output.accepted()?;
         let name = output.stdout.trim().rsplit('/').next().unwrap_or_default().to_owned();
         self.judged(&name).await
+    }
+
+    /// Has the release that runs rolled back by a person's word, and returns once it is over.
+    pub(crate) async fn rolled_back_by(&self, person: &Person) -> anyhow::Result<()> {
+        let has_target = |pilot: &Pilot| pilot.status.as_ref().is_some_and(|status| status.rollback_target.is_some());
+        self.until("target of a rollback", has_target).await?;
+        self.decide(person, &json!({"type": "Rollback"})).await?;
+        let is_over = |pilot: &Pilot| incident(pilot).is_none();
+        let probe = || async {
+            let marks = self.marks().await.map_err(|error| error.to_string())?;
+            if marks.quarantined.is_empty() { Err(paused("nothing is quarantined".to_owned()).await) } else { Ok(()) }
+        };
+        wait::until("rollback", PATIENCE, probe).await?;
+        self.until("end of the incident", is_over).await.map(drop)
     }
 
     /// Waits until the operator has said whether a Decision counts.

@@ -40,6 +40,8 @@ pub struct Deployment {
     pub unsafe_reason: Option<String>,
     pub change_label: Option<String>,
     pub foreign: Option<Foreign>,
+    /// The operator owns fields that belong to others.
+    pub owes_fields: bool,
     pub marks: Marks,
     pub snapshots: Vec<Snapshot>,
 }
@@ -47,7 +49,7 @@ pub struct Deployment {
 impl Deployment {
     /// Moves with every write, as a resourceVersion does.
     pub fn version(&self) -> String {
-        format!("{}/{}/{:?}", self.generation, self.replicas, self.marks)
+        format!("{}/{}/{}/{:?}", self.generation, self.replicas, self.owes_fields, self.marks)
     }
 }
 
@@ -142,6 +144,7 @@ impl World {
             unsafe_reason: None,
             change_label: None,
             foreign: None,
+            owes_fields: false,
             marks: Marks::default(),
             snapshots: Vec::new(),
         });
@@ -327,6 +330,7 @@ impl World {
             progress_deadline_exceeded: self.stuck.contains(&deployment.runs)
                 && self.now >= deployment.rolled_out_at + PROGRESS_DEADLINE,
             rollback_unsafe: deployment.unsafe_reason.clone(),
+            owes_fields: deployment.owes_fields,
             waiting: deployment.marks.held.clone().filter(|held| held.verdict == HeldVerdict::Hold),
             change_label: deployment.change_label.clone(),
             foreign: deployment.foreign,
