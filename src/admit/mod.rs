@@ -7,8 +7,8 @@
 //! waits for the network while a request is open.
 
 pub mod certificates;
-mod collectors;
 pub mod keeper;
+mod moves;
 pub mod objects;
 pub mod paths;
 pub mod pilots;

@@ -137,8 +137,9 @@ impl Guarded {
         &self.zones
     }
 
-    /// Takes up what a watch on Pilots saw. The first complete list makes the index ready.
-    pub fn see(&self, event: &watcher::Event<Pilot>) {
+    /// Takes up what a watch on Pilots saw. The first complete list makes the index ready. Returns the other Pilots that
+    /// name a workload of one that came, went or was edited: it may be theirs now, or no more.
+    pub fn see(&self, event: &watcher::Event<Pilot>) -> BTreeSet<PilotId> {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             watcher::Event::Init => index.arriving.clear(),
@@ -148,21 +149,26 @@ impl Guarded {
             }
             watcher::Event::InitDone => {
                 let arrived = std::mem::take(&mut index.arriving);
-                index.replace(arrived);
+                let before = index.replace(arrived);
                 self.publish(&index);
+                return index.rivals_since(&before);
             }
             watcher::Event::Apply(pilot) => {
-                let guardian = self.guardian_of(pilot, index.pilots.get(&key_of(pilot)));
+                let known = index.pilots.get(&key_of(pilot)).cloned();
+                let guardian = self.guardian_of(pilot, known.as_ref());
                 if index.insert(key_of(pilot), &guardian) {
                     self.publish(&index);
+                    return known.iter().chain([&guardian]).flat_map(|guardian| index.rivals(guardian)).collect();
                 }
             }
             watcher::Event::Delete(pilot) => {
-                if index.remove(&key_of(pilot)) {
+                if let Some(known) = index.remove(&key_of(pilot)) {
                     self.publish(&index);
+                    return index.rivals(&known).collect();
                 }
             }
         }
+        BTreeSet::new()
     }
 
     fn guardian_of(&self, pilot: &Pilot, known: Option<&Arc<Guardian>>) -> Arc<Guardian> {
@@ -210,13 +216,33 @@ impl Guarded {
 }
 
 impl Index {
-    fn replace(&mut self, pilots: BTreeMap<(String, String), Arc<Guardian>>) {
+    /// Returns what was known before.
+    fn replace(
+        &mut self,
+        pilots: BTreeMap<(String, String), Arc<Guardian>>,
+    ) -> BTreeMap<(String, String), Arc<Guardian>> {
         self.claims.clear();
         for guardian in pilots.values() {
             self.claim(guardian);
         }
-        self.pilots = pilots;
         self.is_ready = true;
+        std::mem::replace(&mut self.pilots, pilots)
+    }
+
+    /// The other Pilots that name a workload of this one.
+    fn rivals<'a>(&'a self, guardian: &'a Guardian) -> impl Iterator<Item = PilotId> + 'a {
+        let claims = guardian.keys().filter_map(|workload| self.claims.get(&workload)).flatten();
+        claims.filter(|claim| claim.id != guardian.id).map(|claim| claim.id.clone())
+    }
+
+    /// The rivals of all Pilots that differ from what was known before.
+    fn rivals_since(&self, before: &BTreeMap<(String, String), Arc<Guardian>>) -> BTreeSet<PilotId> {
+        let differs = |one: &Guardian, other: Option<&Arc<Guardian>>| {
+            other.is_none_or(|other| other.id != one.id || other.workloads != one.workloads)
+        };
+        let gone = before.iter().filter(|(key, known)| differs(known, self.pilots.get(*key)));
+        let new = self.pilots.iter().filter(|(key, guardian)| differs(guardian, before.get(*key)));
+        gone.chain(new).flat_map(|(_, guardian)| self.rivals(guardian)).collect()
     }
 
     /// Returns whether the set of guarded workloads may have changed.
@@ -234,12 +260,10 @@ impl Index {
         !same
     }
 
-    fn remove(&mut self, key: &(String, String)) -> bool {
-        let Some(known) = self.pilots.remove(key) else {
-            return false;
-        };
+    fn remove(&mut self, key: &(String, String)) -> Option<Arc<Guardian>> {
+        let known = self.pilots.remove(key)?;
         self.release(&known);
-        true
+        Some(known)
     }
 
     fn claim(&mut self, guardian: &Arc<Guardian>) {

@@ -15,9 +15,9 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, OwnerReference};
 use kube::api::ObjectMeta;
 
-use super::collectors::COLLECTORS;
 use super::paths::{OBJECTS, OBSERVED, SCALE, WORKLOADS};
 use super::pilots::{GuardedSet, WorkloadKey};
+use super::review::COLLECTORS;
 use crate::api::workload::WorkloadKind;
 
 /// The API server waits so long for an answer, in seconds.

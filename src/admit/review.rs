@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, PatchOperation};
+use json_patch::{AddOperation, PatchOperation, RemoveOperation};
 use serde_json::Value;
 
-use super::collectors::is_collector;
+use super::moves::{Move, move_of};
 use super::pilots::{Guarded, Guardian, WorkloadKey};
 use super::scaled::scaled_workload;
 use super::stamp::{self, Change};
@@ -22,7 +22,7 @@ use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judg
 use crate::decide::{Case, SourceFacts};
 use crate::observation::{Observation, Workload};
 use crate::observe::cluster::Cluster;
-use crate::release::digest::{all_images_are_pinned, payload_digest, template_digest};
+use crate::release::digest::{payload_digest, template_digest};
 use crate::release::marks::{ADMITTED, HELD, HeldVerdict};
 use crate::release::ownership::{LAST_APPLIED, REPLICAS, TEMPLATE, last_applied_with_template, with_owners_of};
 use crate::release::workload;
@@ -60,7 +60,7 @@ pub struct Context<'a> {
 const STATUS: &str = "status";
 
 /// The kind of workload that a request is about, and the subresource, empty where it is about the whole.
-fn target(request: &Request) -> Option<(WorkloadKind, &str)> {
+pub(super) fn target(request: &Request) -> Option<(WorkloadKind, &str)> {
     let target = request.target.strip_prefix("apps/")?;
     let (resource, subresource) = target.split_once('/').unwrap_or((target, ""));
     Some((WorkloadKind::of_resource(resource)?, subresource))
@@ -118,6 +118,18 @@ pub fn of_scale(request: &Request, context: &Context<'_>) -> Answer {
     }
 }
 
+/// Whoever removes what belongs to something that is gone cannot be talked to and must not be stopped.
+pub fn is_collector(user: &str) -> bool {
+    COLLECTORS.contains(&user)
+}
+
+/// The user names of Kubernetes' own collectors; the last is used where controllers share one account.
+pub const COLLECTORS: [&str; 3] = [
+    "system:serviceaccount:kube-system:generic-garbage-collector",
+    "system:serviceaccount:kube-system:namespace-controller",
+    "system:kube-controller-manager",
+];
+
 fn is_cleaning_up(request: &Request) -> bool {
     request.operation == Verb::Delete && is_collector(&request.requester.user)
 }
@@ -153,23 +165,6 @@ struct Attempt<'a> {
     proposal: Proposal,
     seen: Observation,
     move_: Move,
-}
-
-/// What an attempt does to the release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Move {
-    /// Nothing: replicas, labels, status.
-    Nothing,
-    /// Other metadata of the template; with pinned images the same bytes run again.
-    Relabels,
-    /// Takes back a release that waits: what runs is asked for again.
-    Withdraws,
-    /// Lets a template roll out that was stored and kept from pods, as by a pause.
-    Resumes,
-    /// Another release, or a restart of images that may differ.
-    Releases,
-    /// The end of the workload.
-    Deletes,
 }
 
 impl<'a> Attempt<'a> {
@@ -385,9 +380,13 @@ impl<'a> Attempt<'a> {
             patch.push(put(&["metadata", "annotations", LAST_APPLIED], kept.into()));
         }
         let brake = workload::brake(self.proposal.workload.kind);
-        let [before, after] = [old, &self.request.object].map(|object| object["spec"].get(brake));
-        if before != after {
-            patch.push(put(&["spec", brake], before.cloned().unwrap_or(Value::Bool(false))));
+        match [old, &self.request.object].map(|object| object["spec"].get(brake)) {
+            [before, after] if before == after => {}
+            [Some(before), _] => patch.push(put(&["spec", brake], before.clone())),
+            [None, _] => {
+                let removal = RemoveOperation { path: PointerBuf::from_tokens(["spec", brake]) };
+                patch.push(PatchOperation::Remove(removal));
+            }
         }
         patch
     }
@@ -446,26 +445,5 @@ fn said(judgement: &Judgement) -> Option<String> {
         }
         (Verdict::Allow, None, Some(count)) => would_have(&format!("kept replicas at {count}")),
         (Verdict::Allow, None, None) => None,
-    }
-}
-
-/// Raw old against raw new: what the update does to the release.
-fn move_of(kind: WorkloadKind, old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
-    let (before, after) = (workload::template(old), workload::template(new));
-    let (before, after) = (before.unwrap_or(&Value::Null), after.unwrap_or(&Value::Null));
-    let is_resumed = workload::is_resumed(kind, old, new);
-    let is_same_template = before == after || template_digest(before) == template_digest(after);
-    if is_same_template {
-        return if is_resumed { Move::Resumes } else { Move::Nothing };
-    }
-    if let Some(stored) = stored.filter(|stored| stored.waiting.is_some()) {
-        // What waits has not been admitted, so nothing of it is the same release as what runs.
-        let asks_for_what_runs = stored.template == template_digest(after);
-        return if asks_for_what_runs { Move::Withdraws } else { Move::Releases };
-    }
-    let runs_the_same = payload_digest(before) == payload_digest(after) && all_images_are_pinned(after);
-    match (runs_the_same, is_resumed) {
-        (true, false) => Move::Relabels,
-        (true, true) | (false, _) => Move::Releases,
     }
 }

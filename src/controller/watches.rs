@@ -191,9 +191,9 @@ pub async fn watch(
     let decision = |decision: &_| Some(reduce_decision(decision));
     watching.feed(snapshots, |context| &context.cluster.snapshots, reduce_snapshot, of_workload);
     watching.feed(changes, |context| &context.cluster.changes, change, of_pilot.clone());
-    watching.feed(decisions, |context| &context.cluster.decisions, decision, of_pilot);
+    watching.feed(decisions, |context| &context.cluster.decisions, decision, of_pilot.clone());
 
-    let (store, touched) = watch_pilots(&watching, &context);
+    let (store, touched) = watch_pilots(&watching, of_pilot);
     let controller = Controller::for_stream(touched, store)
         .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .reconcile_on(UnboundedReceiverStream::new(woken))
@@ -208,16 +208,21 @@ pub async fn watch(
     future::join3(looking, of_sources, calendars::keep_status(&context, watching.stop)).await;
 }
 
-/// The watch on Pilots: keeps the index of admission, and passes on those whose spec moved.
+/// The watch on Pilots: keeps the index of admission, passes on those whose spec moved, and wakes those that may have got
+/// or lost a workload by it.
 fn watch_pilots(
     watching: &Watching,
-    context: &Arc<Context>,
+    wake: Wake,
 ) -> (Store<Pilot>, impl Stream<Item = Result<Pilot, watcher::Error>> + Send + 'static) {
     let (store, writer) = reflector::store();
     let events = watching.readable::<Pilot>(config());
-    let (seeing, forgetting) = (context.clone(), context.clone());
+    let forgetting = wake.context.clone();
     let events = noticing_gone(events, store.clone(), move |pilot| forgetting.forget(pilot))
-        .inspect(move |event| seeing.guarded.see(event))
+        .inspect(move |event| {
+            for rival in wake.context.guarded.see(event) {
+                wake.wake(&Owner { namespace: rival.namespace, name: rival.name });
+            }
+        })
         .map(Ok);
     let touched = reflector::reflector(writer, events)
         .touched_objects()

@@ -243,8 +243,8 @@ fn a_resumed_rollout_begins_when_it_is_resumed() {
 #[test]
 fn the_rollback_target_is_admitted_in_any_freeze() {
     let payload = payload_digest(&template("web:2"));
-    let target = json!({"payload": payload, "knownGoodAt": OPEN, "workloads": [
-        {"kind": "Deployment", "name": "checkout", "payload": payload, "revision": "r"}]});
+    let part = json!({"kind": "Deployment", "name": "checkout", "payload": payload, "revision": "r"});
+    let target = json!({"payload": payload, "knownGoodAt": OPEN, "workloads": [part]});
     let pilot =
         with(pilot(), &json!({"status": {"rollbackTarget": target, "incident": incident("Standing", "HoldChanges")}}));
     let new = with_image("web:2");

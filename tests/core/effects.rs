@@ -6,6 +6,7 @@ use pilotguard::api::change_record::Outcome;
 use pilotguard::api::decision::DecisionPhase;
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::trigger::TriggerAction;
+use pilotguard::api::workload::WorkloadKind;
 use pilotguard::decide::plan::{Effect, GiveBack, Release, ScaleDown};
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot};
 use pilotguard::release::marks::{AdmittedVerdict, Contained};
@@ -80,10 +81,10 @@ impl World {
     }
 
     fn act(&mut self, effect: &Effect) -> Result<(), String> {
-        let (uid, generation) = match effect {
-            Effect::RollBack(act) => (&act.uid, act.generation),
-            Effect::ScaleDown(act) => (&act.uid, act.generation),
-            Effect::RestoreReplicas(act) => (&act.uid, act.generation),
+        let (uid, generation, kind) = match effect {
+            Effect::RollBack(act) => (&act.uid, act.generation, act.workload.kind),
+            Effect::ScaleDown(act) => (&act.uid, act.generation, act.workload.kind),
+            Effect::RestoreReplicas(act) => (&act.uid, act.generation, act.workload.kind),
             _ => unreachable!(),
         };
         let incident = self.status.incident.clone();
@@ -98,6 +99,7 @@ impl World {
             incident.as_ref().and_then(|incident| incident.intent.as_ref()).map(|intent| intent.decided_by);
         assert!(has_cause || decided_by == Some(DecidedBy::Person), "an act without any breach that was seen");
         check_act(effect, incident.as_ref(), deployment);
+        check_reach(effect, kind, deployment);
         let before = (deployment.runs.clone(), deployment.replicas, deployment.marks.clone());
         match effect {
             Effect::RollBack(act) => {
@@ -269,6 +271,16 @@ pub fn act_name(effect: &Effect) -> &'static str {
         Effect::RestoreReplicas(_) => "RestoreReplicas",
         _ => "",
     }
+}
+
+/// Nothing is rolled back that stores what its release wrote, nothing without replicas is scaled, and nothing is done
+/// against another controller; what was parked may be given back to it.
+fn check_reach(effect: &Effect, kind: WorkloadKind, deployment: &Deployment) {
+    let moves = matches!(effect, Effect::RollBack(_));
+    assert!(!moves || kind == WorkloadKind::Deployment, "a {kind:?} is rolled back");
+    assert_ne!(kind, WorkloadKind::DaemonSet, "a DaemonSet is acted on");
+    let gives_back = matches!(effect, Effect::RestoreReplicas(_));
+    assert!(gives_back || deployment.foreign.is_none(), "acted against another controller");
 }
 
 /// What must hold whenever something is done that users feel.

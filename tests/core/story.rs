@@ -112,9 +112,8 @@ pub struct Event {
     pub calendars: Option<BTreeMap<String, Value>>,
     /// The value of the annotation that says which changes belong together, from now on.
     pub change_label: Option<String>,
-    /// Flagger drives the workload from now on.
-    #[serde(default)]
-    pub driven: bool,
+    /// Another controller drives the workload from now on.
+    pub driven_by: Option<Driver>,
     /// A release is applied through admission.
     pub deploy: Option<String>,
     /// A release is applied through admission by a GitOps tool.
@@ -164,6 +163,12 @@ pub enum Metrics {
     Silent,
     /// What is asked a second time is not answered.
     Flickering,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub enum Driver {
+    ArgoRollouts,
+    Flagger,
 }
 
 /// What came of a story.
@@ -335,11 +340,15 @@ fn move_workload(event: &Event, world: &mut World, teller: &mut Teller) {
     {
         deployment.change_label = Some(label.clone());
     }
-    if event.driven {
+    if let Some(driver) = event.driven_by {
+        let foreign = match driver {
+            Driver::ArgoRollouts => Foreign::ArgoRollouts,
+            Driver::Flagger => Foreign::Flagger,
+        };
         if let Some(deployment) = world.deployment_mut(&name) {
-            deployment.foreign = Some(Foreign::Flagger);
+            deployment.foreign = Some(foreign);
         }
-        teller.say(world, "Flagger takes the workload over");
+        teller.say(world, &format!("{} takes the workload over", foreign.as_str()));
     }
     if let Some(release) = &event.deploy {
         apply(&name, release, ("dev", "dev"), world, teller);

@@ -327,7 +327,8 @@ impl World {
             payload: payload_of(&deployment.runs),
             replicas: deployment.replicas,
             is_complete: deployment.serves == deployment.runs,
-            progress_deadline_exceeded: self.stuck.contains(&deployment.runs)
+            progress_deadline_exceeded: reference.kind == WorkloadKind::Deployment
+                && self.stuck.contains(&deployment.runs)
                 && self.now >= deployment.rolled_out_at + PROGRESS_DEADLINE,
             rollback_unsafe: deployment.unsafe_reason.clone(),
             owes_fields: deployment.owes_fields,
