@@ -336,7 +336,7 @@ impl<'a> Attempt<'a> {
             Move::Relabels => stamp::of_same_release(change),
             Move::Withdraws | Move::Nothing | Move::Deletes => None,
         };
-        let mut wanted = stamp::stored(&self.request.old_object);
+        let mut wanted = self.kept();
         if let Some(admitted) = admitted {
             wanted.insert(ADMITTED, admitted);
         }
@@ -409,8 +409,13 @@ impl<'a> Attempt<'a> {
         patch
     }
 
-    /// What puts our marks back to what is stored. That a change was pinned is only a note, which may be taken away.
+    /// What puts our marks back to what is stored.
     fn restored(&self) -> Vec<PatchOperation> {
+        self.marked(&self.kept())
+    }
+
+    /// The marks that are stored. That a change was pinned is only a note, which may be taken away.
+    fn kept(&self) -> BTreeMap<&'static str, String> {
         let mut wanted = stamp::stored(&self.request.old_object);
         let is_note = self
             .stored()
@@ -418,7 +423,7 @@ impl<'a> Attempt<'a> {
         if is_note && !workload::annotations(&self.request.object).contains_key(HELD) {
             wanted.remove(HELD);
         }
-        self.marked(&wanted)
+        wanted
     }
 
     fn marked(&self, wanted: &BTreeMap<&'static str, String>) -> Vec<PatchOperation> {

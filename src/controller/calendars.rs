@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::watches::{Watching, config};
 use super::{Context, chain};
-
 use crate::admit::pilots::Guardian;
 use crate::api::change_calendar::ChangeCalendarStatus;
 use crate::api::pilot::Pilot;

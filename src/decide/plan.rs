@@ -9,7 +9,7 @@ use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionSpec, Requester};
 use crate::api::workload::{ReleasePart, WorkloadReference};
 use crate::observation::Question;
-use crate::release::marks::Admitted;
+use crate::release::marks::{Admitted, Held};
 
 /// What is to be done about a pilot, and what has to be known first.
 #[must_use]
@@ -202,6 +202,8 @@ pub struct RollBack {
     pub admitted: Admitted,
     /// Payload digests that may not come back, those of before included.
     pub quarantined: BTreeSet<String>,
+    /// A note on the release that is put away: whoever applied it still asks for it, until another one is admitted.
+    pub put_away: Option<Held>,
 }
 
 /// Scale down, in one patch.

@@ -60,21 +60,6 @@ pub fn announce(case: &Case<'_>, plan: &Plan) -> Vec<Announcement> {
     told
 }
 
-/// Told anew whenever the time moves, as it does when a freeze is declared.
-fn of_waiting(waiting: &Waiting) -> Announcement {
-    let Waiting { change, by, problems, allowed_from } = waiting;
-    let (moment, when) = match allowed_from {
-        Some(from) => (from.as_second().to_string(), format!("rolls out by itself from {from:.0} on")),
-        None => ("open".to_owned(), "rolls out by itself once that has ended".to_owned()),
-    };
-    Announcement {
-        key: format!("{change}-waits-{moment}"),
-        is_warning: false,
-        reason: "HeldChangeWaiting",
-        note: format!("change {change} of {by} waits, because {}; it {when}", problems.join(", and ")),
-    }
-}
-
 /// A scale-down of what is contained already: somebody found a way past the guards.
 fn contained_again(case: &Case<'_>, act: &ScaleDown) -> Option<Announcement> {
     let workload = case.seen.workload(&act.workload)?;
@@ -90,6 +75,21 @@ fn contained_again(case: &Case<'_>, act: &ScaleDown) -> Option<Announcement> {
             act.workload.name, workload.replicas, contained.replicas, act.incident
         ),
     })
+}
+
+/// Told anew whenever the time moves, as it does when a freeze is declared.
+fn of_waiting(waiting: &Waiting) -> Announcement {
+    let Waiting { change, by, problems, allowed_from } = waiting;
+    let (moment, when) = match allowed_from {
+        Some(from) => (from.as_second().to_string(), format!("rolls out by itself from {from:.0} on")),
+        None => ("open".to_owned(), "rolls out by itself once that has ended".to_owned()),
+    };
+    Announcement {
+        key: format!("{change}-waits-{moment}"),
+        is_warning: false,
+        reason: "HeldChangeWaiting",
+        note: format!("change {change} of {by} waits, because {}; it {when}", problems.join(", and ")),
+    }
 }
 
 fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {

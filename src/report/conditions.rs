@@ -213,7 +213,7 @@ fn put_off(workload: &Workload) -> Option<(Reason, String)> {
         return Some((Reason::ChangeHeld, text));
     }
     let held = workload.marks.held.as_ref().filter(|held| held.verdict == HeldVerdict::Pin)?;
-    let text = format!("{} was not taken, and what ran before runs on: {}", release(held), why(held));
+    let text = format!("{} is kept out, and what ran before runs: {}", release(held), why(held));
     Some((Reason::ChangePinned, text))
 }
 

@@ -47,6 +47,7 @@ mod deletion;
 mod everyday;
 mod examples;
 mod footprint;
+mod gitops;
 mod held;
 mod kinds;
 mod merging;
@@ -66,6 +67,7 @@ mod several;
 fn all() -> Vec<Test> {
     // Those that take longest first: the others fit in beside them.
     [
+        gitops::tests(),
         quiet::tests(),
         crashes::tests(),
         rollback::tests(),

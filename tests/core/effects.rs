@@ -9,7 +9,7 @@ use pilotguard::api::trigger::TriggerAction;
 use pilotguard::api::workload::WorkloadKind;
 use pilotguard::decide::plan::{Effect, GiveBack, Release, ScaleDown};
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot};
-use pilotguard::release::marks::{AdmittedVerdict, Contained};
+use pilotguard::release::marks::{AdmittedVerdict, Contained, HeldVerdict};
 use pilotguard::release::vector::release_payload;
 
 use crate::world::{Deployment, World, payload_of, template_of};
@@ -113,7 +113,7 @@ impl World {
                 deployment.unsafe_reason = None;
                 deployment.marks.admitted = Some(act.admitted.clone());
                 deployment.marks.quarantined.clone_from(&act.quarantined);
-                deployment.marks.held = None;
+                deployment.marks.held.clone_from(&act.put_away);
             }
             Effect::ScaleDown(act) => {
                 deployment.owes_fields |= deployment.replicas != act.replicas;
@@ -295,6 +295,11 @@ fn check_act(effect: &Effect, incident: Option<&Incident>, deployment: &Deployme
             assert!(!act.quarantined.contains(&act.admitted.payload), "the target is quarantined");
             assert!(!deployment.marks.quarantined.contains(&act.admitted.payload), "back to a quarantined release");
             assert!(act.quarantined.is_superset(&deployment.marks.quarantined), "a quarantine was forgotten");
+            let put_away = act.put_away.as_ref().map(|note| (note.verdict, note.payload.as_str()));
+            let asked_for = deployment.admitted.as_ref().map(|admitted| admitted.payload.as_str());
+            let is_out =
+                |payload: &&str| act.quarantined.contains(*payload) && *payload == payload_of(&deployment.runs);
+            assert_eq!(put_away, asked_for.filter(is_out).map(|payload| (HeldVerdict::Pin, payload)), "the note");
             let rolled_back = deployment.admitted.as_ref().is_some_and(|a| a.verdict == AdmittedVerdict::Rollback);
             if intent.decided_by == DecidedBy::Deadline {
                 assert!(!rolled_back, "a rollback was rolled back by itself");
