@@ -1,4 +1,6 @@
-//! What a write does to the release of a workload: raw old against raw new, judged by nobody here.
+//! What a write does to the release of a workload: the raw old object against the raw new one.
+//!
+//! Nothing is judged here.
 
 use serde_json::Value;
 
