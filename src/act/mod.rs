@@ -8,7 +8,8 @@ use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOp
 use serde_json::{Value, json};
 
 use crate::decide::plan::{Readmit, Release, RestoreReplicas, RollBack, ScaleDown, Stamp};
-use crate::release::marks::{ADMITTED, CONTAINED, Contained, HELD, PARKED_REPLICAS, QUARANTINED};
+use crate::release::deployment;
+use crate::release::marks::{ADMITTED, CONTAINED, Contained, HELD, Marks, PARKED_REPLICAS, QUARANTINED};
 
 /// Where kubectl keeps what was applied last: it decides what the next client-side apply removes.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -81,6 +82,11 @@ pub fn stamp(workload: &Value, effect: &Stamp) -> Patch {
     let mut patch = guarded_by_version(&effect.uid, &effect.resource_version);
     let mut marks = Annotations::of(workload);
     marks.set(ADMITTED, to_json(&effect.admitted));
+    let held = Marks::read(&deployment::annotations(workload)).held;
+    if held.is_some_and(|held| held.template == effect.admitted.template) {
+        // What waited runs.
+        marks.remove(HELD);
+    }
     patch.extend(marks.operations);
     Patch(patch)
 }

@@ -254,19 +254,22 @@ impl<'a> Attempt<'a> {
             }
             Err(_) => return self.answer_unreadable(guardian),
         };
-        let records;
-        let seen = if self.proposal.operation == Operation::Create {
+        let mut seen = self.seen.clone();
+        if self.proposal.operation == Operation::Create {
             let Some(known) = context.cluster.records(&guardian.id) else {
                 return Answer::unavailable(RECORDS_UNKNOWN.to_owned());
             };
-            records = known;
-            &records
-        } else {
-            &self.seen
-        };
+            seen = known;
+        }
         let ledger = &guardian.ledger;
-        let case = Case { declaration, source: NO_SOURCE, seen, ledger, now: context.now };
-        let judgement = judge(&case, &self.proposal);
+        let now = context.now;
+        let mut judgement = judge(&Case { declaration, source: NO_SOURCE, seen: &seen, ledger, now }, &self.proposal);
+        if !judgement.findings.is_empty() && seen.decisions.is_empty() {
+            // Owners' exceptions are looked up only where one may change the answer.
+            seen.decisions = context.cluster.decisions_of(&guardian.id);
+            judgement = judge(&Case { declaration, source: NO_SOURCE, seen: &seen, ledger, now }, &self.proposal);
+        }
+        let case = Case { declaration, source: NO_SOURCE, seen: &seen, ledger, now };
         let refusal = || Refusal::of(&case, &self.proposal, &judgement, self.what.clone());
         let change = Change {
             declaration,
@@ -430,6 +433,7 @@ fn scaled_workload(request: &Request, guardian: &Guardian, replicas: i32) -> Wor
         is_complete: false,
         progress_deadline_exceeded: false,
         rollback_unsafe: None,
+        break_glass: None,
         change_label: None,
         marks: Marks { contained, ..Marks::default() },
         snapshots: Vec::new(),

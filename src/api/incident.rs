@@ -235,6 +235,8 @@ pub enum DecidedBy {
     Recovery,
     /// The decision window ended.
     Deadline,
+    /// A rule that allows no decision window.
+    Policy,
 }
 
 /// How an incident ended.

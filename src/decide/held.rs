@@ -5,7 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Case;
-use super::judge::{GitOps, Operation, Proposal, Verdict, judge};
+use super::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
 use super::plan::{Effect, Release};
 use super::turn::Turn;
 use crate::api::decision::Requester;
@@ -25,21 +25,25 @@ impl Turn<'_> {
         let waiting: Vec<(&Workload, &Held)> =
             self.workloads().iter().filter_map(|workload| Some((workload, workload.waiting.as_ref()?))).collect();
         let is_acting = self.ledger.incident.as_ref().is_some_and(|incident| incident.stage == IncidentStage::Acting);
-        let may_start = !is_acting && waiting.iter().all(|(workload, held)| self.may_start(workload, held));
+        let judged: Vec<Judgement> = waiting.iter().map(|(workload, held)| self.judge_again(workload, held)).collect();
+        let may_start = !is_acting && judged.iter().all(|judgement| judgement.verdict == Verdict::Allow);
         let Some((first, _)) = waiting.first().filter(|_| may_start) else {
             self.ledger.memory.releasable_since = None;
             return;
         };
         let since = *self.ledger.memory.releasable_since.get_or_insert(self.case.now);
-        let starts_at = since + self.jitter(first, since);
+        // An exception is for now.
+        let is_urgent = judged.iter().any(Judgement::is_emergency);
+        let starts_at = if is_urgent { since } else { since + self.jitter(first, since) };
         if self.case.now < starts_at {
             return self.look_again_at(starts_at);
         }
         let now = self.case.now;
-        self.effects.extend(waiting.into_iter().map(|(workload, held)| Effect::Release(released(workload, held, now))));
+        let released = waiting.into_iter().zip(&judged).map(|((workload, held), it)| released(workload, held, it, now));
+        self.effects.extend(released.map(Effect::Release));
     }
 
-    fn may_start(&self, workload: &Workload, held: &Held) -> bool {
+    fn judge_again(&self, workload: &Workload, held: &Held) -> Judgement {
         let proposal = Proposal {
             workload: workload.reference.clone(),
             operation: Operation::Update,
@@ -53,7 +57,7 @@ impl Turn<'_> {
             replicas_after: Some(workload.replicas),
         };
         let case = Case { ledger: &self.ledger, ..self.case };
-        judge(&case, &proposal).verdict == Verdict::Allow
+        judge(&case, &proposal)
     }
 
     /// The same for one workload at every look, different for others.
@@ -65,7 +69,9 @@ impl Turn<'_> {
     }
 }
 
-fn released(workload: &Workload, held: &Held, now: Timestamp) -> Release {
+fn released(workload: &Workload, held: &Held, judgement: &Judgement, now: Timestamp) -> Release {
+    let is_emergency = judgement.is_emergency();
+    let lifted = judgement.reasons().into_iter().filter(|_| is_emergency);
     Release {
         workload: workload.reference.clone(),
         uid: workload.uid.clone(),
@@ -78,8 +84,9 @@ fn released(workload: &Workload, held: &Held, now: Timestamp) -> Release {
             groups: held.groups.clone(),
             at: now,
             change: held.change.clone(),
-            verdict: AdmittedVerdict::Allow,
-            reasons: vec![format!("held since {:.0}", held.at)],
+            verdict: if is_emergency { AdmittedVerdict::Override } else { AdmittedVerdict::Allow },
+            reasons: lifted.chain([format!("held since {:.0}", held.at)]).collect(),
+            break_glass: workload.marks.known_break_glass(),
         },
     }
 }

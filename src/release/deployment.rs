@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::api::workload::{WorkloadKind, WorkloadReference};
 use crate::observation::Workload;
 use crate::release::digest::{payload_digest, template_digest};
-use crate::release::marks::{CHANGE, Held, HeldVerdict, Marks, rollback_unsafe};
+use crate::release::marks::{CHANGE, Held, HeldVerdict, Marks, break_glass, rollback_unsafe};
 
 /// The workload that a Deployment is; `None` where it has no pod template and so is none.
 pub fn read(object: &Value) -> Option<Workload> {
@@ -40,6 +40,7 @@ pub fn read(object: &Value) -> Option<Workload> {
             && counts("/status/replicas"),
         progress_deadline_exceeded: is_observed && progress_deadline_exceeded(object),
         rollback_unsafe: rollback_unsafe(&annotations),
+        break_glass: break_glass(&annotations),
         change_label: annotations.get(CHANGE).filter(|label| !label.is_empty()).cloned(),
         waiting,
         marks,

@@ -2,6 +2,8 @@
 
 pub mod announcements;
 pub mod conditions;
+mod exceptions;
 pub mod projection;
 pub mod refusal;
+pub mod remedy;
 pub mod surroundings;
