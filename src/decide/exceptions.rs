@@ -161,10 +161,10 @@ impl Turn<'_> {
         let until = end_of(decision, self.case.now)?;
         let payload = decision.payload.as_deref().ok_or("Override needs the payload digest of a release")?;
         let release = payload.get(..8).unwrap_or(payload);
-        let passes = if decision.fix { "the open incident, windows and the decision date" } else { "windows and the decision date" };
+        let fix = if decision.fix { "an open incident, and " } else { "" };
         Ok(format!(
-            "until {until:.0} release {release} may pass {passes}; for the last two its requester must be someone else, \
-             and for a service account a second owner must agree"
+            "until {until:.0} release {release} passes {fix}windows and the decision date where someone else applies it \
+             (a service account needs two owners)"
         ))
     }
 

@@ -7,6 +7,7 @@
 mod changes;
 mod cluster;
 mod endpoint;
+mod exceptions;
 mod fixtures;
 mod index;
 mod objects;

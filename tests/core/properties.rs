@@ -237,6 +237,7 @@ proptest! {
             event.metrics = None;
             event.values = event.values.take().filter(|_| event.at == "0s");
         }
+        story.pilot["changes"]["unauthorized"] = json!("Notify");
         story.timeline.push(Event { at: "1400s".to_owned(), metrics: Some(why), ..Event::default() });
         for trigger in story.pilot["triggers"].as_array_mut().unwrap() {
             trigger["for"] = json!("0s");
