@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
 use crate::api::workload::{ReleasePart, WorkloadReference};
+use crate::release::foreign::Foreign;
 use crate::release::marks::{Admitted, Held, Marks};
 
 /// Something that was asked for: a value, or why there is none.
@@ -194,7 +195,7 @@ pub struct Workload {
     pub payload: String,
     /// The release that is stored while the rollout is paused by us, and waits to be rolled out.
     pub waiting: Option<Held>,
-    /// `spec.replicas`.
+    /// How many pods it shall have: `spec.replicas`, or as many as there are nodes for a DaemonSet's.
     pub replicas: i32,
     /// The controller has seen the spec, and updated = available = desired.
     pub is_complete: bool,
@@ -206,6 +207,10 @@ pub struct Workload {
     pub break_glass: Option<String>,
     /// The value of the annotation by which people say that changes belong together.
     pub change_label: Option<String>,
+    /// Another controller that decides what it runs, or how much of it.
+    pub foreign: Option<Foreign>,
+    /// pilotguard owns fields of it that belong to others, as it does after an act.
+    pub owes_fields: bool,
     /// Our annotations on it.
     pub marks: Marks,
     /// Its release snapshots, newest first by `revision`.

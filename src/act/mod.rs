@@ -7,12 +7,11 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation};
 use serde_json::{Value, json};
 
-use crate::decide::plan::{Readmit, Release, RestoreReplicas, RollBack, ScaleDown, Stamp};
-use crate::release::deployment;
+use crate::decide::plan::{GiveBack, Readmit, Release, RestoreReplicas, RollBack, ScaleDown, Stamp};
+use crate::release::digest::template_digest;
 use crate::release::marks::{ADMITTED, CONTAINED, Contained, HELD, Marks, PARKED_REPLICAS, QUARANTINED};
-
-/// Where kubectl keeps what was applied last: it decides what the next client-side apply removes.
-pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+use crate::release::ownership::{LAST_APPLIED, given_back, last_applied_with_template, owes_fields};
+use crate::release::workload::{annotations, template};
 
 /// A release as a snapshot stores it.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +20,8 @@ pub struct StoredRelease {
     pub template: Value,
     /// What kubectl applied last, if it was kubectl.
     pub last_applied: Option<String>,
+    /// Who owned which field.
+    pub managed_fields: Value,
 }
 
 /// Puts a stored release back, un-paused, with its marks: one patch, tested on uid and generation.
@@ -34,8 +35,9 @@ pub fn roll_back(workload: &Value, effect: &RollBack, release: &StoredRelease) -
     marks.set(ADMITTED, to_json(&effect.admitted));
     marks.set(QUARANTINED, to_json(&effect.quarantined));
     marks.remove(HELD);
-    if let (Some(last_applied), true) = (&release.last_applied, marks.has(LAST_APPLIED)) {
-        marks.set(LAST_APPLIED, last_applied.clone());
+    if let Some(of_release) = &release.last_applied {
+        let applied = marks.text(LAST_APPLIED).and_then(|applied| last_applied_with_template(applied, of_release));
+        marks.set(LAST_APPLIED, applied.unwrap_or_else(|| of_release.clone()));
     }
     patch.extend(marks.operations);
     Patch(patch)
@@ -77,12 +79,26 @@ pub fn restore_replicas(workload: &Value, effect: &RestoreReplicas) -> Patch {
     Patch(patch)
 }
 
+/// Gives fields back to those who owned them in a stored release: a patch of metadata only, because whoever changes a
+/// field in the same patch becomes its owner. `None` where another template is stored by now, or nothing is owed.
+pub fn give_back(workload: &Value, effect: &GiveBack, release: Option<&StoredRelease>) -> Option<Patch> {
+    let is_as_seen = template(workload).is_some_and(|template| template_digest(template) == effect.template);
+    if !is_as_seen || !owes_fields(workload) {
+        return None;
+    }
+    let version = workload.pointer("/metadata/resourceVersion")?.as_str()?;
+    let mut patch = guarded_by_version(&effect.uid, version);
+    let former = release.map_or(&Value::Null, |release| &release.managed_fields);
+    patch.push(replace(&["metadata", "managedFields"], given_back(workload, former)));
+    Some(Patch(patch))
+}
+
 /// Stamps the template that is stored.
 pub fn stamp(workload: &Value, effect: &Stamp) -> Patch {
     let mut patch = guarded_by_version(&effect.uid, &effect.resource_version);
     let mut marks = Annotations::of(workload);
     marks.set(ADMITTED, to_json(&effect.admitted));
-    let held = Marks::read(&deployment::annotations(workload)).held;
+    let held = Marks::read(&annotations(workload)).held;
     if held.is_some_and(|held| held.template == effect.admitted.template) {
         // What waited runs.
         marks.remove(HELD);
@@ -122,6 +138,10 @@ impl<'a> Annotations<'a> {
 
     fn has(&self, key: &str) -> bool {
         self.present.is_some_and(|annotations| annotations.contains_key(key))
+    }
+
+    fn text(&self, key: &str) -> Option<&'a str> {
+        self.present?.get(key)?.as_str()
     }
 
     fn set(&mut self, key: &str, value: String) {

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use json_patch::Patch as JsonPatch;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::core::NamespaceResourceScope;
+use kube::core::{DynamicResourceScope, NamespaceResourceScope};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The field manager of everything that pilotguard writes.
-pub const FIELD_MANAGER: &str = "pilotguard";
+use crate::release::ownership::FIELD_MANAGER;
 
 /// A write that takes longer is given up.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -121,22 +120,46 @@ impl Writer {
         within::<K, _>(name, api.get(name)).await
     }
 
+    /// As [`Writer::read`], of a kind that is known only now.
+    pub async fn read_of<K: Dynamic>(
+        &self,
+        kind: &K::DynamicType,
+        namespace: &str,
+        name: &str,
+    ) -> Result<K, WriteError> {
+        let api: Api<K> = Api::namespaced_with(self.client.clone(), namespace, kind);
+        bounded(&K::kind(kind), name, api.get(name)).await
+    }
+
     /// Patches an object with operations that are tested first.
-    pub async fn patch<K: Namespaced>(&self, namespace: &str, name: &str, patch: JsonPatch) -> Result<K, WriteError> {
-        let api = self.api::<K>(namespace);
-        within::<K, _>(name, api.patch(name, &params(), &Patch::Json::<()>(patch))).await
+    pub async fn patch_of<K: Dynamic>(
+        &self,
+        kind: &K::DynamicType,
+        (namespace, name): (&str, &str),
+        patch: JsonPatch,
+    ) -> Result<K, WriteError> {
+        self.patch_with(kind, (namespace, name), patch, &params()).await
     }
 
     /// Asks whether a patch would be accepted, without writing.
-    pub async fn try_patch<K: Namespaced>(
+    pub async fn try_patch_of<K: Dynamic>(
         &self,
-        namespace: &str,
-        name: &str,
+        kind: &K::DynamicType,
+        (namespace, name): (&str, &str),
         patch: JsonPatch,
     ) -> Result<K, WriteError> {
-        let api = self.api::<K>(namespace);
-        let params = PatchParams { dry_run: true, ..params() };
-        within::<K, _>(name, api.patch(name, &params, &Patch::Json::<()>(patch))).await
+        self.patch_with(kind, (namespace, name), patch, &PatchParams { dry_run: true, ..params() }).await
+    }
+
+    async fn patch_with<K: Dynamic>(
+        &self,
+        kind: &K::DynamicType,
+        (namespace, name): (&str, &str),
+        patch: JsonPatch,
+        params: &PatchParams,
+    ) -> Result<K, WriteError> {
+        let api: Api<K> = Api::namespaced_with(self.client.clone(), namespace, kind);
+        bounded(&K::kind(kind), name, api.patch(name, params, &Patch::Json::<()>(patch))).await
     }
 
     /// Merges fields into an object.
@@ -177,6 +200,11 @@ impl Writer {
     }
 }
 
+/// A kind that is known only at run time.
+pub trait Dynamic: Resource<Scope = DynamicResourceScope> + Clone + Debug + DeserializeOwned {}
+
+impl<K> Dynamic for K where K: Resource<Scope = DynamicResourceScope> + Clone + Debug + DeserializeOwned {}
+
 /// A kind that lives in a namespace and that we can read and write.
 pub trait Namespaced:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned
@@ -200,14 +228,18 @@ async fn within<K: Namespaced, T>(
     name: &str,
     write: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, WriteError> {
-    let kind = || K::kind(&()).into_owned();
+    bounded(&K::kind(&()), name, write).await
+}
+
+async fn bounded<T>(
+    kind: &str,
+    name: &str,
+    write: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, WriteError> {
+    let (kind, name) = (|| kind.to_owned(), name.to_owned());
     match tokio::time::timeout(DEADLINE, write).await {
-        Ok(result) => result.map_err(|source| WriteError::Refused {
-            kind: kind(),
-            name: name.to_owned(),
-            source: Box::new(source),
-        }),
-        Err(_) => Err(WriteError::Deadline { kind: kind(), name: name.to_owned() }),
+        Ok(result) => result.map_err(|source| WriteError::Refused { kind: kind(), name, source: Box::new(source) }),
+        Err(_) => Err(WriteError::Deadline { kind: kind(), name }),
     }
 }
 

@@ -24,9 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::pilots::GuardedSet;
 use super::registration::Registration;
+use crate::release::ownership::FIELD_MANAGER;
 use crate::runtime::clients::Clients;
-
-const FIELD_MANAGER: &str = "pilotguard";
 
 /// Every call to the API server is given up after this time.
 const DEADLINE: Duration = Duration::from_secs(5);

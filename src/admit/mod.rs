@@ -13,6 +13,7 @@ pub mod paths;
 pub mod pilots;
 pub mod registration;
 pub mod review;
+mod scaled;
 pub mod server;
 pub mod stamp;
 pub mod wire;

@@ -17,7 +17,8 @@ use crate::api::decision::{Decision, Requester};
 use crate::api::incident::IncidentStage;
 use crate::api::metrics_source::MetricsSource;
 use crate::api::pilot::{Mode, Pilot};
-use crate::declaration::{Declaration, LONGEST_EXCEPTION};
+use crate::api::trigger::TriggerAction;
+use crate::declaration::{Declaration, LONGEST_EXCEPTION, Trigger};
 use crate::report::refusal::{LONGEST_LINE, shorten};
 use crate::violation::Violation;
 
@@ -54,7 +55,10 @@ fn of_pilot(request: &Request, context: &Context<'_>) -> Answer {
     let past = declaration.calendar.past_windows(context.now).into_iter().map(|window| {
         format!("spec.changes.windows[name={window}] lies in the past and will not open or freeze anything again")
     });
-    let warnings = past.chain(conflicts(&pilot, request, context)).map(|text| shorten(&text, LONGEST_LINE));
+    let warnings = past
+        .chain(conflicts(&pilot, request, context))
+        .chain(without_rollback(&declaration))
+        .map(|text| shorten(&text, LONGEST_LINE));
     Answer::warned(warnings.collect())
 }
 
@@ -62,16 +66,31 @@ fn conflicts(pilot: &Pilot, request: &Request, context: &Context<'_>) -> Vec<Str
     let created = pilot.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
     let uid = pilot.metadata.uid.as_deref().unwrap_or_default();
     let claimed = pilot.spec.workloads.iter().filter_map(|workload| {
-        let owner = context.guarded.guardian(&WorkloadKey::new(&request.namespace, &workload.name))?;
+        let owner = context.guarded.guardian(&WorkloadKey::new(&request.namespace, workload))?;
         let is_older = owner.id.name != request.name && (owner.created_at, owner.id.uid.as_str()) < (created, uid);
         is_older.then(|| {
             format!(
-                "Deployment {} belongs to the older pilot {}; this one stays stalled until that no longer names it",
-                workload.name, owner.id.name
+                "{workload} belongs to the older pilot {}; this one stays stalled until that no longer names it",
+                owner.id.name
             )
         })
     });
     claimed.collect()
+}
+
+/// What a trigger declares and will not do on these kinds; better known now than during an incident.
+fn without_rollback(declaration: &Declaration) -> Vec<String> {
+    let Some(workload) = declaration.workloads.iter().find(|workload| !workload.kind.is_rolled_back()) else {
+        return Vec::new();
+    };
+    let rollbacks = declaration.triggers.iter().filter(|trigger| trigger.action == TriggerAction::Rollback);
+    let warning = |trigger: &Trigger| {
+        format!(
+            "spec.triggers[name={}]: {:?} happens instead of Rollback, because {workload} is not rolled back by itself",
+            trigger.name, trigger.otherwise
+        )
+    };
+    rollbacks.map(warning).collect()
 }
 
 fn of_pilot_delete(request: &Request) -> Answer {
@@ -95,9 +114,9 @@ fn of_pilot_delete(request: &Request) -> Answer {
             request.name, incident.id, incident.stage, incident.action, request.name, request.namespace
         ));
     }
-    let names = pilot.spec.workloads.iter().map(|workload| workload.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names = pilot.spec.workloads.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let text = format!(
-        "pilot {} is deleted: Deployment {names} is no longer guarded; what is scaled down or quarantined stays so marked",
+        "pilot {} is deleted: {names} is no longer guarded; what is scaled down or quarantined stays so marked",
         request.name
     );
     Answer::warned(vec![shorten(&text, LONGEST_LINE)])

@@ -14,29 +14,30 @@ use kube::runtime::watcher;
 use tokio::sync::watch;
 
 use crate::api::pilot::{Enforcement, Mode, Pilot};
+use crate::api::workload::WorkloadReference;
 use crate::decide::Ledger;
 use crate::declaration::{Declaration, PilotId};
 use crate::violation::Violation;
 
-/// A Deployment by namespace and name.
+/// A workload by namespace, kind and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkloadKey {
     /// Its namespace.
     pub namespace: String,
-    /// Its name.
-    pub name: String,
+    /// Its kind and name.
+    pub reference: WorkloadReference,
 }
 
 impl WorkloadKey {
-    /// The key of a Deployment.
-    pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    /// The key of a workload in a namespace.
+    pub fn new(namespace: &str, reference: &WorkloadReference) -> Self {
+        Self { namespace: namespace.to_owned(), reference: reference.clone() }
     }
 }
 
 impl fmt::Display for WorkloadKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        write!(f, "{}/{}/{}", self.reference.kind.resource(), self.namespace, self.reference.name)
     }
 }
 
@@ -47,8 +48,8 @@ pub struct Guardian {
     pub id: PilotId,
     /// When it was created.
     pub created_at: Timestamp,
-    /// The names of the Deployments that it names.
-    pub workloads: Vec<String>,
+    /// The workloads that it names.
+    pub workloads: Vec<WorkloadReference>,
     /// Whether its rules bind.
     pub enforcement: Enforcement,
     /// What it means, or why that cannot be said.
@@ -70,7 +71,7 @@ impl Guardian {
     }
 
     fn keys(&self) -> impl Iterator<Item = WorkloadKey> + '_ {
-        self.workloads.iter().map(|name| WorkloadKey::new(&self.id.namespace, name))
+        self.workloads.iter().map(|workload| WorkloadKey::new(&self.id.namespace, workload))
     }
 }
 
@@ -167,7 +168,7 @@ impl Guarded {
         Arc::new(Guardian {
             id,
             created_at: pilot.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
-            workloads: pilot.spec.workloads.iter().map(|workload| workload.name.clone()).collect(),
+            workloads: pilot.spec.workloads.clone(),
             enforcement: pilot.spec.enforcement,
             declaration,
             ledger: pilot.status.as_ref().map(Ledger::read).unwrap_or_default(),

@@ -18,20 +18,18 @@ use kube::api::ObjectMeta;
 use super::paths::{OBJECTS, OBSERVED, SCALE, WORKLOADS};
 use super::pilots::{GuardedSet, WorkloadKey};
 use super::review::COLLECTORS;
+use crate::api::workload::WorkloadKind;
 use crate::release::marks::{BREAK_GLASS_GROUP, BREAK_GLASS_REASON};
 
 /// The API server waits so long for an answer, in seconds.
 const TIMEOUT_SECONDS: i32 = 3;
 
 /// A list of workload names is written into a match condition up to so many bytes (some 1,500 workloads).
-/// Beyond, every Deployment of the selected namespaces is sent and the webhook lets the others through.
+/// Beyond, every workload of the selected namespaces is sent and the webhook lets the others through.
 pub const LONGEST_LIST: usize = 64 * 1024;
 
 /// The label that the API server itself keeps on every namespace.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
-
-/// A write to the status stores annotations too.
-const WITH_STATUS: [&str; 2] = ["deployments", "deployments/status"];
 
 /// Where the API server reaches the webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,11 +67,10 @@ pub struct Registration {
 impl Registration {
     /// The configurations that guard exactly `set`.
     pub fn configurations(&self, set: &GuardedSet) -> (MutatingWebhookConfiguration, ValidatingWebhookConfiguration) {
-        let mutating = [self.workloads(set), self.observed_workloads(set), Some(self.decisions())];
+        let mutating = [self.workloads(set), self.observed_workloads(set), self.replicas(set), Some(self.decisions())];
         let validating = [
             self.deletions(set),
             self.observed_deletions(set),
-            self.replicas(set),
             self.scale(set),
             Some(self.own_objects()),
             Some(self.sources()),
@@ -102,35 +99,34 @@ impl Registration {
 
     fn workloads(&self, set: &GuardedSet) -> Option<Entry> {
         let conditions = vec![condition("moves-release", &moves_release())];
-        let entry = self.deployments("workloads", WORKLOADS, &set.enforcing, &["CREATE", "UPDATE"], conditions)?;
-        Some(Entry { resources: &WITH_STATUS, ..entry.failing() })
+        let entry = self.guarded("workloads", WORKLOADS, &set.enforcing, &["CREATE", "UPDATE"], conditions)?;
+        Some(entry.with_status().failing())
     }
 
     fn observed_workloads(&self, set: &GuardedSet) -> Option<Entry> {
         let conditions = vec![condition("moves-release", &moves_release())];
-        let entry =
-            self.deployments("observed-workloads", OBSERVED, &set.observing, &["CREATE", "UPDATE"], conditions)?;
-        Some(Entry { resources: &WITH_STATUS, ..entry })
+        let entry = self.guarded("observed-workloads", OBSERVED, &set.observing, &["CREATE", "UPDATE"], conditions)?;
+        Some(entry.with_status())
     }
 
     fn deletions(&self, set: &GuardedSet) -> Option<Entry> {
         let conditions = vec![condition("not-collected", &not_collected())];
-        self.deployments("deletions", WORKLOADS, &set.enforcing, &["DELETE"], conditions).map(Entry::failing)
+        self.guarded("deletions", WORKLOADS, &set.enforcing, &["DELETE"], conditions).map(Entry::failing)
     }
 
     fn observed_deletions(&self, set: &GuardedSet) -> Option<Entry> {
         let conditions = vec![condition("not-collected", &not_collected())];
-        self.deployments("observed-deletions", OBSERVED, &set.observing, &["DELETE"], conditions)
+        self.guarded("observed-deletions", OBSERVED, &set.observing, &["DELETE"], conditions)
     }
 
     fn replicas(&self, set: &GuardedSet) -> Option<Entry> {
         let conditions = vec![condition("only-replicas", &only_replicas())];
-        self.deployments("replicas", WORKLOADS, &everything(set), &["UPDATE"], conditions)
+        self.guarded("replicas", WORKLOADS, &with_replicas(set), &["UPDATE"], conditions)
     }
 
     fn scale(&self, set: &GuardedSet) -> Option<Entry> {
-        let entry = self.deployments("scale", SCALE, &everything(set), &["UPDATE"], vec![])?;
-        Some(Entry { resources: &["deployments/scale"], ..entry })
+        let entry = self.guarded("scale", SCALE, &with_replicas(set), &["UPDATE"], vec![])?;
+        Some(Entry { resources: entry.subresources("scale").collect(), ..entry })
     }
 
     fn decisions(&self) -> Entry {
@@ -147,21 +143,21 @@ impl Registration {
         self.own("metrics-sources", &["metricssources"], &["CREATE", "UPDATE"])
     }
 
-    fn own(&self, name: &str, resources: &'static [&'static str], operations: &'static [&'static str]) -> Entry {
+    fn own(&self, name: &str, resources: &[&str], operations: &'static [&'static str]) -> Entry {
         Entry {
             name: format!("{name}.pilotguard.dev"),
             client: self.client(OBJECTS),
             is_failing: false,
             group: "pilotguard.dev",
             version: "v1alpha1",
-            resources,
+            resources: resources.iter().map(|resource| (*resource).to_owned()).collect(),
             operations,
             namespaces: None,
             conditions: vec![self.not_ourselves()],
         }
     }
 
-    fn deployments(
+    fn guarded(
         &self,
         name: &str,
         path: &str,
@@ -169,13 +165,14 @@ impl Registration {
         operations: &'static [&'static str],
         more: Vec<MatchCondition>,
     ) -> Option<Entry> {
+        let kinds: BTreeSet<WorkloadKind> = workloads.iter().map(|workload| workload.reference.kind).collect();
         (!workloads.is_empty()).then(|| Entry {
             name: format!("{name}.pilotguard.dev"),
             client: self.client(path),
             is_failing: false,
             group: "apps",
             version: "v1",
-            resources: &["deployments"],
+            resources: kinds.into_iter().map(|kind| kind.resource().to_owned()).collect(),
             operations,
             namespaces: Some(workloads.iter().map(|workload| workload.namespace.clone()).collect()),
             conditions: guarded_names(workloads).into_iter().chain([self.not_ourselves(), not_break_glass()]).chain(more).collect(),
@@ -222,19 +219,21 @@ fn not_break_glass() -> MatchCondition {
     condition("not-break-glass", &format!("!({group} in request.userInfo.?groups.orValue([]) && {says_why})"))
 }
 
-fn everything(set: &GuardedSet) -> BTreeSet<WorkloadKey> {
-    set.enforcing.union(&set.observing).cloned().collect()
+fn with_replicas(set: &GuardedSet) -> BTreeSet<WorkloadKey> {
+    let all = set.enforcing.union(&set.observing);
+    all.filter(|workload| workload.reference.kind.has_replicas()).cloned().collect()
 }
 
 fn guarded_names(workloads: &BTreeSet<WorkloadKey>) -> Option<MatchCondition> {
     let names = workloads.iter().map(|workload| literal(workload.to_string())).collect::<Vec<_>>().join(",");
     // The deletion of a collection comes without `request.name`, and so does what asks for a generated name.
     let name = "(oldObject != null ? oldObject : object).metadata.?name.orValue('')";
-    let text = format!("(request.namespace + '/' + {name}) in [{names}]");
+    let text = format!("(request.resource.resource + '/' + request.namespace + '/' + {name}) in [{names}]");
     (text.len() <= LONGEST_LIST).then(|| condition("guarded", &text))
 }
 
-/// On CREATE there is no old object. A template, a resumed rollout, or any of our annotations.
+/// On CREATE there is no old object. A template, a resumed rollout (of a StatefulSet or a DaemonSet: any other way of
+/// updating), or any of our annotations.
 fn moves_release() -> String {
     let is_status = "(has(request.subResource) && request.subResource == 'status')";
     format!(
@@ -248,7 +247,9 @@ fn moves_release_of_update() -> String {
     let template = "object.spec.template != oldObject.spec.template";
     let is_paused = |object: &str| format!("(has({object}.spec.paused) && {object}.spec.paused)");
     let resumed = format!("({} && !{})", is_paused("oldObject"), is_paused("object"));
-    format!("{template} || {resumed} || {}", touches_annotations())
+    let strategy = "(has(oldObject.spec.updateStrategy) && has(object.spec.updateStrategy) && \
+                    object.spec.updateStrategy != oldObject.spec.updateStrategy)";
+    format!("{template} || {resumed} || {strategy} || {}", touches_annotations())
 }
 
 /// Of a status write the API server stores status and annotations. Controllers often write from an older copy;
@@ -297,7 +298,7 @@ struct Entry {
     is_failing: bool,
     group: &'static str,
     version: &'static str,
-    resources: &'static [&'static str],
+    resources: Vec<String>,
     operations: &'static [&'static str],
     namespaces: Option<BTreeSet<String>>,
     conditions: Vec<MatchCondition>,
@@ -306,6 +307,17 @@ struct Entry {
 impl Entry {
     fn failing(self) -> Self {
         Self { is_failing: true, ..self }
+    }
+
+    /// A write to the status stores annotations too.
+    fn with_status(mut self) -> Self {
+        let status: Vec<String> = self.subresources("status").collect();
+        self.resources.extend(status);
+        self
+    }
+
+    fn subresources(&self, part: &str) -> impl Iterator<Item = String> {
+        self.resources.iter().map(move |resource| format!("{resource}/{part}"))
     }
 
     fn failure_policy(&self) -> String {
@@ -317,7 +329,7 @@ impl Entry {
         vec![RuleWithOperations {
             api_groups: texts(&[self.group]),
             api_versions: texts(&[self.version]),
-            resources: texts(self.resources),
+            resources: Some(self.resources.clone()),
             operations: texts(self.operations),
             scope: Some("*".to_owned()),
         }]

@@ -13,18 +13,18 @@ use json_patch::{AddOperation, PatchOperation};
 use serde_json::Value;
 
 use super::pilots::{Guarded, Guardian, WorkloadKey};
+use super::scaled::scaled_workload;
 use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
-use crate::api::incident::{Incident, IncidentStage};
-use crate::api::trigger::TriggerAction;
 use crate::api::workload::{WorkloadKind, WorkloadReference};
 use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
 use crate::decide::{Case, SourceFacts};
 use crate::observation::{Observation, Workload};
 use crate::observe::cluster::Cluster;
-use crate::release::deployment;
 use crate::release::digest::{all_images_are_pinned, payload_digest, template_digest};
-use crate::release::marks::{ADMITTED, Contained, HELD, HeldVerdict, Marks};
+use crate::release::marks::{ADMITTED, HELD, HeldVerdict};
+use crate::release::ownership::{LAST_APPLIED, REPLICAS, TEMPLATE, last_applied_with_template, with_owners_of};
+use crate::release::workload;
 use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
 
 /// The annotation of a pod template by which the operator asks, in a dry-run, whether the webhook answers.
@@ -55,54 +55,64 @@ pub struct Context<'a> {
     pub now: Timestamp,
 }
 
-/// A write to the status of a Deployment. It can change annotations, but neither template nor replicas.
-const STATUS: &str = "apps/deployments/status";
+/// A write to the status of a workload. It can change annotations, but neither template nor replicas.
+const STATUS: &str = "status";
 
-/// Judges a request on a Deployment. In one on its status only our marks are put back.
-pub fn of_deployment(request: &Request, context: &Context<'_>) -> Answer {
-    if !matches!(request.target.as_str(), "apps/deployments" | STATUS) || request.operation == Verb::Connect {
-        return Answer::bad_request(format!("{} is not judged here", request.target));
-    }
-    let has_template = |object: &Value| deployment::template(object).is_some();
+/// The kind of workload that a request is about, and the subresource, empty where it is about the whole.
+fn target(request: &Request) -> Option<(WorkloadKind, &str)> {
+    let target = request.target.strip_prefix("apps/")?;
+    let (resource, subresource) = target.split_once('/').unwrap_or((target, ""));
+    Some((WorkloadKind::of_resource(resource)?, subresource))
+}
+
+/// Judges a request on a workload. In one on its status only our marks are put back.
+pub fn of_workload(request: &Request, context: &Context<'_>) -> Answer {
+    let (kind, subresource) = match target(request) {
+        Some(target @ (_, "" | STATUS)) if request.operation != Verb::Connect => target,
+        _ => return Answer::bad_request(format!("{} is not judged here", request.target)),
+    };
+    let has_template = |object: &Value| workload::template(object).is_some();
     let is_readable = match request.operation {
         Verb::Create => has_template(&request.object),
         Verb::Delete => has_template(&request.old_object),
         Verb::Update | Verb::Connect => has_template(&request.object) && has_template(&request.old_object),
     };
     if !is_readable {
-        return Answer::bad_request("the Deployment in the AdmissionReview has no spec.template".to_owned());
+        return Answer::bad_request(format!("the {} in the AdmissionReview has no spec.template", kind.as_str()));
     }
     let is_own = request.requester.user == context.own_account;
     if (is_own && !request.is_dry_run) || is_cleaning_up(request) {
         return Answer::untouched();
     }
-    let attempt = Attempt::on_deployment(request, context);
-    let guardian = match guardian(request, context, attempt.is_critical()) {
+    let attempt = Attempt::on_workload(request, (kind, subresource), context);
+    let guardian = match guardian(request, &attempt.proposal.workload, context, attempt.is_critical()) {
         Ok(guardian) => guardian,
         Err(answer) => return answer,
     };
     if is_own && let Some(nonce) = probe(&request.object) {
         return Answer::forbidden(format!("pilotguard probe {nonce} answered"));
     }
-    if request.target == STATUS {
+    if subresource == STATUS {
         return Answer::Allowed { patch: attempt.restored(), warnings: vec![] };
     }
     attempt.answer(&guardian, context)
 }
 
-/// Judges a request on the scale subresource of a Deployment.
+/// Judges a request on the scale subresource of a workload.
 pub fn of_scale(request: &Request, context: &Context<'_>) -> Answer {
-    if request.target != "apps/deployments/scale" || request.operation != Verb::Update {
-        return Answer::bad_request(format!("{} is not judged here", request.target));
-    }
+    let kind = match target(request) {
+        Some((kind, "scale")) if kind.has_replicas() && request.operation == Verb::Update => kind,
+        _ => return Answer::bad_request(format!("{} is not judged here", request.target)),
+    };
     if !request.object.is_object() || !request.old_object.is_object() {
         return Answer::bad_request("the AdmissionReview has no Scale, or not the old one".to_owned());
     }
     if request.requester.user == context.own_account && !request.is_dry_run {
         return Answer::untouched();
     }
-    match guardian(request, context, false) {
-        Ok(guardian) => Attempt::on_scale(request, &guardian).answer(&guardian, context),
+    let workload = WorkloadReference { kind, name: request.name.clone() };
+    match guardian(request, &workload, context, false) {
+        Ok(guardian) => Attempt::on_scale(request, workload, &guardian, context).answer(&guardian, context),
         Err(answer) => answer,
     }
 }
@@ -124,7 +134,12 @@ fn is_cleaning_up(request: &Request) -> bool {
 }
 
 /// The Pilot that guards the workload, or the answer where there is none or nobody knows yet.
-fn guardian(request: &Request, context: &Context<'_>, is_critical: bool) -> Result<Arc<Guardian>, Answer> {
+fn guardian(
+    request: &Request,
+    workload: &WorkloadReference,
+    context: &Context<'_>,
+    is_critical: bool,
+) -> Result<Arc<Guardian>, Answer> {
     if !context.guarded.is_ready() {
         let message = "pilotguard has only just started and does not know the Pilots yet; try again in a few seconds";
         let must_refuse = is_critical && context.may_refuse_unknown;
@@ -134,11 +149,11 @@ fn guardian(request: &Request, context: &Context<'_>, is_critical: bool) -> Resu
             Answer::warned(vec!["pilotguard has only just started and judged nothing".to_owned()])
         });
     }
-    context.guarded.guardian(&WorkloadKey::new(&request.namespace, &request.name)).ok_or_else(Answer::untouched)
+    context.guarded.guardian(&WorkloadKey::new(&request.namespace, workload)).ok_or_else(Answer::untouched)
 }
 
 fn probe(object: &Value) -> Option<&str> {
-    deployment::template(object)?.pointer("/metadata/annotations")?.get(PROBE)?.as_str()
+    workload::template(object)?.pointer("/metadata/annotations")?.get(PROBE)?.as_str()
 }
 
 /// What someone wants to do to a workload, as it is seen in the request.
@@ -159,7 +174,7 @@ enum Move {
     Relabels,
     /// Takes back a release that waits: what runs is asked for again.
     Withdraws,
-    /// Lets a template roll out that was stored while paused.
+    /// Lets a template roll out that was stored and kept from pods, as by a pause.
     Resumes,
     /// Another release, or a restart of images that may differ.
     Releases,
@@ -168,21 +183,21 @@ enum Move {
 }
 
 impl<'a> Attempt<'a> {
-    fn on_deployment(request: &'a Request, context: &Context<'_>) -> Self {
-        let stored = deployment::read(&request.old_object);
+    fn on_workload(request: &'a Request, (kind, subresource): (WorkloadKind, &str), context: &Context<'_>) -> Self {
+        let stored = workload::read(kind, &request.old_object);
         let (operation, move_) = match request.operation {
             Verb::Create => (Operation::Create, Move::Releases),
             Verb::Delete => (Operation::Delete, Move::Deletes),
-            Verb::Update if request.target == STATUS => (Operation::Update, Move::Nothing),
+            Verb::Update if subresource == STATUS => (Operation::Update, Move::Nothing),
             Verb::Update | Verb::Connect => {
-                (Operation::Update, move_of(&request.old_object, &request.object, stored.as_ref()))
+                (Operation::Update, move_of(kind, &request.old_object, &request.object, stored.as_ref()))
             }
         };
         let is_there = |object: &'a Value| (!object.is_null()).then_some(object);
         let (before, after) = (is_there(&request.old_object), is_there(&request.object));
-        let running = after.or(before).and_then(deployment::template).unwrap_or(&Value::Null);
-        let replicas_before = before.map(deployment::replicas);
-        let replicas_after = after.map(deployment::replicas);
+        let running = after.or(before).and_then(workload::template).unwrap_or(&Value::Null);
+        let replicas_before = before.and_then(|object| workload::replicas(kind, object));
+        let replicas_after = after.and_then(|object| workload::replicas(kind, object));
         let verb = match move_ {
             _ if operation == Operation::Create => "creating".to_owned(),
             Move::Deletes => "deleting".to_owned(),
@@ -191,21 +206,26 @@ impl<'a> Attempt<'a> {
             Move::Nothing if replicas_before != replicas_after => "scaling".to_owned(),
             Move::Nothing | Move::Relabels | Move::Releases => "updating".to_owned(),
         };
+        let reference = WorkloadReference { kind, name: request.name.clone() };
         Self {
             request,
-            what: format!("{verb} Deployment {}", request.name),
+            what: format!("{verb} {reference}"),
             proposal: Proposal {
-                workload: deployment_of(request),
+                workload: reference,
                 operation,
                 requester: request.requester.clone(),
                 moves_release: matches!(move_, Move::Resumes | Move::Releases | Move::Deletes),
                 template: template_digest(running),
                 payload: payload_digest(running),
                 gitops: GitOps {
-                    manages_workload: after.is_some_and(deployment::is_managed_by_gitops),
+                    manages_workload: after.is_some_and(workload::is_managed_by_gitops),
                     is_named: context.gitops_users.contains(&request.requester.user),
                 },
-                one_live_release: before.is_some_and(deployment::has_one_live_release),
+                one_live_release: match (before, after) {
+                    (Some(before), _) => workload::has_one_live_release(kind, before),
+                    // Of what is created held no pod is made.
+                    (None, after) => after.is_some_and(|object| workload::is_pausable(kind, object)),
+                },
                 replicas_before,
                 replicas_after,
             },
@@ -214,13 +234,18 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn on_scale(request: &'a Request, guardian: &Guardian) -> Self {
-        let [before, after] = [&request.old_object, &request.object].map(deployment::scale_replicas);
+    fn on_scale(
+        request: &'a Request,
+        reference: WorkloadReference,
+        guardian: &Guardian,
+        context: &Context<'_>,
+    ) -> Self {
+        let [before, after] = [&request.old_object, &request.object].map(workload::scale_replicas);
         Self {
             request,
-            what: format!("scaling Deployment {} from {before} to {after} replicas", request.name),
+            what: format!("scaling {reference} from {before} to {after} replicas"),
             proposal: Proposal {
-                workload: deployment_of(request),
+                workload: reference.clone(),
                 operation: Operation::Scale,
                 requester: request.requester.clone(),
                 moves_release: false,
@@ -231,7 +256,10 @@ impl<'a> Attempt<'a> {
                 replicas_before: Some(before),
                 replicas_after: Some(after),
             },
-            seen: Observation { workloads: vec![scaled_workload(request, guardian, before)], ..Observation::default() },
+            seen: Observation {
+                workloads: vec![scaled_workload(request, reference, guardian, context.cluster)],
+                ..Observation::default()
+            },
             move_: Move::Nothing,
         }
     }
@@ -283,20 +311,18 @@ impl<'a> Attempt<'a> {
             Verdict::Deny => Answer::forbidden(refusal().full()),
             Verdict::Hold => {
                 let warning = refusal().line("pilotguard holds, to roll it out once allowed: ");
-                Answer::PutOff { verdict: HeldVerdict::Hold, patch: self.held(&change, &judgement), warning }
+                let patch = self.keeping(&judgement, self.held(&change, &judgement));
+                Answer::PutOff { verdict: HeldVerdict::Hold, patch, warning }
             }
             Verdict::Pin => {
                 let warning = refusal().line("pilotguard kept the stored release instead of: ");
-                Answer::PutOff { verdict: HeldVerdict::Pin, patch: self.pinned(&change, &judgement), warning }
+                let patch = self.keeping(&judgement, self.pinned(&change, &judgement));
+                Answer::PutOff { verdict: HeldVerdict::Pin, patch, warning }
             }
             Verdict::Allow => {
-                let line = match judgement.enforced_verdict {
-                    Verdict::Allow => None,
-                    Verdict::Hold => Some(refusal().line("pilotguard (observing): would have held: ")),
-                    Verdict::Pin => Some(refusal().line("pilotguard (observing): would have pinned: ")),
-                    Verdict::Deny => Some(refusal().line("pilotguard (observing): would have refused: ")),
-                };
-                Answer::Allowed { patch: self.admitted(&change, &judgement), warnings: line.into_iter().collect() }
+                let warnings = said(&judgement).map(|prefix| refusal().line(&prefix)).into_iter().collect();
+                let patch = self.keeping(&judgement, self.admitted(&change, &judgement));
+                Answer::Allowed { patch, warnings }
             }
         }
     }
@@ -337,7 +363,7 @@ impl<'a> Attempt<'a> {
         let mut patch = Vec::new();
         if moves_on {
             wanted.remove(HELD);
-            if waiting.is_some_and(|held| !held.was_paused) && deployment::is_paused(&self.request.object) {
+            if waiting.is_some_and(|held| !held.was_paused) && workload::is_paused(&self.request.object) {
                 patch.push(put(&["spec", "paused"], Value::Bool(false)));
             }
         }
@@ -350,7 +376,7 @@ impl<'a> Attempt<'a> {
         let mut wanted = stamp::stored(&self.request.old_object);
         wanted.insert(HELD, stamp::of_held(change, judgement, HeldVerdict::Hold));
         let mut patch = self.marked(&wanted);
-        if !deployment::is_paused(&self.request.object) {
+        if !workload::is_paused(&self.request.object) {
             patch.push(put(&["spec", "paused"], Value::Bool(true)));
         }
         patch
@@ -364,9 +390,35 @@ impl<'a> Attempt<'a> {
             wanted.insert(HELD, stamp::of_held(change, judgement, HeldVerdict::Pin));
         }
         let mut patch = self.marked(&wanted);
-        patch.push(put(&["spec", "template"], deployment::template(old).cloned().unwrap_or_default()));
-        if deployment::is_paused(old) != deployment::is_paused(&self.request.object) {
-            patch.push(put(&["spec", "paused"], Value::Bool(deployment::is_paused(old))));
+        patch.push(put(&["spec", "template"], workload::template(old).cloned().unwrap_or_default()));
+        let applied = |object: &Value| workload::annotations(object).remove(LAST_APPLIED);
+        if let (Some(before), Some(now)) = (applied(old), applied(&self.request.object))
+            && let Some(kept) = last_applied_with_template(&now, &before)
+        {
+            patch.push(put(&["metadata", "annotations", LAST_APPLIED], kept.into()));
+        }
+        let brake = workload::brake(self.proposal.workload.kind);
+        let [before, after] = [old, &self.request.object].map(|object| object["spec"].get(brake));
+        if before != after {
+            patch.push(put(&["spec", brake], before.cloned().unwrap_or(Value::Bool(false))));
+        }
+        patch
+    }
+
+    /// What else puts back that is kept: replicas, and for all of it the owners, so that the next apply of any kind takes
+    /// it for what it was and not for what was asked for. What nobody owns, and nobody seems to have applied, would stay.
+    fn keeping(&self, judgement: &Judgement, mut patch: Vec<PatchOperation>) -> Vec<PatchOperation> {
+        let (old, new) = (&self.request.old_object, &self.request.object);
+        let mut kept = Vec::new();
+        if let Some(count) = judgement.kept_replicas {
+            patch.push(put(&["spec", "replicas"], count.into()));
+            kept.push(REPLICAS);
+        }
+        if judgement.verdict == Verdict::Pin {
+            kept.push(TEMPLATE);
+        }
+        if !kept.is_empty() && new.pointer("/metadata/managedFields").is_some() {
+            patch.push(put(&["metadata", "managedFields"], with_owners_of(new, old, &kept)));
         }
         patch
     }
@@ -377,7 +429,7 @@ impl<'a> Attempt<'a> {
         let is_note = self
             .stored()
             .is_some_and(|workload| workload.marks.held.as_ref().is_some_and(|held| held.verdict == HeldVerdict::Pin));
-        if is_note && !deployment::annotations(&self.request.object).contains_key(HELD) {
+        if is_note && !workload::annotations(&self.request.object).contains_key(HELD) {
             wanted.remove(HELD);
         }
         self.marked(&wanted)
@@ -395,11 +447,26 @@ fn put(path: &[&str], value: Value) -> PatchOperation {
     PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path.iter().copied()), value })
 }
 
+/// How a requester is told of what was found, where the write happens.
+fn said(judgement: &Judgement) -> Option<String> {
+    let would_have = |done: &str| Some(format!("pilotguard (observing): would have {done}: "));
+    match (judgement.enforced_verdict, judgement.kept_replicas, judgement.enforced_replicas) {
+        (Verdict::Deny, ..) => would_have("refused"),
+        (Verdict::Pin, ..) => would_have("pinned"),
+        (Verdict::Hold, ..) => would_have("held"),
+        (Verdict::Allow, Some(count), _) => {
+            Some(format!("pilotguard kept replicas at {count} until an owner resumes: "))
+        }
+        (Verdict::Allow, None, Some(count)) => would_have(&format!("kept replicas at {count}")),
+        (Verdict::Allow, None, None) => None,
+    }
+}
+
 /// Raw old against raw new: what the update does to the release.
-fn move_of(old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
-    let (before, after) = (deployment::template(old), deployment::template(new));
+fn move_of(kind: WorkloadKind, old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
+    let (before, after) = (workload::template(old), workload::template(new));
     let (before, after) = (before.unwrap_or(&Value::Null), after.unwrap_or(&Value::Null));
-    let is_resumed = deployment::is_paused(old) && !deployment::is_paused(new);
+    let is_resumed = workload::is_resumed(kind, old, new);
     let is_same_template = before == after || template_digest(before) == template_digest(after);
     if is_same_template {
         return if is_resumed { Move::Resumes } else { Move::Nothing };
@@ -414,40 +481,4 @@ fn move_of(old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
         (true, false) => Move::Relabels,
         (true, true) | (false, _) => Move::Releases,
     }
-}
-
-/// A Scale carries no annotations, so whether its workload is contained is known from the incident: its
-/// intent is written before the act and stays until the replicas are restored.
-fn scaled_workload(request: &Request, guardian: &Guardian, replicas: i32) -> Workload {
-    let reference = deployment_of(request);
-    let contained = guardian.ledger.incident.as_ref().and_then(|incident| contained(incident, &reference));
-    Workload {
-        reference,
-        uid: request.old_object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        waiting: None,
-        resource_version: String::new(),
-        generation: 0,
-        template: String::new(),
-        payload: String::new(),
-        replicas,
-        is_complete: false,
-        progress_deadline_exceeded: false,
-        rollback_unsafe: None,
-        break_glass: None,
-        change_label: None,
-        marks: Marks { contained, ..Marks::default() },
-        snapshots: Vec::new(),
-    }
-}
-
-fn contained(incident: &Incident, workload: &WorkloadReference) -> Option<Contained> {
-    let intent = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::ScaleDown)?;
-    let is_over = matches!(incident.stage, IncidentStage::Resuming | IncidentStage::Closing);
-    let part = intent.workloads.iter().find(|part| part.workload == *workload);
-    let replicas = part.and_then(|part| part.replicas).unwrap_or(incident.scale_down_to);
-    (!is_over).then(|| Contained { incident: incident.id.clone(), replicas })
-}
-
-fn deployment_of(request: &Request) -> WorkloadReference {
-    WorkloadReference { kind: WorkloadKind::Deployment, name: request.name.clone() }
 }

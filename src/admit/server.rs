@@ -89,11 +89,11 @@ pub fn router(admission: Admission) -> Router {
 }
 
 async fn workloads(State(admission): State<Admission>, body: Bytes) -> Response {
-    admission.answer(&body, review::of_deployment, true)
+    admission.answer(&body, review::of_workload, true)
 }
 
 async fn observed(State(admission): State<Admission>, body: Bytes) -> Response {
-    admission.answer(&body, review::of_deployment, false)
+    admission.answer(&body, review::of_workload, false)
 }
 
 async fn scale(State(admission): State<Admission>, body: Bytes) -> Response {

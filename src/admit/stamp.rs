@@ -18,9 +18,9 @@ use crate::decide::Ledger;
 use crate::decide::judge::Judgement;
 use crate::declaration::Declaration;
 use crate::release::change::change_name;
-use crate::release::deployment;
 use crate::release::digest::{payload_digest, template_digest};
 use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, HELD, Held, HeldVerdict, KEPT, Marks};
+use crate::release::workload;
 use crate::report::refusal::shorten;
 
 /// So many groups of a requester are kept; service accounts have three, people rarely more than twenty.
@@ -51,7 +51,7 @@ pub struct Change<'a> {
 
 /// The annotations of [`KEPT`] as they are stored.
 pub fn stored(old: &Value) -> BTreeMap<&'static str, String> {
-    let annotations = deployment::annotations(old);
+    let annotations = workload::annotations(old);
     KEPT.iter().filter_map(|key| Some((*key, annotations.get(*key)?.clone()))).collect()
 }
 
@@ -83,7 +83,7 @@ pub fn patch(new: &Value, wanted: &BTreeMap<&'static str, String>) -> Vec<PatchO
 
 /// The stamp of a release that moves and was let through.
 pub fn of_moved(change: &Change<'_>, judgement: &Judgement) -> String {
-    let template = deployment::template(change.new).unwrap_or(&Value::Null);
+    let template = workload::template(change.new).unwrap_or(&Value::Null);
     let payload = payload_digest(template);
     let joined = joined_change(change).filter(|_| !judgement.is_emergency());
     write(&Admitted {
@@ -98,7 +98,7 @@ pub fn of_moved(change: &Change<'_>, judgement: &Judgement) -> String {
         verdict: judgement.stamped(),
         reasons: reasons(judgement),
         // What the operator has not told yet stays news.
-        break_glass: Marks::read(&deployment::annotations(change.old)).known_break_glass(),
+        break_glass: Marks::read(&workload::annotations(change.old)).known_break_glass(),
     })
 }
 
@@ -108,10 +108,10 @@ fn reasons(judgement: &Judgement) -> Vec<String> {
 
 /// The mark of a change that is put off. One that is put off again keeps its time and its name.
 pub fn of_held(change: &Change<'_>, judgement: &Judgement, verdict: HeldVerdict) -> String {
-    let template = deployment::template(change.new).unwrap_or(&Value::Null);
+    let template = workload::template(change.new).unwrap_or(&Value::Null);
     let payload = payload_digest(template);
     let template = template_digest(template);
-    let before = Marks::read(&deployment::annotations(change.old)).held;
+    let before = Marks::read(&workload::annotations(change.old)).held;
     let same = before.as_ref().filter(|held| held.verdict == verdict && held.template == template);
     let is_waiting = before.as_ref().is_some_and(|held| held.verdict == HeldVerdict::Hold);
     let held = Held {
@@ -124,7 +124,7 @@ pub fn of_held(change: &Change<'_>, judgement: &Judgement, verdict: HeldVerdict)
         // What we paused ourselves does not count as paused by others.
         was_paused: match before.filter(|_| is_waiting) {
             Some(held) => held.was_paused,
-            None => deployment::is_paused(change.old),
+            None => workload::is_paused(change.old),
         },
         reasons: reasons(judgement),
         template,
@@ -156,21 +156,21 @@ pub fn of_resumed(change: &Change<'_>, judgement: &Judgement) -> Option<String> 
 /// stored template carries no stamp of its own, which must not be made good in passing.
 pub fn of_same_release(change: &Change<'_>) -> Option<String> {
     let mark = matching_mark(change)?;
-    let template = deployment::template(change.new)?;
+    let template = workload::template(change.new)?;
     Some(write(&Admitted { template: template_digest(template), payload: payload_digest(template), ..mark }))
 }
 
 /// The stored stamp, if it speaks of the stored template.
 fn matching_mark(change: &Change<'_>) -> Option<Admitted> {
-    let stored = template_digest(deployment::template(change.old)?);
-    let mark = Marks::read(&deployment::annotations(change.old)).admitted?;
+    let stored = template_digest(workload::template(change.old)?);
+    let mark = Marks::read(&workload::annotations(change.old)).admitted?;
     (mark.template == stored).then_some(mark)
 }
 
 /// The change that this one is a part of: an admitted one that began a moment ago or carries the same name by
 /// hand. An incident, an act or the end of the bake time ends it.
 fn joined_change(change: &Change<'_>) -> Option<Admitted> {
-    let annotations = deployment::annotations(change.old);
+    let annotations = workload::annotations(change.old);
     let mark = Marks::read(&annotations).admitted?;
     let was_admitted = matches!(
         mark.verdict,
@@ -179,7 +179,7 @@ fn joined_change(change: &Change<'_>) -> Option<Admitted> {
     if !was_admitted || change.ledger.incident.is_some() || is_known_good(change.ledger, &mark.payload) {
         return None;
     }
-    let new_annotations = deployment::annotations(change.new);
+    let new_annotations = workload::annotations(change.new);
     let named =
         |annotations: &BTreeMap<String, String>| annotations.get(CHANGE).filter(|name| !name.is_empty()).cloned();
     let is_named_alike = named(&annotations).is_some_and(|name| named(&new_annotations) == Some(name));

@@ -114,7 +114,8 @@ pub struct IncidentRecord {
     pub opened_at: Timestamp,
     /// When it ended.
     pub closed_at: Timestamp,
-    /// What made the action happen, or the incident end: `Person` (a Decision), `Recovery` or `Deadline`.
+    /// What made the action happen, or the incident end: `Person` (a Decision), `Recovery`, `Deadline` or `Policy`
+    /// (a rule that allows no decision window).
     pub decided_by: DecidedBy,
     /// Whether the action was really carried out; false with enforcement Observe.
     pub carried_out: bool,

@@ -32,8 +32,10 @@ pub struct Trigger {
     /// What happens at the deadline: `Notify` (tell people), `HoldChanges` (refuse new changes until it
     /// is clear), `Rollback` (back to the newest known-good release) or `ScaleDown` (to `scaleDownTo`).
     pub action: TriggerAction,
-    /// What happens instead of Rollback where no release can be blamed or none can be gone back to:
-    /// `Notify`, `HoldChanges` or `ScaleDown`. Default HoldChanges.
+    /// What happens instead of Rollback where no release can be blamed or none can be gone back to, and instead of
+    /// any act where the workload cannot be acted on so (a StatefulSet and a DaemonSet are not rolled back, and
+    /// nothing is done to what Argo Rollouts or Flagger drives): `Notify`, `HoldChanges` or `ScaleDown`. Default
+    /// HoldChanges, which also takes the place of a ScaleDown that is not possible.
     #[serde(default)]
     pub otherwise: Otherwise,
     /// The replicas that ScaleDown leaves. Default 0.
@@ -158,7 +160,7 @@ pub enum TriggerAction {
     ScaleDown,
 }
 
-/// What happens where a rollback is declared but no release can be blamed or gone back to.
+/// What happens where an act is declared that is not possible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Otherwise {
     /// Tell people; changes go on.

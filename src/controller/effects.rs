@@ -7,11 +7,11 @@ use super::look::Look;
 use crate::act;
 use crate::act::writer::{WriteError, Writer};
 use crate::api::workload::WorkloadReference;
-use crate::decide::plan::{Effect, RollBack, ScaleDown};
+use crate::decide::plan::{Effect, GiveBack, RollBack, ScaleDown};
 use crate::declaration::Declaration;
-use crate::observe::cluster::{RawDeployment, raw};
+use crate::observe::cluster::{RawWorkload, raw};
 use crate::record::{changes, decisions, snapshots};
-use crate::release::deployment;
+use crate::release::workload;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -76,35 +76,36 @@ impl Hand<'_> {
         let namespace = &pilot.namespace;
         match effect {
             Effect::Stamp(stamp) => {
-                let deployment = self.deployment(&stamp.workload).await?;
-                self.patch(&stamp.workload, act::stamp(&deployment, stamp)).await?;
+                let stored = self.stored(&stamp.workload).await?;
+                self.patch(&stamp.workload, act::stamp(&stored, stamp)).await?;
             }
             Effect::Release(release) => {
-                let deployment = self.deployment(&release.workload).await?;
-                self.patch(&release.workload, act::release(&deployment, release)).await?;
+                let stored = self.stored(&release.workload).await?;
+                self.patch(&release.workload, act::release(&stored, release)).await?;
             }
             Effect::RollBack(roll_back) => self.roll_back(roll_back).await?,
             Effect::ScaleDown(scale_down) => {
                 let workload = &scale_down.workload;
-                let deployment = self.deployment(workload).await?;
-                let generation = self.generation(&deployment, scale_down.generation);
-                let patch = act::scale_down(&deployment, &ScaleDown { generation, ..scale_down.clone() });
+                let stored = self.stored(workload).await?;
+                let generation = self.generation(workload, &stored, scale_down.generation);
+                let patch = act::scale_down(&stored, &ScaleDown { generation, ..scale_down.clone() });
                 self.patch(workload, patch).await?;
             }
             Effect::RestoreReplicas(restore) => {
-                let deployment = self.deployment(&restore.workload).await?;
-                self.patch(&restore.workload, act::restore_replicas(&deployment, restore)).await?;
+                let stored = self.stored(&restore.workload).await?;
+                self.patch(&restore.workload, act::restore_replicas(&stored, restore)).await?;
             }
+            Effect::GiveBack(give_back) => self.give_back(give_back).await?,
             Effect::Readmit(readmit) => {
-                let deployment = self.deployment(&readmit.workload).await?;
-                self.patch(&readmit.workload, act::readmit(&deployment, readmit)).await?;
+                let stored = self.stored(&readmit.workload).await?;
+                self.patch(&readmit.workload, act::readmit(&stored, readmit)).await?;
             }
             Effect::TakeSnapshot { workload, payload } => {
                 let seen = self.look.seen.workload(workload);
                 let newest = seen.and_then(|seen| seen.snapshots.iter().map(|snapshot| snapshot.revision).max());
-                let deployment = self.deployment(workload).await?;
-                if deployment::read(&deployment).is_some_and(|workload| workload.payload == *payload) {
-                    snapshots::take(writer, &deployment, newest.unwrap_or(0) + 1).await?;
+                let stored = self.stored(workload).await?;
+                if workload::read(workload.kind, &stored).is_some_and(|stored| stored.payload == *payload) {
+                    snapshots::take(writer, workload.kind, &stored, newest.unwrap_or(0) + 1).await?;
                 }
             }
             Effect::MarkKnownGood { snapshot, at, releases } => {
@@ -133,29 +134,43 @@ impl Hand<'_> {
         let namespace = &self.declaration.pilot.namespace;
         let revision: ControllerRevision = self.writer.read(namespace, &effect.snapshot).await?;
         let release = snapshots::release(&revision).ok_or_else(|| EffectError::NoRelease(effect.snapshot.clone()))?;
-        let deployment = self.deployment(&effect.workload).await?;
-        let generation = self.generation(&deployment, effect.generation);
-        let patch = act::roll_back(&deployment, &RollBack { generation, ..effect.clone() }, &release);
+        let stored = self.stored(&effect.workload).await?;
+        let generation = self.generation(&effect.workload, &stored, effect.generation);
+        let patch = act::roll_back(&stored, &RollBack { generation, ..effect.clone() }, &release);
         self.patch(&effect.workload, patch).await
+    }
+
+    async fn give_back(&self, effect: &GiveBack) -> Result<(), EffectError> {
+        let namespace = &self.declaration.pilot.namespace;
+        let revision: Option<ControllerRevision> = match &effect.snapshot {
+            Some(snapshot) => Some(self.writer.read(namespace, snapshot).await?),
+            None => None,
+        };
+        let release = revision.as_ref().and_then(snapshots::release);
+        match act::give_back(&self.stored(&effect.workload).await?, effect, release.as_ref()) {
+            Some(patch) => self.patch(&effect.workload, patch).await,
+            None => Ok(()),
+        }
     }
 
     /// The generation to act on: annotations move it too, so where the workload still runs what was decided upon,
     /// the one just read counts; else a chatty annotator could put an act off for ever.
-    fn generation(&self, live: &Value, decided: i64) -> i64 {
-        let Some(live) = deployment::read(live) else { return decided };
+    fn generation(&self, workload: &WorkloadReference, live: &Value, decided: i64) -> i64 {
+        let Some(live) = workload::read(workload.kind, live) else { return decided };
         let is_as_seen = self.look.seen.workload(&live.reference).is_some_and(|seen| {
             live.uid == seen.uid && live.template == seen.template && live.replicas == seen.replicas
         });
         if is_as_seen { live.generation } else { decided }
     }
 
-    async fn deployment(&self, workload: &WorkloadReference) -> Result<Value, EffectError> {
-        Ok(raw(&self.writer.read(&self.declaration.pilot.namespace, &workload.name).await?))
+    async fn stored(&self, workload: &WorkloadReference) -> Result<Value, EffectError> {
+        let namespace = &self.declaration.pilot.namespace;
+        Ok(raw(&self.writer.read_of::<RawWorkload>(&workload.kind, namespace, &workload.name).await?))
     }
 
     async fn patch(&self, workload: &WorkloadReference, patch: json_patch::Patch) -> Result<(), EffectError> {
-        let namespace = &self.declaration.pilot.namespace;
-        self.writer.patch::<RawDeployment>(namespace, &workload.name, patch).await?;
+        let place = (self.declaration.pilot.namespace.as_str(), workload.name.as_str());
+        self.writer.patch_of::<RawWorkload>(&workload.kind, place, patch).await?;
         Ok(())
     }
 }

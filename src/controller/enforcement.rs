@@ -16,7 +16,7 @@ use crate::admit::keeper::Applied;
 use crate::admit::pilots::WorkloadKey;
 use crate::admit::review::PROBE;
 use crate::observation::Workload;
-use crate::observe::cluster::RawDeployment;
+use crate::observe::cluster::RawWorkload;
 use crate::report::surroundings::Enforced;
 use crate::runtime::clock;
 
@@ -42,7 +42,7 @@ impl Enforcement {
     /// Whether the changes of all these workloads reach the webhook.
     pub async fn of(&self, writer: &Writer, namespace: &str, workloads: &[Workload]) -> Enforced {
         for workload in workloads {
-            let answer = self.of_one(writer, WorkloadKey::new(namespace, &workload.reference.name)).await;
+            let answer = self.of_one(writer, WorkloadKey::new(namespace, &workload.reference)).await;
             if answer != Enforced::Yes {
                 return answer;
             }
@@ -77,7 +77,8 @@ async fn probe(writer: &Writer, key: &WorkloadKey) -> Enforced {
     let annotations = PointerBuf::from_tokens(["spec", "template", "metadata", "annotations"]);
     let patch = Patch(vec![PatchOperation::Add(AddOperation { path: annotations, value: json!({ PROBE: nonce }) })]);
     let expected = format!("pilotguard probe {nonce} answered");
-    match writer.try_patch::<RawDeployment>(&key.namespace, &key.name, patch).await {
+    let place = (key.namespace.as_str(), key.reference.name.as_str());
+    match writer.try_patch_of::<RawWorkload>(&key.reference.kind, place, patch).await {
         Err(error) if error.message().is_some_and(|message| message.contains(&expected)) => Enforced::Yes,
         Err(error) => Enforced::No(explain(&error)),
         Ok(_) => {

@@ -92,7 +92,7 @@ async fn settle(
 /// A workload that belongs to an older Pilot, if one does.
 fn claimed(context: &Context, declaration: &Declaration) -> Option<Claimed> {
     declaration.workloads.iter().find_map(|workload| {
-        let guardian = context.guarded.guardian(&WorkloadKey::new(&declaration.pilot.namespace, &workload.name))?;
+        let guardian = context.guarded.guardian(&WorkloadKey::new(&declaration.pilot.namespace, workload))?;
         let is_other = guardian.id != declaration.pilot;
         is_other.then(|| Claimed { workload: workload.clone(), by: guardian.id.name.clone() })
     })

@@ -11,8 +11,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use crate::act::writer::FIELD_MANAGER;
 use crate::api::metrics_source::MetricsSource;
+use crate::release::ownership::FIELD_MANAGER;
 
 /// How often the state of the sources is compared with what was written last.
 const EVERY: Duration = Duration::from_secs(5);

@@ -25,7 +25,8 @@ use crate::api::change_record::ChangeRecord;
 use crate::api::decision::Decision;
 use crate::api::metrics_source::MetricsSource;
 use crate::api::pilot::Pilot;
-use crate::observe::cluster::{RawDeployment, reduce_change, reduce_decision, reduce_deployment, reduce_snapshot};
+use crate::api::workload::{WorkloadKind, WorkloadReference};
+use crate::observe::cluster::{RawWorkload, reduce_change, reduce_decision, reduce_snapshot, reduce_workload};
 use crate::observe::index::{Entry, Index, Owner};
 use crate::observe::readable::readable_event;
 use crate::record::snapshots;
@@ -70,12 +71,25 @@ impl Watching {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
     {
+        self.events_of(&(), config)
+    }
+
+    /// The events of a kind that is known only now.
+    fn events_of<K>(
+        &self,
+        kind: &K::DynamicType,
+        config: watcher::Config,
+    ) -> impl Stream<Item = Event<K>> + Send + 'static
+    where
+        K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+    {
         let watching = self.clone();
-        watcher(Api::<K>::all(self.client.clone()), config).default_backoff().filter_map(move |event| {
+        let (api, kind) = (Api::<K>::all_with(self.client.clone(), kind), K::kind(kind).into_owned());
+        watcher(api, config).default_backoff().filter_map(move |event| {
             let event = match event {
                 Ok(event) => watching.ours(event),
                 Err(error) => {
-                    tracing::warn!(kind = %K::kind(&()), cause = chain(&error), "a watch broke; taking it up again");
+                    tracing::warn!(kind, cause = chain(&error), "a watch broke; taking it up again");
                     None
                 }
             };
@@ -130,22 +144,25 @@ impl Watching {
 struct Wake {
     context: Arc<Context>,
     pilots: mpsc::UnboundedSender<ObjectRef<Pilot>>,
-    /// Whether owners are workloads, which their pilots have to be looked up by.
-    by_workload: bool,
+    /// Whether owners are workloads of one of these kinds, which their pilots have to be looked up by.
+    by_workload: Option<&'static [WorkloadKind]>,
 }
 
 impl Wake {
     fn pilot_of(&self, owner: &Owner) {
-        let name = if self.by_workload {
-            let guardian = self.context.guarded.guardian(&WorkloadKey::new(&owner.namespace, &owner.name));
-            guardian.map(|guardian| guardian.id.name.clone())
-        } else {
-            Some(owner.name.clone())
-        };
-        if let Some(name) = name {
-            // Nobody listens any more only when the operator is ending.
-            let _ = self.pilots.send(ObjectRef::new(&name).within(&owner.namespace));
+        let Some(kinds) = self.by_workload else { return self.wake(owner) };
+        for kind in kinds {
+            let workload = WorkloadReference { kind: *kind, name: owner.name.clone() };
+            let key = WorkloadKey { namespace: owner.namespace.clone(), reference: workload };
+            if let Some(guardian) = self.context.guarded.guardian(&key) {
+                self.wake(&Owner { namespace: owner.namespace.clone(), name: guardian.id.name.clone() });
+            }
         }
+    }
+
+    fn wake(&self, pilot: &Owner) {
+        // Nobody listens any more only when the operator is ending.
+        let _ = self.pilots.send(ObjectRef::new(&pilot.name).within(&pilot.namespace));
     }
 }
 
@@ -156,15 +173,20 @@ pub async fn watch(
     (sources, sources_touched): (Store<MetricsSource>, impl Stream<Item = ()> + Send + 'static),
 ) {
     let (pilots, woken) = mpsc::unbounded_channel();
-    let of_workload = Wake { context: context.clone(), pilots, by_workload: true };
-    let of_pilot = Wake { by_workload: false, ..of_workload.clone() };
-    let deployments = watching.events::<RawDeployment>(config());
+    let of_pilot = Wake { context: context.clone(), pilots, by_workload: None };
+    // A snapshot names its workload and not the kind.
+    let of_workload = Wake { by_workload: Some(&WorkloadKind::ALL), ..of_pilot.clone() };
+    for kind in &WorkloadKind::ALL {
+        let events = watching.events_of::<RawWorkload>(kind, config());
+        let of_kind = Wake { by_workload: Some(std::slice::from_ref(kind)), ..of_pilot.clone() };
+        let reduce = |workload: &_| reduce_workload(*kind, workload);
+        watching.feed(events, |context| context.cluster.workloads.of(*kind), reduce, of_kind);
+    }
     let snapshots = watching.readable::<ControllerRevision>(config().labels(snapshots::ALL));
     let changes = watching.readable::<ChangeRecord>(config());
     let decisions = watching.readable::<Decision>(config());
     let change = |record: &_| Some(reduce_change(record));
     let decision = |decision: &_| Some(reduce_decision(decision));
-    watching.feed(deployments, |context| &context.cluster.workloads, reduce_deployment, of_workload.clone());
     watching.feed(snapshots, |context| &context.cluster.snapshots, reduce_snapshot, of_workload);
     watching.feed(changes, |context| &context.cluster.changes, change, of_pilot.clone());
     watching.feed(decisions, |context| &context.cluster.decisions, decision, of_pilot);

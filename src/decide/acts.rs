@@ -22,6 +22,9 @@ const LONGEST_ACT: SignedDuration = SignedDuration::from_mins(10);
 /// A release that was rolled back to and is not completely available after so long does not help.
 const LONGEST_ROLLOUT: SignedDuration = SignedDuration::from_mins(15);
 
+/// Another controller appeared since the act was decided.
+const TAKEN_OVER: &str = "another controller drives the workload by now";
+
 /// How far an act has come.
 enum Progress {
     Done,
@@ -71,6 +74,7 @@ impl<'a> Turn<'a> {
             (Some(to), _) if workload.payload != intent.from && workload.payload != *to => {
                 Progress::Overtaken("another release was rolled out before this one could be rolled back")
             }
+            (Some(_), _) if workload.foreign.is_some() => Progress::Overtaken(TAKEN_OVER),
             (Some(_), _) if is_target_lost(workload, intent) => {
                 Progress::Overtaken("the snapshot of the release to go back to is gone")
             }
@@ -82,6 +86,7 @@ impl<'a> Turn<'a> {
             {
                 Progress::Done
             }
+            (None, Some(_)) if workload.foreign.is_some() => Progress::Overtaken(TAKEN_OVER),
             (None, Some(replicas)) => Progress::Due(Box::new(Effect::ScaleDown(ScaleDown {
                 incident: incident.id.clone(),
                 workload: workload.reference.clone(),

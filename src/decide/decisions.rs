@@ -14,6 +14,7 @@ use crate::api::incident::{Incident, IncidentStage, RollbackTarget};
 use crate::api::owners::{Identities, Owners};
 use crate::api::trigger::TriggerAction;
 use crate::observation::{PilotDecision, Workload};
+use crate::release::marks::Admitted;
 
 /// So many Decisions are told at one look whether they count; the others at the next ones.
 const JUDGED_AT_ONCE: usize = 20;
@@ -90,15 +91,20 @@ impl<'a> Turn<'a> {
                 if self.workloads().is_empty() {
                     return Err("the workload does not exist".to_owned());
                 }
+                if let Some(why) = self.cannot_scale_down() {
+                    return Err(format!("{why}; HoldChanges remains"));
+                }
                 Ok("scaling down".to_owned())
             }
             DecisionType::Rollback => {
                 self.weigh_act(decision, incident)?;
-                match &self.ledger.rollback_target {
-                    Some(target) => Ok(format!("rolling back to {}", revisions(target))),
-                    None => {
-                        Err("there is no known-good release to go back to; ScaleDown or HoldChanges remain".to_owned())
-                    }
+                let Some(target) = &self.ledger.rollback_target else {
+                    let why = "there is no known-good release to go back to; ScaleDown or HoldChanges remain";
+                    return Err(why.to_owned());
+                };
+                match self.cannot_roll_back(target) {
+                    Some(why) => Err(why),
+                    None => Ok(format!("rolling back to {}", revisions(target))),
                 }
             }
         }
@@ -107,7 +113,9 @@ impl<'a> Turn<'a> {
     /// A word that names no incident speaks of what ran when it was written.
     fn weigh_act(&self, decision: &PilotDecision, incident: Option<&Incident>) -> Result<(), String> {
         let mut stamps = self.workloads().iter().filter_map(|workload| workload.marks.admitted.as_ref());
-        if decision.incident.is_none() && stamps.any(|admitted| admitted.at > decision.created_at) {
+        // The API server keeps the time of a creation in whole seconds.
+        let is_newer = |admitted: &Admitted| admitted.at.as_second() > decision.created_at.as_second();
+        if decision.incident.is_none() && stamps.any(is_newer) {
             return Err(
                 "another release was rolled out since it was written; write it again if it is still meant".to_owned()
             );

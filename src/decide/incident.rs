@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::bounds::bound;
 use super::condition::{Form, State};
+use super::reach::keeps_its_release;
 use super::target::releases_to_quarantine;
 use super::triggers::Firing;
 use super::turn::Turn;
@@ -196,6 +197,9 @@ impl<'a> Turn<'a> {
             return Err("the workload does not exist any more".to_owned());
         }
         let target = incident.target.as_ref().ok_or("there is no known-good release to go back to")?;
+        if let Some(why) = self.cannot_roll_back(target) {
+            return Err(why);
+        }
         let is_blamed = incident.suspect.as_ref().is_some_and(|suspect| suspect.payload == self.payload());
         let intents: Vec<WorkloadIntent> =
             self.workloads().iter().map(|workload| part_intent(workload, target)).collect::<Result<_, _>>()?;
@@ -209,6 +213,9 @@ impl<'a> Turn<'a> {
     fn scale_down_intent(&self, incident: &Incident) -> Result<Vec<WorkloadIntent>, String> {
         if self.workloads().is_empty() {
             return Err("the workload does not exist any more".to_owned());
+        }
+        if let Some(why) = self.cannot_scale_down() {
+            return Err(why);
         }
         let intent = |workload: &Workload| WorkloadIntent {
             workload: workload.reference.clone(),
@@ -362,6 +369,11 @@ fn part_intent(workload: &Workload, target: &RollbackTarget) -> Result<WorkloadI
     if !workload.snapshots.iter().any(|snapshot| snapshot.name == part.revision) {
         return Err("the snapshot of the release to go back to is gone".to_owned());
     }
+    // What stays as it is, is not marked either.
+    let quarantine = match keeps_its_release(workload) {
+        Some(_) => Vec::new(),
+        None => releases_to_quarantine(workload, part).into_iter().take(10).collect(),
+    };
     Ok(WorkloadIntent {
         workload: workload.reference.clone(),
         uid: workload.uid.clone(),
@@ -369,7 +381,7 @@ fn part_intent(workload: &Workload, target: &RollbackTarget) -> Result<WorkloadI
         revision: Some(part.revision.clone()),
         to: Some(part.payload.clone()),
         replicas: None,
-        quarantine: releases_to_quarantine(workload, part).into_iter().take(10).collect(),
+        quarantine,
     })
 }
 

@@ -40,7 +40,8 @@ pub struct Proposal {
     pub payload: String,
     /// What is known of a GitOps tool behind it.
     pub gitops: GitOps,
-    /// Whether all pods belong to one release, so that a pause keeps exactly what runs.
+    /// Whether the rollout can be paused, and all pods that there are belong to one release, so that a pause keeps
+    /// exactly what runs.
     pub one_live_release: bool,
     /// The replicas before, where there were any.
     pub replicas_before: Option<i32>,
@@ -103,6 +104,10 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// What would happen if everything were enforced.
     pub enforced_verdict: Verdict,
+    /// The replicas that are put back into the write, which happens otherwise as the verdict says.
+    pub kept_replicas: Option<i32>,
+    /// The replicas that would be put back if everything were enforced.
+    pub enforced_replicas: Option<i32>,
     /// What every guard found, but for what owners lifted; empty where nothing is wrong.
     pub findings: Vec<Finding>,
     /// What guards found and owners lifted for this release.
@@ -181,11 +186,24 @@ pub fn judge(case: &Case<'_>, proposal: &Proposal) -> Judgement {
     let found: Vec<Finding> =
         release_guards.iter().chain(&REPLICA_GUARDS).filter_map(|guard| guard(case, proposal)).collect();
     let (lifted, findings) = part(case, proposal, found);
+    let counted =
+        |binding_only: bool| findings.iter().filter(move |finding| !binding_only || finding.mode == Mode::Enforce);
     let strictest = |binding_only: bool| {
-        let counted = findings.iter().filter(|finding| !binding_only || finding.mode == Mode::Enforce);
-        counted.map(|finding| answer(case, proposal, finding.guard)).max().unwrap_or(Verdict::Allow)
+        let verdicts = counted(binding_only).map(|finding| answer(case, proposal, finding.guard));
+        verdicts.max().unwrap_or(Verdict::Allow)
     };
-    Judgement { verdict: strictest(true), enforced_verdict: strictest(false), findings, lifted }
+    let kept = |binding_only: bool| {
+        let keeps = counted(binding_only).any(|finding| keeps_replicas(proposal, finding.guard));
+        proposal.replicas_before.filter(|_| keeps)
+    };
+    Judgement {
+        verdict: strictest(true),
+        enforced_verdict: strictest(false),
+        kept_replicas: kept(true),
+        enforced_replicas: kept(false),
+        findings,
+        lifted,
+    }
 }
 
 impl Judgement {
@@ -218,8 +236,17 @@ pub fn takes_back_what_waits(case: &Case<'_>, proposal: &Proposal) -> bool {
     proposal.operation == Operation::Update && waiting.is_some_and(|workload| workload.template == proposal.template)
 }
 
+/// A workload that is contained stays small whatever is written to it, and what else the write says happens: a manifest
+/// with its ordinary count must not be refused as a whole. Whoever sets nothing but the count is told no.
+fn keeps_replicas(proposal: &Proposal, guard: GuardName) -> bool {
+    guard == GuardName::Containment && proposal.operation == Operation::Update && proposal.replicas_before.is_some()
+}
+
 /// What a finding makes of the proposal.
 fn answer(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Verdict {
+    if keeps_replicas(proposal, guard) {
+        return Verdict::Allow;
+    }
     let is_about_the_release = !matches!(guard, GuardName::BlastRadius | GuardName::Containment);
     if !is_about_the_release || matches!(proposal.operation, Operation::Delete | Operation::Scale) {
         return Verdict::Deny;
@@ -239,7 +266,7 @@ fn answer(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Verdict {
             OutsideWindow::Pin | OutsideWindow::Deny => false,
         };
     let is_new = proposal.operation == Operation::Create;
-    if holds && (is_new || proposal.one_live_release) {
+    if holds && proposal.one_live_release {
         return Verdict::Hold;
     }
     // What is rolling out cannot be kept by a pause; a machine is answered with it. Where nothing is stored yet there
@@ -293,12 +320,13 @@ fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
     let (problem, until) = match incident.stage {
         IncidentStage::DecisionWindow => {
             let problem =
-                format!("incident {} is open; {:?} follows at {}", incident.id, incident.action, incident.deadline);
+                format!("incident {} is open; {:?} follows at {:.0}", incident.id, incident.action, incident.deadline);
             (problem, "the incident has closed, or an owner decides".to_owned())
         }
         IncidentStage::Standing => {
             let problem = format!("incident {} holds changes", incident.id);
-            (problem, "it is clear, or an owner resumes".to_owned())
+            let is_contained = incident.intent.as_ref().is_some_and(|it| it.action == TriggerAction::ScaleDown);
+            (problem, if is_contained { "an owner resumes" } else { "it is clear, or an owner resumes" }.to_owned())
         }
         _ => (format!("incident {} is open", incident.id), "it has closed".to_owned()),
     };

@@ -138,17 +138,25 @@ impl<'a> Turn<'a> {
         incident
     }
 
-    /// What a trigger does now: its action, or `otherwise` where a rollback has no suspect or no target.
+    /// What a trigger does now: its action, or `otherwise` where a rollback has no suspect or no target, or where the
+    /// workload cannot be acted on so.
     fn choose(&self, trigger: &Trigger) -> Choice {
-        let plain = |action, because: String| Choice { action, because, suspect: None, target: None };
-        if trigger.action != TriggerAction::Rollback {
-            return plain(trigger.action, format!("{:?} is declared by trigger {}", trigger.action, trigger.name));
+        let instead = |why: String| self.instead(trigger, &why);
+        if trigger.action == TriggerAction::ScaleDown
+            && let Some(why) = self.cannot_scale_down()
+        {
+            return instead(why);
         }
-        let instead =
-            |why: String| plain(trigger.otherwise, format!("{:?} instead of Rollback: {why}", trigger.otherwise));
+        if trigger.action != TriggerAction::Rollback {
+            let because = format!("{:?} is declared by trigger {}", trigger.action, trigger.name);
+            return Choice { action: trigger.action, because, suspect: None, target: None };
+        }
         let Some(target) = self.ledger.rollback_target.clone() else {
             return instead("there is no known-good release to go back to".to_owned());
         };
+        if let Some(why) = self.cannot_roll_back(&target) {
+            return instead(why);
+        }
         if let Some(reason) = self.unsafe_to_cross(&target) {
             return instead(format!("going back is declared unsafe ({reason})"));
         }
@@ -161,6 +169,15 @@ impl<'a> Turn<'a> {
             },
             Err(why) => instead(why),
         }
+    }
+
+    /// `otherwise`, or a hold on changes where that cannot be done either.
+    fn instead(&self, trigger: &Trigger, why: &str) -> Choice {
+        let hindrance = self.cannot_scale_down().filter(|_| trigger.otherwise == TriggerAction::ScaleDown);
+        let action = if hindrance.is_some() { TriggerAction::HoldChanges } else { trigger.otherwise };
+        let also = hindrance.filter(|also| also != why).map(|also| format!("; {also}")).unwrap_or_default();
+        let because = format!("{action:?} instead of {:?}: {why}{also}", trigger.action);
+        Choice { action, because, suspect: None, target: None }
     }
 
     fn incident_id(&self, trigger: &str) -> String {

@@ -20,8 +20,10 @@ pub fn decide(case: &Case<'_>) -> Plan {
     let word = turn.weigh_decisions();
     turn.undo_what_was_never_admitted();
     turn.advance_incident(&firing, word);
+    turn.keep_contained();
     turn.release_what_waits();
     turn.keep_records();
+    turn.give_fields_back();
     turn.watch_the_calendar();
     turn.finish()
 }

@@ -88,6 +88,8 @@ pub enum Effect {
     ScaleDown(ScaleDown),
     /// Restore the parked replicas.
     RestoreReplicas(RestoreReplicas),
+    /// Give the fields that an act put back to those who owned them.
+    GiveBack(GiveBack),
     /// Let a quarantined release be tried again.
     Readmit(Readmit),
     /// Say on a Decision whether it counts.
@@ -228,6 +230,19 @@ pub struct RestoreReplicas {
     pub generation: i64,
     /// The replicas that it shall have.
     pub replicas: i32,
+}
+
+/// Give fields back, in one patch that changes nothing else.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GiveBack {
+    /// The workload.
+    pub workload: WorkloadReference,
+    /// The workload's uid.
+    pub uid: String,
+    /// The digest of the template that was seen; where another is stored by now, its owners are left alone.
+    pub template: String,
+    /// The snapshot that says who owned what; `None` where none is known, and the fields become nobody's.
+    pub snapshot: Option<String>,
 }
 
 /// Let a quarantined release be tried again.

@@ -16,7 +16,7 @@ use crate::api::owners::{Owner, Owners};
 use crate::api::pilot::{Dependency, Enforcement, Pilot, PilotSpec};
 use crate::api::slo::Slo;
 use crate::api::trigger::{Operator, Trigger as TriggerSpec, TriggerAction, WorkloadCondition};
-use crate::api::workload::WorkloadReference;
+use crate::api::workload::{WorkloadKind, WorkloadReference};
 use crate::calendar::Calendar;
 use crate::violation::Violation;
 
@@ -179,7 +179,7 @@ impl Declaration {
             ));
         }
         if spec.workloads.is_empty() {
-            violations.push(Violation::new("spec.workloads", "is empty", "name the Deployment that the pilot guards"));
+            violations.push(Violation::new("spec.workloads", "is empty", "name what the pilot guards"));
         }
         let (Ok(calendar), true) = (calendar, violations.is_empty()) else {
             return Err(violations);
@@ -317,8 +317,18 @@ fn parse_triggers(spec: &PilotSpec, violations: &mut Vec<Violation>) -> Vec<Trig
             }),
             Err(mut found) => violations.append(&mut found),
         }
+        violations.extend(never_fires(trigger, &spec.workloads, &path));
     }
     parsed
+}
+
+/// A condition that none of the workloads reports.
+fn never_fires(trigger: &TriggerSpec, workloads: &[WorkloadReference], path: &str) -> Option<Violation> {
+    let reports = |workload: &WorkloadReference| workload.kind == WorkloadKind::Deployment;
+    (trigger.when.workload.is_some() && !workloads.iter().any(reports)).then(|| {
+        let problem = "would never fire: of these kinds only a Deployment reports that its rollout makes no progress";
+        Violation::new(format!("{path}.when.workload"), problem, "watch an SLO or a promql expression instead")
+    })
 }
 
 fn parse_condition(trigger: &TriggerSpec, slos: &[Slo], path: &str) -> Result<Condition, Vec<Violation>> {

@@ -2,6 +2,7 @@
 //!
 //! Objects are reduced to plain data at the border; nothing here judges them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +20,12 @@ use super::index::{Entry, Index, Owner};
 use super::readable::readable;
 use crate::api::change_record::{ChangeRecord, ChangeRecordStatus};
 use crate::api::decision::{Decision, DecisionType};
+use crate::api::workload::{WorkloadKind, WorkloadReference};
 use crate::decide::records::OPERATOR;
 use crate::declaration::{Declaration, PilotId};
 use crate::observation::{Change, Observation, PilotDecision, Snapshot, Workload};
 use crate::record::snapshots;
-use crate::release::deployment;
+use crate::release::workload;
 
 /// A live reading that takes longer is given up; the look is made again.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -31,10 +33,10 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// A list is read in pages of so many objects: years of records fit no single answer.
 const PAGE: u32 = 500;
 
-/// A Deployment as raw JSON: typed structs drop fields that they do not know.
-#[derive(kube::Resource, Clone, Debug, Serialize, Deserialize)]
-#[resource(inherit = "k8s_openapi::api::apps::v1::Deployment")]
-pub struct RawDeployment {
+/// A workload as raw JSON: typed structs drop fields that they do not know. Which kind it is, is known where it is
+/// asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RawWorkload {
     /// Its metadata.
     pub metadata: ObjectMeta,
     /// Its spec as sent.
@@ -44,17 +46,65 @@ pub struct RawDeployment {
     pub status: Value,
 }
 
+impl kube::Resource for RawWorkload {
+    type DynamicType = WorkloadKind;
+    type Scope = kube::core::DynamicResourceScope;
+
+    fn kind(kind: &WorkloadKind) -> Cow<'_, str> {
+        kind.as_str().into()
+    }
+
+    fn group(_: &WorkloadKind) -> Cow<'_, str> {
+        "apps".into()
+    }
+
+    fn version(_: &WorkloadKind) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural(kind: &WorkloadKind) -> Cow<'_, str> {
+        kind.resource().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
 /// What watches have seen, by kind.
 #[derive(Debug, Default)]
 pub struct Cluster {
-    /// Deployments, by their own name.
-    pub workloads: Index<Arc<Workload>>,
+    /// Workloads, by their own name.
+    pub workloads: ByKind<Index<Arc<Workload>>>,
     /// Release snapshots, by workload.
     pub snapshots: Index<OwnedSnapshot>,
     /// ChangeRecords, by pilot.
     pub changes: Index<Change>,
     /// Decisions, by pilot.
     pub decisions: Index<PilotDecision>,
+}
+
+/// One of each kind of workload: namesakes of different kinds have nothing to do with each other.
+#[derive(Debug, Default)]
+pub struct ByKind<T> {
+    deployments: T,
+    stateful_sets: T,
+    daemon_sets: T,
+}
+
+impl<T> ByKind<T> {
+    /// The one of a kind.
+    pub const fn of(&self, kind: WorkloadKind) -> &T {
+        match kind {
+            WorkloadKind::Deployment => &self.deployments,
+            WorkloadKind::StatefulSet => &self.stateful_sets,
+            WorkloadKind::DaemonSet => &self.daemon_sets,
+        }
+    }
 }
 
 /// A snapshot and the workload that it was taken of: one of a namesake that was deleted is none of ours.
@@ -90,7 +140,7 @@ impl Cluster {
         let pilot = Owner { namespace: namespace.clone(), name: declaration.pilot.name.clone() };
         let workloads = declaration.workloads.iter().filter_map(|reference| {
             let owner = Owner { namespace: namespace.clone(), name: reference.name.clone() };
-            let workload = self.workloads.of(&owner).pop().map(Arc::unwrap_or_clone)?;
+            let workload = self.workloads.of(reference.kind).of(&owner).pop().map(Arc::unwrap_or_clone)?;
             Some(with_snapshots(workload, self.snapshots.of(&owner)))
         });
         gather(workloads.collect(), self.changes.of(&pilot), self.decisions.of(&pilot))
@@ -110,7 +160,9 @@ impl Cluster {
 
     /// Waits until every watch has seen its first complete list.
     pub async fn ready(&self) {
-        self.workloads.ready().await;
+        for kind in WorkloadKind::ALL {
+            self.workloads.of(kind).ready().await;
+        }
         self.snapshots.ready().await;
         self.changes.ready().await;
         self.decisions.ready().await;
@@ -120,24 +172,30 @@ impl Cluster {
 /// What the API server says about a pilot now.
 pub async fn observe_live(client: &Client, declaration: &Declaration) -> Result<Observation, ObserveError> {
     let namespace = &declaration.pilot.namespace;
-    let names = declaration.workloads.iter().map(|workload| workload.name.as_str());
+    let workloads = &declaration.workloads;
+    let names = workloads.iter().map(|workload| workload.name.as_str());
     let of_pilot = ListParams::default().fields(&format!("spec.pilot={}", declaration.pilot.name));
-    let of_workloads = ListParams::default().labels(&snapshots::selector(names.clone()));
-    let (workloads, snapshots, changes, decisions) = tokio::try_join!(
-        within("the workloads", try_join_all(names.map(|name| read_deployment(client, namespace, name)))),
+    let of_workloads = ListParams::default().labels(&snapshots::selector(names));
+    let (found, snapshots, changes, decisions) = tokio::try_join!(
+        within("the workloads", try_join_all(workloads.iter().map(|it| read_workload(client, namespace, it)))),
         list("the snapshots", client, namespace, of_workloads, reduce_snapshot),
         list("the change records", client, namespace, of_pilot.clone(), |record| Some(reduce_change(record))),
         list("the decisions", client, namespace, of_pilot, |decision| Some(reduce_decision(decision))),
     )?;
-    let existing = workloads.iter().flatten().filter_map(deployment::read);
+    let existing = workloads.iter().zip(&found);
+    let existing = existing.filter_map(|(reference, found)| workload::read(reference.kind, found.as_ref()?));
     let workloads = existing.map(|workload| with_snapshots(workload, snapshots.clone()));
     Ok(gather(workloads.collect(), changes, decisions))
 }
 
-/// A Deployment as the API server has it now, as raw JSON.
-pub async fn read_deployment(client: &Client, namespace: &str, name: &str) -> Result<Option<Value>, kube::Error> {
-    let api: Api<RawDeployment> = Api::namespaced(client.clone(), namespace);
-    Ok(api.get_opt(name).await?.map(|deployment| raw(&deployment)))
+/// A workload as the API server has it now, as raw JSON.
+pub async fn read_workload(
+    client: &Client,
+    namespace: &str,
+    reference: &WorkloadReference,
+) -> Result<Option<Value>, kube::Error> {
+    let api: Api<RawWorkload> = Api::namespaced_with(client.clone(), namespace, &reference.kind);
+    Ok(api.get_opt(&reference.name).await?.map(|workload| raw(&workload)))
 }
 
 fn gather(workloads: Vec<Workload>, mut changes: Vec<Change>, mut decisions: Vec<PilotDecision>) -> Observation {
@@ -193,15 +251,15 @@ where
     }
 }
 
-/// A Deployment as one JSON value.
-pub fn raw(deployment: &RawDeployment) -> Value {
-    serde_json::to_value(deployment).unwrap_or_default()
+/// A workload as one JSON value.
+pub fn raw(workload: &RawWorkload) -> Value {
+    serde_json::to_value(workload).unwrap_or_default()
 }
 
-/// Keeps a Deployment under its own name.
-pub fn reduce_deployment(deployment: &RawDeployment) -> Option<Entry<Arc<Workload>>> {
-    let owner = Owner { namespace: deployment.namespace()?, name: deployment.name_any() };
-    let kept = Arc::new(deployment::read(&raw(deployment))?);
+/// Keeps a workload under its own name.
+pub fn reduce_workload(kind: WorkloadKind, workload: &RawWorkload) -> Option<Entry<Arc<Workload>>> {
+    let owner = Owner { namespace: workload.namespace()?, name: workload.name_any() };
+    let kept = Arc::new(workload::read(kind, &raw(workload))?);
     Some(Entry { name: owner.name.clone(), owner, kept })
 }
 

@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::changes::label_value;
+use crate::act::StoredRelease;
 use crate::act::writer::{WriteError, Writer};
-use crate::act::{LAST_APPLIED, StoredRelease};
+use crate::api::workload::WorkloadKind;
 use crate::observation::Snapshot;
-use crate::release::deployment;
 use crate::release::digest::{payload_digest, template_digest};
 use crate::release::marks::rollback_unsafe;
+use crate::release::ownership::LAST_APPLIED;
+use crate::release::workload;
 
 const WORKLOAD_LABEL: &str = "pilotguard.dev/workload";
 const KNOWN_GOOD_AT: &str = "pilotguard.dev/known-good-at";
@@ -74,12 +76,13 @@ fn known_good_in(revision: &ControllerRevision) -> Vec<String> {
 
 /// The release that a snapshot holds.
 pub fn release(revision: &ControllerRevision) -> Option<StoredRelease> {
-    stored(revision).map(|stored| StoredRelease { template: stored.template, last_applied: stored.last_applied })
+    let Stored { template, last_applied, managed_fields, .. } = stored(revision)?;
+    Some(StoredRelease { template, last_applied, managed_fields })
 }
 
-/// Stores the release that a Deployment runs.
-pub async fn take(writer: &Writer, deployment: &Value, revision: i64) -> Result<(), WriteError> {
-    let Some((namespace, snapshot)) = build(deployment, revision) else { return Ok(()) };
+/// Stores the release that a workload of this kind runs.
+pub async fn take(writer: &Writer, kind: WorkloadKind, workload: &Value, revision: i64) -> Result<(), WriteError> {
+    let Some((namespace, snapshot)) = build(kind, workload, revision) else { return Ok(()) };
     writer.create(&namespace, &snapshot).await.map(drop)
 }
 
@@ -111,12 +114,12 @@ async fn annotate(writer: &Writer, namespace: &str, name: &str, noted: Value) ->
     writer.merge::<ControllerRevision>(namespace, name, &fields).await
 }
 
-fn build(object: &Value, revision: i64) -> Option<(String, ControllerRevision)> {
-    let template = deployment::template(object)?.clone();
+fn build(kind: WorkloadKind, object: &Value, revision: i64) -> Option<(String, ControllerRevision)> {
+    let template = workload::template(object)?.clone();
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let (name, namespace) = (text("/metadata/name")?, text("/metadata/namespace")?);
     let uid = text("/metadata/uid")?;
-    let annotations = deployment::annotations(object);
+    let annotations = workload::annotations(object);
     let payload = payload_digest(&template);
     let stored = Stored {
         template_digest: template_digest(&template),
@@ -128,7 +131,7 @@ fn build(object: &Value, revision: i64) -> Option<(String, ControllerRevision)> 
     };
     let owner = OwnerReference {
         api_version: "apps/v1".to_owned(),
-        kind: "Deployment".to_owned(),
+        kind: kind.as_str().to_owned(),
         name: name.clone(),
         uid: uid.clone(),
         ..OwnerReference::default()
@@ -161,7 +164,7 @@ fn stored(revision: &ControllerRevision) -> Option<Stored> {
 mod tests {
     use super::*;
 
-    fn deployment() -> Value {
+    fn workload() -> Value {
         json!({
             "metadata": {"name": "web", "namespace": "shop", "uid": "0123456789"},
             "spec": {"template": {"spec": {"containers": [{"name": "web", "image": "web:1"}]}}},
@@ -170,17 +173,19 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_read_again() {
-        let (namespace, snapshot) = build(&deployment(), 3).unwrap();
+        let (namespace, snapshot) = build(WorkloadKind::StatefulSet, &workload(), 3).unwrap();
         assert_eq!(namespace, "shop");
-        let (workload, uid, read) = read(&snapshot).unwrap();
-        assert_eq!((workload.as_str(), uid.as_str(), read.revision), ("web", "0123456789", 3));
-        assert_eq!(read.payload, payload_digest(&deployment()["spec"]["template"]));
-        assert_eq!(release(&snapshot).unwrap().template, deployment()["spec"]["template"]);
+        let owner = &snapshot.owner_references()[0];
+        assert_eq!(owner.kind, "StatefulSet", "the collector takes what names an owner of another kind for an orphan");
+        let (name, uid, read) = read(&snapshot).unwrap();
+        assert_eq!((name.as_str(), uid.as_str(), read.revision), ("web", "0123456789", 3));
+        assert_eq!(read.payload, payload_digest(&workload()["spec"]["template"]));
+        assert_eq!(release(&snapshot).unwrap().template, workload()["spec"]["template"]);
     }
 
     #[test]
     fn a_snapshot_is_not_believed_what_its_template_does_not_bear_out() {
-        let (_, honest) = build(&deployment(), 1).unwrap();
+        let (_, honest) = build(WorkloadKind::Deployment, &workload(), 1).unwrap();
         let forge = |pointer: &str, value: Value| {
             let mut forged = honest.clone();
             let data = &mut forged.data.as_mut().unwrap().0;

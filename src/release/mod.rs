@@ -1,7 +1,9 @@
 //! What a workload runs: digests that name a release and the marks that say how it got there.
 
 pub mod change;
-pub mod deployment;
 pub mod digest;
+pub mod foreign;
 pub mod marks;
+pub mod ownership;
 pub mod vector;
+pub mod workload;

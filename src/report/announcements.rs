@@ -9,8 +9,8 @@ use super::exceptions;
 use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent};
 use crate::api::trigger::TriggerAction;
 use crate::decide::Case;
-use crate::decide::plan::{Effect, Plan};
-use crate::release::marks::AdmittedVerdict;
+use crate::decide::plan::{Effect, Plan, ScaleDown};
+use crate::release::marks::{AdmittedVerdict, Contained};
 
 /// Something to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub fn announce(case: &Case<'_>, plan: &Plan) -> Vec<Announcement> {
     }
     told.extend(plan.effects.iter().filter_map(|effect| exceptions::of(case, effect)));
     for effect in &plan.effects {
+        if let Effect::ScaleDown(act) = effect {
+            told.extend(contained_again(case, act));
+        }
         if let Effect::Release(release) = effect {
             told.push(Announcement {
                 key: format!("{}-released", release.admitted.change),
@@ -56,6 +59,23 @@ pub fn announce(case: &Case<'_>, plan: &Plan) -> Vec<Announcement> {
         }
     }
     told
+}
+
+/// A scale-down of what is contained already: somebody found a way past the guards.
+fn contained_again(case: &Case<'_>, act: &ScaleDown) -> Option<Announcement> {
+    let workload = case.seen.workload(&act.workload)?;
+    let has_grown =
+        |contained: &&Contained| contained.incident == act.incident && workload.replicas > contained.replicas;
+    let contained = workload.marks.contained.as_ref().filter(has_grown)?;
+    Some(Announcement {
+        key: format!("{}-again-{}-{}", act.incident, act.workload.name, act.generation),
+        is_warning: true,
+        reason: "ContainedAgain",
+        note: format!(
+            "replicas of {} had grown to {} while pilotguard did not answer; {} again until an owner resumes incident {}",
+            act.workload.name, workload.replicas, contained.replicas, act.incident
+        ),
+    })
 }
 
 fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {

@@ -10,6 +10,7 @@ use super::surroundings::{Enforced, Surroundings};
 use crate::api::incident::IncidentStage;
 use crate::api::pilot::Mode;
 use crate::api::status::SloVerdict;
+use crate::api::trigger::TriggerAction;
 use crate::decide::judge::holds_changes;
 use crate::decide::{Case, Ledger};
 use crate::observation::{Claimed, Workload};
@@ -58,6 +59,8 @@ pub enum Reason {
     WindowsCurrent,
     ApprovalOwed,
     NothingOwed,
+    ConflictingController,
+    NoOtherController,
 }
 
 impl Reason {
@@ -110,6 +113,7 @@ pub fn all(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Ve
         incident_open(decided),
         changes_held(case, decided),
         approvals_current(case),
+        conflicting_controller(case),
     ];
     stamped(findings, &surroundings.conditions, surroundings.generation, case.now)
 }
@@ -181,6 +185,9 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
             "what runs came in past the guards; an owner accepts it by an Override of that release, or puts back the known-good one".into(),
         );
     }
+    if let Some(message) = act_that_is_not_possible(case) {
+        return not(Reason::ConflictingController, message);
+    }
     if is_observing(case) {
         return finding("Ready", Truth::True, Reason::Observing, "nothing is refused or done, only recorded");
     }
@@ -226,6 +233,31 @@ fn stalled(case: &Case<'_>) -> Finding {
 fn conflict(claimed: &Claimed) -> String {
     let Claimed { workload, by } = claimed;
     format!("{workload} belongs to the older Pilot {by}; remove it from spec.workloads here or there")
+}
+
+/// Who else drives a workload, and what follows.
+fn driven(workload: &Workload) -> Option<String> {
+    let (reference, by) = (&workload.reference, workload.foreign?.as_str());
+    Some(format!("{reference} is driven by {by}: its changes are guarded, and it is never rolled back or scaled down"))
+}
+
+fn conflicting_controller(case: &Case<'_>) -> Finding {
+    match case.seen.workloads.iter().find_map(driven) {
+        Some(message) => finding("ConflictingController", Truth::True, Reason::ConflictingController, message),
+        None => finding("ConflictingController", Truth::False, Reason::NoOtherController, ""),
+    }
+}
+
+/// A promise that cannot be kept must not look kept: an act is declared, and another controller is in its way.
+fn act_that_is_not_possible(case: &Case<'_>) -> Option<String> {
+    let acts = |action: TriggerAction| matches!(action, TriggerAction::Rollback | TriggerAction::ScaleDown);
+    let binds = case.declaration.enforcement.actions == Mode::Enforce;
+    let trigger = case.declaration.triggers.iter().find(|trigger| binds && acts(trigger.action))?;
+    let message = case.seen.workloads.iter().find_map(driven)?;
+    Some(format!(
+        "{message}; let trigger {} hold changes or notify, or leave the workload to one controller",
+        trigger.name
+    ))
 }
 
 /// What to do where a workload that is declared does not exist.

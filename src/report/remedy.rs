@@ -78,6 +78,8 @@ fn needs(case: &Case<'_>, proposal: &Proposal, findings: &[&Finding]) -> Option<
             GuardName::Quarantine if case.ledger.incident.is_none() => needs.readmission = true,
             GuardName::Incident if incident_takes_a_fix(case) => needs.fix = true,
             GuardName::Window | GuardName::DecisionDate | GuardName::Unauthorized => needs.override_ = true,
+            // The write happens without the replicas.
+            GuardName::Containment if proposal.operation == Operation::Update => {}
             GuardName::Containment => {
                 let contained = case.seen.workload(&proposal.workload)?.marks.contained.as_ref()?;
                 needs.resume = Some(contained.incident.clone());

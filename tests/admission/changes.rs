@@ -1,14 +1,17 @@
 //! Requests on a guarded Deployment: verdicts, stamps, marks.
 
+use kube::runtime::watcher::Event;
 use pilotguard::admit::pilots::Guarded;
 use pilotguard::admit::review::Context;
 use pilotguard::admit::wire::Answer;
 use pilotguard::api::change_record::ChangeRecord;
 use pilotguard::api::decision::Decision;
-use pilotguard::observe::cluster::Cluster;
+use pilotguard::api::workload::WorkloadKind;
+use pilotguard::observe::cluster::{Cluster, RawWorkload, reduce_workload};
 use pilotguard::release::digest::{payload_digest, template_digest};
 use pilotguard::release::marks::AdmittedVerdict::{self, Adopted, Allow, BreakGlass, Deny, Override, Rollback, Unauthorized};
 use pilotguard::release::marks::{ADMITTED, CONTAINED, PARKED_REPLICAS, QUARANTINED};
+use pilotguard::release::ownership::LAST_APPLIED;
 use serde_json::{Value, json};
 
 use crate::fixtures::*;
@@ -231,7 +234,9 @@ fn a_resumed_rollout_begins_when_it_is_resumed() {
 
 #[test]
 fn the_rollback_target_is_admitted_in_any_freeze() {
-    let target = json!({"payload": payload_digest(&template("web:2")), "revision": "r", "knownGoodAt": OPEN});
+    let payload = payload_digest(&template("web:2"));
+    let target = json!({"payload": payload, "knownGoodAt": OPEN, "workloads": [
+        {"kind": "Deployment", "name": "checkout", "payload": payload, "revision": "r"}]});
     let pilot =
         with(pilot(), &json!({"status": {"rollbackTarget": target, "incident": incident("Standing", "HoldChanges")}}));
     let new = with_image("web:2");
@@ -330,11 +335,106 @@ fn a_contained_workload_stays_small() {
     assert!(verdict(&scaled_down, &scale(1, 0)));
     let resuming = with(scaled_down.clone(), &json!({"status": {"incident": {"stage": "Resuming"}}}));
     assert!(verdict(&resuming, &scale(1, 2)));
-    // In an update of the object itself its own mark decides, whatever the status says.
+}
+
+/// A manifest brings its ordinary count along: it is not refused for that, and does not undo the scale-down either.
+#[test]
+fn a_write_to_a_contained_workload_keeps_its_replicas() {
     let mark = json!({"metadata": {"annotations": {CONTAINED: r#"{"incident":"i","replicas":2}"#}}});
     let old = with(deployment("web:1"), &mark);
-    let grown = with(old.clone(), &json!({"spec": {"replicas": 3}, "metadata": {"annotations": {CONTAINED: null}}}));
-    assert!(!verdict(&pilot(), &review("UPDATE", "grace", &old, &grown)));
+    let forget = json!({"spec": {"replicas": 3}, "metadata": {"annotations": {CONTAINED: null}}});
+    let cases = [
+        ("a count", forget.clone(), 2, Some("kept replicas at 2 until an owner resumes: scaling Deployment checkout")),
+        (
+            "a count and a label",
+            with(forget, &json!({"metadata": {"labels": {"a": "b"}}})),
+            2,
+            Some("kept replicas at 2"),
+        ),
+        (
+            "a template and a count",
+            json!({"spec": {"template": template("web:2"), "replicas": 4}}),
+            2,
+            Some("at 2 until an owner resumes: updating"),
+        ),
+        ("fewer", json!({"spec": {"replicas": 1}}), 1, None),
+    ];
+    for (what, change, replicas, said) in cases {
+        let new = with(old.clone(), &change);
+        let answer = judge(&guarded(&[pilot()]), OPEN, &review("UPDATE", "grace", &old, &new));
+        let told = warnings(answer.clone()).concat();
+        assert!(said.map_or(told.is_empty(), |said| told.contains(said)), "{what}: {told}");
+        let after = stored(answer, &new);
+        assert_eq!(after["spec"]["replicas"], replicas, "{what}");
+        assert_eq!(after["spec"]["template"], new["spec"]["template"], "{what}");
+        assert_eq!(after["metadata"]["annotations"][CONTAINED], old["metadata"]["annotations"][CONTAINED], "{what}");
+    }
+    let observing = with(pilot(), &json!({"spec": {"enforcement": {"actions": "Observe"}}}));
+    let new = with(old.clone(), &json!({"spec": {"replicas": 3}}));
+    let answer = judge(&guarded(&[observing]), OPEN, &review("UPDATE", "grace", &old, &new));
+    assert!(warnings(answer.clone())[0].starts_with("pilotguard (observing): would have kept replicas at 2: "));
+    assert_eq!(stored(answer, &new)["spec"]["replicas"], 3);
+}
+
+/// The Pilot was created anew and knows of no incident; the mark on the workload remembers.
+#[test]
+fn scaling_what_the_watch_saw_contained_is_refused() {
+    let mark = json!({"metadata": {"annotations": {CONTAINED: r#"{"incident":"i","replicas":1}"#}}});
+    let scaled_by = |pilot: &Value, uid: &str| {
+        let contained = with(with(deployment("web:1"), &mark), &json!({"metadata": {"uid": uid}}));
+        let (cluster, kind) = (no_records(), WorkloadKind::Deployment);
+        let event = Event::Apply(serde_json::from_value::<RawWorkload>(contained).unwrap());
+        cluster.workloads.of(kind).see(&event, |workload| reduce_workload(kind, workload));
+        let guarded = guarded(std::slice::from_ref(pilot));
+        let context = Context {
+            guarded: &guarded,
+            cluster: &cluster,
+            own_account: OPERATOR,
+            gitops_users: &[],
+            may_refuse_unknown: true,
+            now: at(OPEN),
+        };
+        judge_in(&context, &scale(1, 2))
+    };
+    let refused = denial(scaled_by(&pilot(), "d-1"));
+    assert!(refused.message.contains("incident i scaled this workload down to 1"), "{}", refused.message);
+    assert!(matches!(scaled_by(&pilot(), "d-0"), Answer::Allowed { .. }), "a namesake that is gone says nothing");
+    // Of its own incident the Pilot knows more than a watch that lags.
+    let mut own = incident("Closing", "ScaleDown");
+    own["id"] = json!("i");
+    let over = with(pilot(), &json!({"status": {"incident": own}}));
+    assert!(matches!(scaled_by(&over, "d-1"), Answer::Allowed { .. }));
+}
+
+/// What a pinned write leaves behind, beside its note, is what was there: who owns the template, and what kubectl
+/// believes to have applied of it.
+#[test]
+fn a_pinned_write_leaves_the_template_to_its_owners() {
+    let owners = |container: &str| {
+        let fields = json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {format!("k:{{\"name\":\"{container}\"}}"): {".": {}}}}}}});
+        json!([{"manager": "argocd-controller", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+            "fieldsV1": fields}])
+    };
+    let applied = |image: &str, team: &str| {
+        json!({"metadata": {"labels": {"team": team}}, "spec": {"template": template(image)}}).to_string()
+    };
+    let held = |object: Value, image: &str, container: &str, team: &str| {
+        with(
+            object,
+            &json!({"metadata": {"managedFields": owners(container), "labels": {"team": team}, "annotations": {
+            "argocd.argoproj.io/tracking-id": "checkout", LAST_APPLIED: applied(image, team)}}}),
+        )
+    };
+    let payload = payload_digest(&template("web:2"));
+    let old = held(deployment("web:1"), "web:1", "side", "old");
+    let old = with(old, &json!({"metadata": {"annotations": {QUARANTINED: json!([payload]).to_string()}}}));
+    let new = held(with(old.clone(), &json!({"spec": {"template": template("web:2")}})), "web:2", "evil", "new");
+    let tool = "system:serviceaccount:argocd:argocd-application-controller";
+    let after = stored(judge(&guarded(&[pilot()]), OPEN, &review("UPDATE", tool, &old, &new)), &new);
+    assert_eq!(after["spec"], old["spec"]);
+    assert_eq!(after["metadata"]["managedFields"], owners("side"));
+    let kept = after["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap();
+    assert_eq!(kept.trim_end(), applied("web:1", "new"), "the label was taken, the template was not");
 }
 
 #[test]

@@ -20,7 +20,8 @@ use pilotguard::admit::registration::{Endpoint, Registration};
 use pilotguard::admit::server::{Admission, serve};
 use pilotguard::admit::witness::Witness;
 use pilotguard::api::custom_resource_definitions;
-use pilotguard::observe::cluster::RawDeployment;
+use pilotguard::api::workload::WorkloadKind;
+use pilotguard::observe::cluster::RawWorkload;
 use pilotguard::release::digest::template_digest;
 use pilotguard::release::marks::{ADMITTED, QUARANTINED};
 use pilotguard::runtime::clients::Clients;
@@ -162,7 +163,8 @@ impl Scene {
 
     /// Null where there is none.
     async fn deployment(&self) -> anyhow::Result<Value> {
-        let deployments: Api<RawDeployment> = Api::namespaced(self.team.client()?, &self.namespace);
+        let kind = WorkloadKind::Deployment;
+        let deployments: Api<RawWorkload> = Api::namespaced_with(self.team.client()?, &self.namespace, &kind);
         Ok(json!(deployments.get_opt("web").await?))
     }
 

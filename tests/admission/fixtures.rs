@@ -118,6 +118,8 @@ pub fn review(operation: &str, user: &str, old: &Value, new: &Value) -> Value {
     let any = if new.is_null() { old } else { new };
     let (group, resource) = match any["kind"].as_str().unwrap() {
         "Deployment" | "Scale" => ("apps", "deployments"),
+        "StatefulSet" => ("apps", "statefulsets"),
+        "DaemonSet" => ("apps", "daemonsets"),
         "Pilot" => ("pilotguard.dev", "pilots"),
         "Decision" => ("pilotguard.dev", "decisions"),
         _ => ("pilotguard.dev", "metricssources"),
@@ -196,8 +198,8 @@ pub fn judge(guarded: &Guarded, now: &str, review: &Value) -> Answer {
 pub fn judge_in(context: &Context<'_>, review: &Value) -> Answer {
     let request = Request::read(review.to_string().as_bytes()).unwrap();
     match request.target.as_str() {
-        "apps/deployments" | "apps/deployments/status" => review::of_deployment(&request, context),
-        "apps/deployments/scale" => review::of_scale(&request, context),
+        target if target.ends_with("/scale") => review::of_scale(&request, context),
+        target if target.starts_with("apps/") => review::of_workload(&request, context),
         _ => objects::of_own(&request, context),
     }
 }

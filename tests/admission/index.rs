@@ -3,6 +3,7 @@
 use jiff::tz::TimeZoneDatabase;
 use kube::runtime::watcher::Event;
 use pilotguard::admit::pilots::{Guarded, WorkloadKey};
+use pilotguard::api::workload::{WorkloadKind, WorkloadReference};
 use serde_json::{Value, json};
 
 use crate::fixtures::*;
@@ -11,8 +12,13 @@ fn named(name: &str, uid: &str, created: &str) -> Value {
     with(pilot(), &json!({"metadata": {"name": name, "uid": uid, "creationTimestamp": created}}))
 }
 
+fn checkout() -> WorkloadKey {
+    let reference = WorkloadReference { kind: WorkloadKind::Deployment, name: "checkout".to_owned() };
+    WorkloadKey::new("shop", &reference)
+}
+
 fn owner(guarded: &Guarded) -> Option<String> {
-    guarded.guardian(&WorkloadKey::new("shop", "checkout")).map(|guardian| guardian.id.name.clone())
+    guarded.guardian(&checkout()).map(|guardian| guardian.id.name.clone())
 }
 
 #[test]
@@ -32,6 +38,21 @@ fn the_oldest_pilot_wins_and_a_tie_goes_to_the_lower_uid() {
 }
 
 #[test]
+fn namesakes_of_another_kind_are_another_workload() {
+    let stateful = json!({"spec": {"workloads": [{"kind": "StatefulSet", "name": "checkout"}]}});
+    let young = with(named("young", "a", "2026-11-03T00:00:00Z"), &stateful);
+    let old = named("old", "c", "2026-11-01T00:00:00Z");
+    let guarded = guarded(&[young, old]);
+    let of = |kind| {
+        let reference = WorkloadReference { kind, name: "checkout".to_owned() };
+        guarded.guardian(&WorkloadKey::new("shop", &reference)).map(|guardian| guardian.id.name.clone())
+    };
+    assert_eq!(of(WorkloadKind::Deployment).as_deref(), Some("old"));
+    assert_eq!(of(WorkloadKind::StatefulSet).as_deref(), Some("young"));
+    assert_eq!(of(WorkloadKind::DaemonSet), None);
+}
+
+#[test]
 fn the_set_is_unknown_until_the_first_list_is_complete() {
     let guarded = Guarded::new(TimeZoneDatabase::bundled());
     let mut set = guarded.subscribe();
@@ -45,7 +66,7 @@ fn the_set_is_unknown_until_the_first_list_is_complete() {
     // A status update is taken up, and changes nothing that has to be registered.
     guarded.see(&Event::Apply(read(&with(pilot(), &json!({"status": {"incident": incident("Acting", "Rollback")}})))));
     assert!(!set.has_changed().unwrap());
-    let guardian = guarded.guardian(&WorkloadKey::new("shop", "checkout")).unwrap();
+    let guardian = guarded.guardian(&checkout()).unwrap();
     assert_eq!(guardian.ledger.incident.as_ref().unwrap().id, "fast-burn-3f9c2a71");
 
     let observing =

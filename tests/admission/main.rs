@@ -10,6 +10,7 @@ mod endpoint;
 mod exceptions;
 mod fixtures;
 mod index;
+mod kinds;
 mod objects;
 mod refusals;
 mod registration;

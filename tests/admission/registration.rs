@@ -3,6 +3,7 @@
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use pilotguard::admit::pilots::{GuardedSet, WorkloadKey};
 use pilotguard::admit::registration::{Endpoint, LONGEST_LIST, Registration};
+use pilotguard::api::workload::{WorkloadKind, WorkloadReference};
 use serde_json::{Value, json};
 
 use crate::fixtures::OPERATOR;
@@ -30,7 +31,11 @@ fn entries(
 }
 
 fn keys(names: &[(&str, &str)]) -> std::collections::BTreeSet<WorkloadKey> {
-    names.iter().map(|(namespace, name)| WorkloadKey::new(namespace, name)).collect()
+    names.iter().map(|(namespace, name)| key(WorkloadKind::Deployment, namespace, name)).collect()
+}
+
+fn key(kind: WorkloadKind, namespace: &str, name: &str) -> WorkloadKey {
+    WorkloadKey::new(namespace, &WorkloadReference { kind, name: name.to_owned() })
 }
 
 #[test]
@@ -49,10 +54,10 @@ fn only_enforcing_pilots_can_stop_anyone_and_only_in_their_namespaces() {
         [
             ("workloads", "Fail", json!(["shop"])),
             ("observed-workloads", "Ignore", json!(["lab"])),
+            ("replicas", "Ignore", json!(["lab", "shop"])),
             ("decisions", "Ignore", Value::Null),
             ("deletions", "Fail", json!(["shop"])),
             ("observed-deletions", "Ignore", json!(["lab"])),
-            ("replicas", "Ignore", json!(["lab", "shop"])),
             ("scale", "Ignore", json!(["lab", "shop"])),
             ("pilots", "Ignore", Value::Null),
             ("metrics-sources", "Ignore", Value::Null),
@@ -70,13 +75,49 @@ fn only_enforcing_pilots_can_stop_anyone_and_only_in_their_namespaces() {
     }
     let guarded = &entries[0].1["matchConditions"][0]["expression"];
     let name = "(oldObject != null ? oldObject : object).metadata.?name.orValue('')";
-    assert_eq!(guarded, &json!(format!(r#"(request.namespace + '/' + {name}) in ["shop/api","shop/web"]"#)));
+    assert_eq!(
+        guarded,
+        &json!(format!(
+            r#"(request.resource.resource + '/' + request.namespace + '/' + {name}) in ["deployments/shop/api","deployments/shop/web"]"#
+        ))
+    );
     let watching_status: Vec<_> = entries
         .iter()
         .filter(|(_, entry)| entry["rules"][0]["resources"] == json!(["deployments", "deployments/status"]))
         .map(|(name, _)| name.as_str())
         .collect();
     assert_eq!(watching_status, ["workloads", "observed-workloads"]);
+}
+
+#[test]
+fn each_kind_is_registered_where_it_is_guarded_and_scaled_where_it_has_replicas() {
+    let kinds = [(WorkloadKind::StatefulSet, "shop"), (WorkloadKind::DaemonSet, "nodes")];
+    let enforcing = kinds.map(|(kind, namespace)| key(kind, namespace, "db")).into();
+    let entries = entries(&registration().configurations(&GuardedSet { enforcing, ..GuardedSet::default() }));
+    let facts: Vec<_> = entries
+        .iter()
+        .filter(|(_, entry)| entry["rules"][0]["apiGroups"] == json!(["apps"]))
+        .map(|(name, entry)| {
+            let namespaces = &entry["namespaceSelector"]["matchExpressions"][0]["values"];
+            (name.as_str(), entry["rules"][0]["resources"].clone(), namespaces.clone())
+        })
+        .collect();
+    let both = json!(["nodes", "shop"]);
+    assert_eq!(
+        facts,
+        [
+            (
+                "workloads",
+                json!(["statefulsets", "daemonsets", "statefulsets/status", "daemonsets/status"]),
+                both.clone()
+            ),
+            ("replicas", json!(["statefulsets"]), json!(["shop"])),
+            ("deletions", json!(["statefulsets", "daemonsets"]), both),
+            ("scale", json!(["statefulsets/scale"]), json!(["shop"])),
+        ]
+    );
+    let guarded = entries[0].1["matchConditions"][0]["expression"].as_str().unwrap();
+    assert!(guarded.ends_with(r#"in ["daemonsets/nodes/db","statefulsets/shop/db"]"#), "{guarded}");
 }
 
 #[test]
@@ -89,7 +130,7 @@ fn an_empty_set_registers_nothing_on_workloads() {
 #[test]
 fn a_long_list_gives_way_to_the_namespaces_alone() {
     let conditions = |count: usize| {
-        let enforcing = (0..count).map(|n| WorkloadKey::new("shop", &format!("web-{n:05}"))).collect();
+        let enforcing = (0..count).map(|n| key(WorkloadKind::Deployment, "shop", &format!("web-{n:05}"))).collect();
         let set = GuardedSet { enforcing, ..GuardedSet::default() };
         let entries = entries(&registration().configurations(&set));
         assert!(json!(entries).to_string().len() < 6 * LONGEST_LIST, "stays far below what etcd takes");

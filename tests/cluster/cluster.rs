@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// The namespaces that the shared operator looks after. It is told of them when it starts.
-const SHARED: usize = 24;
+const SHARED: usize = 40;
 
 /// The two ways in which people apply a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,6 @@
 //! incident; people are refused all the while.
 
 use anyhow::{Context, ensure};
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{ObjectMeta, PostParams};
 use pilotguard::api::change_record::ChangeRecord;
 use pilotguard::api::pilot::Pilot;
 use pilotguard_rig::Person;
@@ -16,7 +14,7 @@ tests![what_a_gitops_tool_applies_outside_the_windows_waits, during_an_incident_
 
 async fn what_a_gitops_tool_applies_outside_the_windows_waits(cluster: &Cluster) -> anyhow::Result<()> {
     let scene = Scene::set(cluster).await?;
-    let tool = gitops_tool(cluster, &scene).await?;
+    let tool = scene.gitops_tool(cluster).await?;
     let (later, _) = Scene::later();
     scene.guard(&scene.pilot(&json!({"slos": [], "changes": {"windows": [later]}}))).await?;
     let output = apply(&tool, &managed(&scene, 2)).await?;
@@ -51,7 +49,7 @@ async fn what_a_gitops_tool_applies_outside_the_windows_waits(cluster: &Cluster)
 
 async fn during_an_incident_a_gitops_tool_is_pinned(cluster: &Cluster) -> anyhow::Result<()> {
     let scene = Scene::set(cluster).await?;
-    let tool = gitops_tool(cluster, &scene).await?;
+    let tool = scene.gitops_tool(cluster).await?;
     scene.guard(&scene.pilot(&json!({"slos": []}))).await?;
     scene.decide(&scene.ada, &json!({"type": "HoldChanges"})).await?;
     let incident = scene.incident().await?.id;
@@ -66,16 +64,6 @@ async fn during_an_incident_a_gitops_tool_is_pinned(cluster: &Cluster) -> anyhow
     apply(&tool, &managed(&scene, 2)).await?.accepted()?;
     ensure!(image(&scene.deployment().await?) == "web:2", "the same commit goes through now");
     scene.until("Pilot that is well again", |pilot| reason(pilot) == Some("Guarding")).await.map(drop)
-}
-
-/// A service account that may edit the namespace, as a GitOps tool has.
-async fn gitops_tool(cluster: &Cluster, scene: &Scene<'_>) -> anyhow::Result<Person> {
-    let accounts = scene.api::<ServiceAccount>();
-    let metadata = ObjectMeta { name: Some("gitops".to_owned()), ..ObjectMeta::default() };
-    accounts.create(&PostParams::default(), &ServiceAccount { metadata, ..ServiceAccount::default() }).await?;
-    let tool = cluster.rig.service_account(&scene.namespace, "gitops").await?;
-    cluster.rig.grant(&tool, &scene.namespace, "edit").await?;
-    Ok(tool)
 }
 
 /// A release as Argo CD applies it: with its tracking-id.

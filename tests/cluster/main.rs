@@ -40,11 +40,15 @@ mod changes;
 mod chart;
 mod cluster;
 mod commands;
+mod contained;
 mod crashes;
 mod deletion;
+mod everyday;
 mod examples;
 mod footprint;
 mod held;
+mod kinds;
+mod merging;
 mod objects;
 mod observing;
 mod operator;
@@ -65,12 +69,16 @@ fn all() -> Vec<Test> {
         crashes::tests(),
         rollback::tests(),
         several::tests(),
+        everyday::tests(),
         owners::tests(),
         observing::tests(),
         bad_metrics::tests(),
         deletion::tests(),
         changes::tests(),
         held::tests(),
+        kinds::tests(),
+        merging::tests(),
+        contained::tests(),
         bad_input::tests(),
         commands::tests(),
         chart::tests(),

@@ -16,7 +16,8 @@ tests![
     the_operator_may_touch_little_of_a_workload,
     nobody_writes_release_snapshots,
     the_policies_are_type_checked,
-    the_policy_names_every_field_of_a_deployment,
+    the_policies_name_every_field_of_a_workload,
+    the_operator_may_only_scale_a_stateful_set_and_mark_a_daemon_set,
 ];
 
 const RECORD: &str = r#"{"trigger": "burn", "openedAt": "2026-01-01T00:00:00Z", "closedAt": "2026-01-01T01:00:00Z",
@@ -118,7 +119,7 @@ async fn the_operator_may_touch_little_of_a_workload(cluster: &Cluster) -> anyho
     let template = "pilotguard may put back the template only of a Deployment that carries pilotguard.dev/admitted";
     let replicas = "pilotguard may lower replicas, or restore the number in pilotguard.dev/parked-replicas";
     let paused = "pilotguard may un-pause a Deployment, never pause it";
-    let metadata = "pilotguard may not change labels, finalizers or owners of a Deployment";
+    let metadata = "pilotguard may not change labels, finalizers or owners of a workload";
     let note = "pilotguard may not touch annotations that are not its own: note";
     let image = |image: &str| json!({"template": {"spec": {"containers": [{"name": "web", "image": image}]}}});
     let marks = json!({"pilotguard.dev/quarantined": "x", "kubectl.kubernetes.io/last-applied-configuration": "{}"});
@@ -170,16 +171,30 @@ async fn touch(client: &Client, namespace: &str, patch: &Value) -> Result<(), ku
 
 async fn patch_web(client: &Client, namespace: &str, patch: &Value, params: &PatchParams) -> Result<(), kube::Error> {
     let deployments = ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &deployments);
+    patch_as(client, namespace, &deployments, patch, params).await
+}
+
+async fn patch_as(
+    client: &Client,
+    namespace: &str,
+    resource: &ApiResource,
+    patch: &Value,
+    params: &PatchParams,
+) -> Result<(), kube::Error> {
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
     api.patch("web", params, &Patch::Strategic(patch)).await.map(drop)
 }
 
-/// A new policy is obeyed a moment after it was stored.
 async fn refuses_dry_runs(client: &Client, namespace: &str) -> anyhow::Result<()> {
+    let deployments = ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&());
+    in_force_on(client, namespace, &deployments, &json!({"metadata": {"labels": {"team": "ours"}}})).await
+}
+
+/// A new policy is obeyed a moment after it was stored.
+async fn in_force_on(client: &Client, namespace: &str, resource: &ApiResource, label: &Value) -> anyhow::Result<()> {
     let params = PatchParams { dry_run: true, ..PatchParams::default() };
-    let labels = json!({"metadata": {"labels": {"team": "ours"}}});
     let probe = || async {
-        match patch_web(client, namespace, &labels, &params).await {
+        match patch_as(client, namespace, resource, label, &params).await {
             Err(kube::Error::Api(status)) if status.message.contains("labels, finalizers or owners") => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -230,7 +245,7 @@ async fn nobody_writes_release_snapshots(cluster: &Cluster) -> anyhow::Result<()
 
 async fn the_policies_are_type_checked(cluster: &Cluster) -> anyhow::Result<()> {
     let (release, _) = installed(cluster).await?;
-    for part in ["decisions", "workloads", "snapshots"] {
+    for part in ["decisions", "workloads", "statefulsets", "daemonsets", "snapshots"] {
         let policy = format!("{}-{part}", release.name);
         let get = ["get", "validatingadmissionpolicy", &policy, "-o"];
         let checked = [&get[..], &["jsonpath={.status.observedGeneration}"]].concat();
@@ -242,16 +257,78 @@ async fn the_policies_are_type_checked(cluster: &Cluster) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// A field that a newer Kubernetes brings must be looked at: the policy lists what the operator may not change.
-async fn the_policy_names_every_field_of_a_deployment(cluster: &Cluster) -> anyhow::Result<()> {
+/// A field that a newer Kubernetes brings must be looked at: the policies list what the operator may not change.
+async fn the_policies_name_every_field_of_a_workload(cluster: &Cluster) -> anyhow::Result<()> {
     let document: Value = serde_json::from_str(&cluster.done(&["get", "--raw", "/openapi/v3/apis/apps/v1"]).await?)?;
-    let spec = &document["components"]["schemas"]["io.k8s.api.apps.v1.DeploymentSpec"]["properties"];
-    let fields = spec.as_object().context("no schema of a Deployment's spec")?.keys();
-    let policy =
+    let file =
         std::fs::read_to_string(crate::cluster::root().join("charts/pilotguard/templates/policy-workloads.yaml"))?;
-    let named =
-        |field: &str| ["", "?"].iter().any(|optional| policy.contains(&format!("oldObject.spec.{optional}{field}")));
-    let unnamed: Vec<_> = fields.filter(|field| !named(field)).collect();
-    ensure!(unnamed.is_empty(), "policy-workloads.yaml does not speak of {unnamed:?}");
+    // A DaemonSet's spec is compared as a whole.
+    for (kind, resource) in [("Deployment", "deployments"), ("StatefulSet", "statefulsets")] {
+        let of_kind = |part: &&str| part.contains(&format!("resources: [{resource}]"));
+        let policy = file.split("\n---\n").find(of_kind).with_context(|| format!("no policy on {resource}"))?;
+        let schema = format!("io.k8s.api.apps.v1.{kind}Spec");
+        let spec = &document["components"]["schemas"][&schema]["properties"];
+        let fields = spec.as_object().with_context(|| format!("no schema of a {kind}'s spec"))?.keys();
+        let named = |field: &str| {
+            // What the included part speaks of.
+            field == "replicas"
+                || ["", "?"].iter().any(|optional| policy.contains(&format!("oldObject.spec.{optional}{field}")))
+        };
+        let unnamed: Vec<_> = fields.filter(|field| !named(field)).collect();
+        ensure!(unnamed.is_empty(), "the policy on {resource} does not speak of {unnamed:?}");
+    }
+    Ok(())
+}
+
+async fn the_operator_may_only_scale_a_stateful_set_and_mark_a_daemon_set(cluster: &Cluster) -> anyhow::Result<()> {
+    let (release, guarded) = installed(cluster).await?;
+    let operator = release.operator(cluster).await?.client()?;
+    let create = async |kind: &str, more: Value| {
+        let mut object = json!({
+            "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "web", "namespace": guarded},
+            "spec": {
+                "selector": {"matchLabels": {"app": "web"}},
+                "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}},
+            },
+        });
+        json_patch::merge(&mut object["spec"], &more);
+        cluster.done_with(&["create", "-f", "-"], &object.to_string()).await
+    };
+    create("StatefulSet", json!({"replicas": 3, "serviceName": "web"})).await?;
+    create("DaemonSet", json!({})).await?;
+    let stateful = ApiResource::erase::<k8s_openapi::api::apps::v1::StatefulSet>(&());
+    let daemon = ApiResource::erase::<k8s_openapi::api::apps::v1::DaemonSet>(&());
+    let label = json!({"metadata": {"labels": {"team": "ours"}}});
+    for resource in [&stateful, &daemon] {
+        in_force_on(&operator, &guarded, resource, &label).await?;
+    }
+    let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "web:2"}]}}}});
+    let marks = json!({"metadata": {"annotations": {"pilotguard.dev/admitted": "{}"}}});
+    let only_replicas = "of a StatefulSet's spec pilotguard may change only replicas";
+    let nothing = "of a DaemonSet's spec pilotguard may change nothing";
+    let on_delete = json!({"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}});
+    let parked = json!({"metadata": {"annotations": {"pilotguard.dev/parked-replicas": "3"}}, "spec": {"replicas": 0}});
+    let steps = [
+        (&stateful, marks.clone(), None),
+        (&stateful, image.clone(), Some(only_replicas)),
+        (&stateful, on_delete.clone(), Some(only_replicas)),
+        (&stateful, json!({"spec": {"replicas": 4}}), Some("pilotguard may lower replicas")),
+        (&stateful, parked, None),
+        (&stateful, json!({"spec": {"replicas": 3}}), None),
+        (&daemon, marks, None),
+        (&daemon, image, Some(nothing)),
+        (&daemon, on_delete, Some(nothing)),
+        (&daemon, label, Some("labels, finalizers or owners")),
+    ];
+    for (resource, patch, refusal) in steps {
+        let answer = patch_as(&operator, &guarded, resource, &patch, &PatchParams::default()).await;
+        let said = answer.err().map(|error| error.to_string());
+        let is_expected = match (&said, refusal) {
+            (None, None) => true,
+            (Some(said), Some(refusal)) => said.contains(refusal),
+            _ => false,
+        };
+        ensure!(is_expected, "{} {patch}: {said:?} instead of {refusal:?}", resource.kind);
+    }
     Ok(())
 }

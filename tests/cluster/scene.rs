@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use jiff::{Timestamp, Zoned};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::ListParams;
+use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
 use pilotguard::api::change_record::{ChangeClass, ChangeRecord};
 use pilotguard::api::decision::Decision;
 use pilotguard::api::incident::Incident;
 use pilotguard::api::pilot::Pilot;
 use pilotguard::api::status::ReleaseState;
-use pilotguard::observe::cluster::read_deployment;
+use pilotguard::api::workload::{WorkloadKind, WorkloadReference};
+use pilotguard::observe::cluster::read_workload;
 use pilotguard::release::marks::Marks;
 use pilotguard_rig::{DemoService, Operator, Output, Person, ServiceOptions, wait};
 use serde_json::{Value, json};
@@ -81,6 +83,11 @@ impl<'a> Scene<'a> {
     /// no slow machine lets it be good by mistake.
     pub(crate) async fn bake(&self, pilot: &Value) -> anyhow::Result<()> {
         self.guard(pilot).await?;
+        self.bake_no_more(pilot).await
+    }
+
+    /// Waits until the release that runs is known to be good, and lets what comes next bake for long.
+    pub(crate) async fn bake_no_more(&self, pilot: &Value) -> anyhow::Result<()> {
         self.known_good().await?;
         let mut slow = pilot.clone();
         slow["spec"]["changes"]["bake"] = "10m".into();
@@ -97,6 +104,16 @@ impl<'a> Scene<'a> {
             output.accepted().map_err(|error| error.to_string())
         };
         Ok(wait::until("Pilot that is accepted", PATIENCE, declared).await?)
+    }
+
+    /// A service account that may edit the namespace, as a GitOps tool has.
+    pub(crate) async fn gitops_tool(&self, cluster: &Cluster) -> anyhow::Result<Person> {
+        let accounts = self.api::<ServiceAccount>();
+        let metadata = ObjectMeta { name: Some("gitops".to_owned()), ..ObjectMeta::default() };
+        accounts.create(&PostParams::default(), &ServiceAccount { metadata, ..ServiceAccount::default() }).await?;
+        let tool = cluster.rig.service_account(&self.namespace, "gitops").await?;
+        cluster.rig.grant(&tool, &self.namespace, "edit").await?;
+        Ok(tool)
     }
 
     /// Waits until the Pilot is Ready: its release is adopted, and the webhook answers for it.
@@ -199,6 +216,20 @@ impl<'a> Scene<'a> {
         self.judged(&name).await
     }
 
+    /// Has the release that runs rolled back by a person's word, and returns once it is over.
+    pub(crate) async fn rolled_back_by(&self, person: &Person) -> anyhow::Result<()> {
+        let has_target = |pilot: &Pilot| pilot.status.as_ref().is_some_and(|status| status.rollback_target.is_some());
+        self.until("target of a rollback", has_target).await?;
+        self.decide(person, &json!({"type": "Rollback"})).await?;
+        let is_over = |pilot: &Pilot| incident(pilot).is_none();
+        let probe = || async {
+            let marks = self.marks().await.map_err(|error| error.to_string())?;
+            if marks.quarantined.is_empty() { Err(paused("nothing is quarantined".to_owned()).await) } else { Ok(()) }
+        };
+        wait::until("rollback", PATIENCE, probe).await?;
+        self.until("end of the incident", is_over).await.map(drop)
+    }
+
     /// Waits until the operator has said whether a Decision counts.
     pub(crate) async fn judged(&self, name: &str) -> anyhow::Result<Decision> {
         let api: Api<Decision> = self.api();
@@ -217,21 +248,39 @@ impl<'a> Scene<'a> {
 
     /// The Deployment as it is.
     pub(crate) async fn deployment(&self) -> anyhow::Result<Value> {
-        read_deployment(&self.client, &self.namespace, "web").await?.context("there is no Deployment")
+        self.workload(WorkloadKind::Deployment).await
+    }
+
+    /// The workload `web` of a kind as it is.
+    pub(crate) async fn workload(&self, kind: WorkloadKind) -> anyhow::Result<Value> {
+        let reference = WorkloadReference { kind, name: "web".to_owned() };
+        read_workload(&self.client, &self.namespace, &reference)
+            .await?
+            .with_context(|| format!("there is no {reference}"))
     }
 
     /// What pilotguard wrote onto the Deployment.
     pub(crate) async fn marks(&self) -> anyhow::Result<Marks> {
-        let annotations = pilotguard::release::deployment::annotations(&self.deployment().await?);
+        let annotations = pilotguard::release::workload::annotations(&self.deployment().await?);
         Ok(Marks::read(&annotations))
     }
 
     /// Waits until the Pilot is as described.
     pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&Pilot) -> bool) -> anyhow::Result<Pilot> {
+        self.until_of("web", what, is_so).await
+    }
+
+    /// As [`Scene::until`], for a Pilot of another name.
+    pub(crate) async fn until_of(
+        &self,
+        name: &str,
+        what: &str,
+        is_so: impl Fn(&Pilot) -> bool,
+    ) -> anyhow::Result<Pilot> {
         let api: Api<Pilot> = self.api();
         let probe = || async {
             self.operator.check().map_err(|error| error.to_string())?;
-            let pilot = api.get("web").await.map_err(|error| error.to_string())?;
+            let pilot = api.get(name).await.map_err(|error| error.to_string())?;
             if is_so(&pilot) {
                 Ok(pilot)
             } else {

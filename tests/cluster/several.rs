@@ -2,7 +2,8 @@
 
 use anyhow::{Context, ensure};
 use pilotguard::api::change_record::{ChangeClass, Outcome as ChangeOutcome};
-use pilotguard::observe::cluster::read_deployment;
+use pilotguard::api::workload::{WorkloadKind, WorkloadReference};
+use pilotguard::observe::cluster::read_workload;
 use pilotguard::release::digest::payload_digest;
 use serde_json::{Value, json};
 
@@ -77,5 +78,6 @@ fn worker(scene: &Scene<'_>, version: u32) -> Value {
 
 async fn deployment(scene: &Scene<'_>, name: &str) -> anyhow::Result<Value> {
     let client = scene.cluster.rig.admin().client()?;
-    read_deployment(&client, &scene.namespace, name).await?.context("there is no such Deployment")
+    let reference = WorkloadReference { kind: WorkloadKind::Deployment, name: name.to_owned() };
+    read_workload(&client, &scene.namespace, &reference).await?.context("there is no such Deployment")
 }

@@ -6,7 +6,7 @@ use pilotguard::api::change_record::{ChangeClass, Outcome};
 use pilotguard::api::decision::DecisionPhase;
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::trigger::TriggerAction;
-use pilotguard::decide::plan::{Effect, Release};
+use pilotguard::decide::plan::{Effect, GiveBack, Release, ScaleDown};
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot};
 use pilotguard::release::marks::{AdmittedVerdict, Contained};
 use pilotguard::release::vector::release_payload;
@@ -44,7 +44,9 @@ impl World {
                 return Err("a policy refuses it".to_owned());
             }
             Effect::Release(release) => self.release(release)?,
+            Effect::ScaleDown(act) if self.is_contained_so(act) => self.contain_again(act)?,
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) => self.act(effect)?,
+            Effect::GiveBack(give_back) => self.give_back(give_back)?,
             Effect::Readmit(readmit) => {
                 let deployment = self.expect_version(&readmit.uid, &readmit.resource_version)?;
                 deployment.marks.quarantined.clone_from(&readmit.quarantined);
@@ -105,6 +107,7 @@ impl World {
             Effect::RollBack(act) => {
                 let release = target.unwrap();
                 if deployment.runs != release {
+                    deployment.owes_fields = true;
                     deployment.runs = release;
                     deployment.generation += 1;
                     deployment.rolled_out_at = now;
@@ -115,12 +118,14 @@ impl World {
                 deployment.marks.held = None;
             }
             Effect::ScaleDown(act) => {
+                deployment.owes_fields |= deployment.replicas != act.replicas;
                 deployment.generation += i64::from(deployment.replicas != act.replicas);
                 deployment.replicas = act.replicas;
                 deployment.marks.parked_replicas = Some(act.parked);
                 deployment.marks.contained = Some(Contained { incident: act.incident.clone(), replicas: act.replicas });
             }
             Effect::RestoreReplicas(act) => {
+                deployment.owes_fields |= deployment.replicas != act.replicas;
                 deployment.generation += i64::from(deployment.replicas != act.replicas);
                 deployment.replicas = act.replicas;
                 deployment.marks.contained = None;
@@ -137,6 +142,35 @@ impl World {
         for (act, times) in &self.acts {
             assert_eq!(*times, 1, "{act:?} was carried out more than once");
         }
+        Ok(())
+    }
+
+    fn is_contained_so(&self, act: &ScaleDown) -> bool {
+        let deployment = self.deployments.iter().find(|deployment| deployment.uid == act.uid);
+        let contained = deployment.and_then(|deployment| deployment.marks.contained.as_ref());
+        contained.is_some_and(|it| it.incident == act.incident && it.replicas == act.replicas)
+    }
+
+    /// What was decided once is no new act.
+    fn contain_again(&mut self, act: &ScaleDown) -> Result<(), String> {
+        let deployment = self.expect_deployment(&act.uid, Some(act.generation))?;
+        let contained = deployment.marks.contained.clone().expect("it is contained");
+        assert_eq!((act.replicas, Some(act.parked)), (contained.replicas, deployment.marks.parked_replicas));
+        assert!(act.replicas <= deployment.replicas, "a scale-down raised the replicas");
+        deployment.owes_fields |= deployment.replicas != act.replicas;
+        deployment.generation += i64::from(deployment.replicas != act.replicas);
+        deployment.replicas = act.replicas;
+        Ok(())
+    }
+
+    fn give_back(&mut self, effect: &GiveBack) -> Result<(), String> {
+        let deployment = self.expect_deployment(&effect.uid, None)?;
+        if template_of(&deployment.runs) != effect.template {
+            return Err("another template is stored".to_owned());
+        }
+        let exists = |name: &String| deployment.snapshots.iter().any(|snapshot| snapshot.name == *name);
+        assert!(effect.snapshot.iter().all(exists), "owners are read from what exists");
+        deployment.owes_fields = false;
         Ok(())
     }
 

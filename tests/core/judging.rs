@@ -81,9 +81,11 @@ fn workload(marks: Marks) -> Workload {
         is_complete: true,
         progress_deadline_exceeded: false,
         rollback_unsafe: None,
+        owes_fields: false,
         waiting: None,
         break_glass: None,
         change_label: None,
+        foreign: None,
         marks,
         snapshots: Vec::new(),
     }
@@ -234,6 +236,22 @@ fn replicas_have_guards_of_their_own() {
     ]);
 }
 
+/// Whoever writes the whole object brings a count along: it is put back, and nothing is refused for it.
+#[test]
+fn a_write_to_what_is_contained_keeps_its_replicas() {
+    let judge = |over: Value, before: Option<i32>, after: i32| {
+        let place = Place { over, contained: Some(1), ..Place::plain() };
+        let proposal = Proposal { operation: Operation::Update, ..scales(before, after) };
+        let judgement = place.judge(&proposal);
+        assert_eq!((judgement.verdict, judgement.enforced_verdict), (Verdict::Allow, Verdict::Allow));
+        (judgement.kept_replicas, judgement.enforced_replicas)
+    };
+    assert_eq!(judge(json!({}), Some(1), 3), (Some(1), Some(1)));
+    assert_eq!(judge(json!({}), Some(0), 3), (Some(0), Some(0)), "never more than is stored");
+    assert_eq!(judge(json!({}), Some(1), 0), (None, None), "fewer is towards safety");
+    assert_eq!(judge(json!({"enforcement": {"actions": "Observe"}}), Some(1), 3), (None, Some(1)));
+}
+
 #[test]
 fn a_refusal_says_when_it_ends_by_itself() {
     let tuesdays = json!([{"name": "tuesdays", "weekly": {"days": ["Tue"], "from": "09:00", "to": "16:00"}}]);
@@ -360,6 +378,7 @@ proptest! {
         let (observed, enforced) = (observed.judge(&proposal), enforced.judge(&proposal));
         prop_assert_eq!(observed.verdict, Verdict::Allow);
         prop_assert_eq!(observed.enforced_verdict, enforced.verdict);
+        prop_assert_eq!((observed.kept_replicas, observed.enforced_replicas), (None, enforced.kept_replicas));
         prop_assert_eq!(found(&observed), found(&enforced));
     }
 }

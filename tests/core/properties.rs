@@ -145,6 +145,7 @@ fn event() -> impl Strategy<Value = Event> {
             ..blank()
         }),
         1 => Just(Event { crash: true, ..blank() }),
+        1 => Just(Event { scale: Some(4), ..blank() }),
         1 => Just(Event { lose_status: true, ..blank() }),
         1 => workload().prop_map(move |workload| Event {
             delete: true,
@@ -222,6 +223,11 @@ proptest! {
         );
         let undecided = outturn.world.decisions.iter().filter(|decision| decision.phase.is_none()).count();
         prop_assert_eq!(undecided, 0, "Decisions were left unjudged");
+        for deployment in &outturn.world.deployments {
+            prop_assert!(!deployment.owes_fields, "fields were not given back\n{}", outturn.trace);
+            let most = deployment.contained.as_ref().map(|contained| contained.replicas);
+            prop_assert!(most.is_none_or(|most| deployment.replicas <= most), "it grew\n{}", outturn.trace);
+        }
         for (act, times) in &outturn.world.acts {
             prop_assert_eq!(*times, 1, "{:?}", act);
         }

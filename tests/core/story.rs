@@ -10,6 +10,7 @@ use pilotguard::api::status::{PilotStatus, ReleaseState};
 use pilotguard::decide::judge::Verdict;
 use pilotguard::declaration::Condition;
 use pilotguard::observation::Unknown;
+use pilotguard::release::foreign::Foreign;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -115,6 +116,9 @@ pub struct Event {
     pub workload: Option<String>,
     /// The value of the annotation that says which changes belong together, from now on.
     pub change_label: Option<String>,
+    /// Flagger drives the workload from now on.
+    #[serde(default)]
+    pub driven: bool,
     /// A release is applied through admission.
     pub deploy: Option<String>,
     /// A release is applied through admission by someone else than dev.
@@ -337,6 +341,12 @@ fn move_workload(event: &Event, world: &mut World, teller: &mut Teller) {
         && let Some(deployment) = world.deployment_mut(&name)
     {
         deployment.change_label = Some(label.clone());
+    }
+    if event.driven {
+        if let Some(deployment) = world.deployment_mut(&name) {
+            deployment.foreign = Some(Foreign::Flagger);
+        }
+        teller.say(world, "Flagger takes the workload over");
     }
     if let Some(release) = &event.deploy {
         apply(&name, release, ("dev", "dev"), world, teller);

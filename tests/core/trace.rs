@@ -146,6 +146,12 @@ fn describe(effect: &Effect) -> String {
         }
         Effect::ScaleDown(act) => format!("SCALE DOWN to {}, parking {}", act.replicas, act.parked),
         Effect::RestoreReplicas(act) => format!("RESTORE {} replicas", act.replicas),
+        Effect::GiveBack(give_back) => {
+            format!(
+                "give fields back to their owners, as {} has them",
+                give_back.snapshot.as_deref().unwrap_or("nobody")
+            )
+        }
         Effect::Readmit(readmit) => {
             let left: Vec<&str> = readmit.quarantined.iter().map(String::as_str).collect();
             format!("readmit; still quarantined [{}]", left.join(", "))

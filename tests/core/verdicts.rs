@@ -72,15 +72,12 @@ fn a_rollout_under_way_cannot_be_held() {
 
 #[test]
 fn what_does_not_exist_yet_is_created_held_and_nothing_is_deleted_later() {
-    let creates = |proposal: Proposal| Proposal {
-        operation: Operation::Create,
-        one_live_release: false,
-        replicas_before: None,
-        ..proposal
-    };
+    let creates = |proposal: Proposal| Proposal { operation: Operation::Create, replicas_before: None, ..proposal };
     assert_eq!(place("Auto", closed()).judge(&creates(gitops())).verdict, Hold);
     assert_eq!(place("Auto", closed()).judge(&creates(person())).verdict, Deny);
     assert_eq!(place("Pin", closed()).judge(&creates(gitops())).verdict, Deny, "there is nothing to put back");
+    let no_pause = |who: Proposal| Proposal { one_live_release: false, ..creates(who) };
+    assert_eq!(place("Hold", closed()).judge(&no_pause(gitops())).verdict, Deny, "a kind that knows no pause");
     let deletes = Proposal { operation: Operation::Delete, replicas_after: None, ..gitops() };
     assert_eq!(place("Hold", closed()).judge(&deletes).verdict, Deny);
 }

@@ -1,4 +1,4 @@
-//! A simulated cluster: the Deployments of one Pilot, their marks, snapshots, change records, decisions and the Pilot's status.
+//! A simulated cluster: the workloads of one Pilot, called deployments here whatever their kind, their marks, snapshots, change records, decisions and the Pilot's status.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +13,7 @@ use pilotguard::declaration::Declaration;
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot, Workload};
 use pilotguard::release::change::change_name;
 use pilotguard::release::digest::digest;
+use pilotguard::release::foreign::Foreign;
 use pilotguard::release::marks::{Admitted, Held, HeldVerdict, Marks};
 use pilotguard::release::vector::release_payload;
 use serde_json::json;
@@ -38,6 +39,9 @@ pub struct Deployment {
     pub change_label: Option<String>,
     /// The annotation that a break-glass request writes.
     pub break_glass: Option<String>,
+    pub foreign: Option<Foreign>,
+    /// The operator owns fields that belong to others.
+    pub owes_fields: bool,
     pub marks: Marks,
     pub snapshots: Vec<Snapshot>,
 }
@@ -45,7 +49,7 @@ pub struct Deployment {
 impl Deployment {
     /// Moves with every write, as a resourceVersion does.
     pub fn version(&self) -> String {
-        format!("{}/{}/{:?}", self.generation, self.replicas, self.marks)
+        format!("{}/{}/{}/{:?}", self.generation, self.replicas, self.owes_fields, self.marks)
     }
 }
 
@@ -120,6 +124,8 @@ impl World {
             unsafe_reason: None,
             change_label: None,
             break_glass: None,
+            foreign: None,
+            owes_fields: false,
             marks: Marks::default(),
             snapshots: Vec::new(),
         });
@@ -130,6 +136,11 @@ impl World {
     pub fn workload_named(&self, name: Option<&String>) -> String {
         let is_guarded = |name: &&String| self.declaration.workloads.iter().any(|workload| workload.name == **name);
         name.filter(is_guarded).unwrap_or(&self.declaration.workloads[0].name).clone()
+    }
+
+    fn reference(&self, name: &str) -> WorkloadReference {
+        let declared = self.declaration.workloads.iter().find(|workload| workload.name == name);
+        declared.cloned().unwrap_or(WorkloadReference { kind: WorkloadKind::Deployment, name: name.to_owned() })
     }
 
     pub fn deployment(&self, name: &str) -> Option<&Deployment> {
@@ -148,13 +159,15 @@ impl World {
         let case =
             Case { declaration: &self.declaration, source: self.source, seen: &seen, ledger: &ledger, now: self.now };
         let payload = payload_of(release);
-        let workload = WorkloadReference { kind: WorkloadKind::Deployment, name: name.to_owned() };
+        let workload = self.reference(name);
         let stored = seen.workload(&workload);
         let replicas = stored.map(|stored| stored.replicas);
         let moves_release = stored.is_none_or(|stored| stored.payload != payload);
         let judgement = judge(
             &case,
             &Proposal {
+                one_live_release: workload.kind == WorkloadKind::Deployment
+                    && self.deployment(name).is_some_and(|it| it.serves == it.runs && it.foreign.is_none()),
                 workload,
                 operation: Operation::Update,
                 requester: Requester { user: user.to_owned(), groups: Vec::new() },
@@ -162,7 +175,6 @@ impl World {
                 template: template_of(release),
                 payload: payload.clone(),
                 gitops: GitOps { manages_workload: user == GITOPS, is_named: false },
-                one_live_release: self.deployment(name).is_some_and(|it| it.serves == it.runs),
                 replicas_before: replicas,
                 replicas_after: replicas,
             },
@@ -297,9 +309,11 @@ impl World {
             progress_deadline_exceeded: self.stuck.contains(&deployment.runs)
                 && self.now >= deployment.rolled_out_at + PROGRESS_DEADLINE,
             rollback_unsafe: deployment.unsafe_reason.clone(),
+            owes_fields: deployment.owes_fields,
             waiting: deployment.marks.held.clone().filter(|held| held.verdict == HeldVerdict::Hold),
             break_glass: deployment.break_glass.clone(),
             change_label: deployment.change_label.clone(),
+            foreign: deployment.foreign,
             marks: deployment.marks.clone(),
             snapshots,
         }

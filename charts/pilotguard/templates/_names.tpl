@@ -31,3 +31,39 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "pilotguard.name" . }}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
 {{- end -}}
 {{- end -}}
+
+{{/* What the operator may do to the metadata of a workload of any kind, and what a policy about that needs to know. */}}
+{{- define "pilotguard.byTheOperator" -}}
+matchConditions:
+- name: by-the-operator
+  expression: request.userInfo.username == '{{ include "pilotguard.user" . }}'
+variables:
+- name: before
+  expression: oldObject.metadata.?annotations.orValue({})
+- name: after
+  expression: object.metadata.?annotations.orValue({})
+- name: touched
+  expression: >-
+    variables.before.map(key, key).filter(key, !(key in variables.after))
+    + variables.after.map(key, key).filter(key, !(key in variables.before) || variables.before[key] != variables.after[key])
+{{- end -}}
+
+{{- define "pilotguard.workloadMetadata" -}}
+- expression: >-
+    variables.touched.all(key, key.startsWith('pilotguard.dev/') || key == 'kubectl.kubernetes.io/last-applied-configuration')
+  messageExpression: >-
+    'pilotguard may not touch annotations that are not its own: ' + variables.touched.join(', ')
+- expression: >-
+    object.metadata.?labels == oldObject.metadata.?labels
+    && object.metadata.?finalizers == oldObject.metadata.?finalizers
+    && object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences
+  message: pilotguard may not change labels, finalizers or owners of a workload
+{{- end -}}
+
+{{/* The operator takes replicas away and gives back what it took. */}}
+{{- define "pilotguard.workloadReplicas" -}}
+- expression: >-
+    object.spec.replicas <= oldObject.spec.replicas
+    || variables.before[?'pilotguard.dev/parked-replicas'].orValue('') == string(object.spec.replicas)
+  message: pilotguard may lower replicas, or restore the number in pilotguard.dev/parked-replicas
+{{- end -}}
