@@ -175,7 +175,11 @@ impl Registration {
             resources: kinds.into_iter().map(|kind| kind.resource().to_owned()).collect(),
             operations,
             namespaces: Some(workloads.iter().map(|workload| workload.namespace.clone()).collect()),
-            conditions: guarded_names(workloads).into_iter().chain([self.not_ourselves(), not_break_glass()]).chain(more).collect(),
+            conditions: guarded_names(workloads)
+                .into_iter()
+                .chain([self.not_ourselves(), not_break_glass()])
+                .chain(more)
+                .collect(),
         })
     }
 
@@ -212,8 +216,7 @@ impl Registration {
 /// keeps anyone else from saying so. What is to be deleted says why beforehand.
 fn not_break_glass() -> MatchCondition {
     let (group, key) = (literal(BREAK_GLASS_GROUP), literal(BREAK_GLASS_REASON));
-    let reason =
-        |object: &str| format!("({object} == null ? '' : {object}.metadata.?annotations[?{key}].orValue(''))");
+    let reason = |object: &str| format!("({object} == null ? '' : {object}.metadata.?annotations[?{key}].orValue(''))");
     let (before, after) = (reason("oldObject"), reason("object"));
     let says_why = format!("(object == null ? {before} != '' : ({after} != '' && {after} != {before}))");
     condition("not-break-glass", &format!("!({group} in request.userInfo.?groups.orValue([]) && {says_why})"))

@@ -7,18 +7,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation};
 use serde_json::Value;
 
+use super::known::{judged, known};
 use super::pilots::{Guarded, Guardian, WorkloadKey};
 use super::scaled::scaled_workload;
 use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
 use crate::api::workload::{WorkloadKind, WorkloadReference};
-use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
-use crate::decide::{Case, SourceFacts};
+use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict};
 use crate::observation::{Observation, Workload};
 use crate::observe::cluster::Cluster;
 use crate::release::digest::{all_images_are_pinned, payload_digest, template_digest};
@@ -29,14 +29,6 @@ use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
 
 /// The annotation of a pod template by which the operator asks, in a dry-run, whether the webhook answers.
 pub const PROBE: &str = "pilotguard.dev/probe";
-
-/// Judging a change asks no metrics source.
-const NO_SOURCE: SourceFacts =
-    SourceFacts { evaluation_interval: SignedDuration::ZERO, query_offset: SignedDuration::ZERO };
-
-/// Without the records nobody can say whether the release was rolled back before.
-const RECORDS_UNKNOWN: &str =
-    "pilotguard has just started and has not read the change records yet; try again in a few seconds";
 
 /// What an answer depends on besides the request.
 #[derive(Clone, Copy, Debug)]
@@ -282,26 +274,16 @@ impl<'a> Attempt<'a> {
             }
             Err(_) => return self.answer_unreadable(guardian),
         };
-        let mut seen = self.seen.clone();
-        if self.proposal.operation == Operation::Create {
-            let Some(known) = context.cluster.records(&guardian.id) else {
-                return Answer::unavailable(RECORDS_UNKNOWN.to_owned());
-            };
-            seen = known;
-        }
-        let ledger = &guardian.ledger;
-        let now = context.now;
-        let mut judgement = judge(&Case { declaration, source: NO_SOURCE, seen: &seen, ledger, now }, &self.proposal);
-        if !judgement.findings.is_empty() && seen.decisions.is_empty() {
-            // Owners' exceptions are looked up only where one may change the answer.
-            seen.decisions = context.cluster.decisions_of(&guardian.id);
-            judgement = judge(&Case { declaration, source: NO_SOURCE, seen: &seen, ledger, now }, &self.proposal);
-        }
-        let case = Case { declaration, source: NO_SOURCE, seen: &seen, ledger, now };
+        let mut seen = match known(&self.seen, self.proposal.operation, guardian, context.cluster) {
+            Ok(seen) => seen,
+            Err(answer) => return answer,
+        };
+        let (case, judgement) =
+            judged((declaration, guardian), &mut seen, context.cluster, &self.proposal, context.now);
         let refusal = || Refusal::of(&case, &self.proposal, &judgement, self.what.clone());
         let change = Change {
             declaration,
-            ledger,
+            ledger: &guardian.ledger,
             old: &self.request.old_object,
             new: &self.request.object,
             requester: &self.request.requester,

@@ -275,7 +275,8 @@ pub fn reduce_change(record: &ChangeRecord) -> Entry<Change> {
     let created_at = created_at(&record.metadata);
     let name = record.name_any();
     let owner = Owner { namespace: record.namespace().unwrap_or_default(), name: record.spec.pilot.clone() };
-    let ChangeRecordStatus { started_at, completed_at, outcome, approval_owed, .. } = record.status.clone().unwrap_or_default();
+    let ChangeRecordStatus { started_at, completed_at, outcome, approval_owed, .. } =
+        record.status.clone().unwrap_or_default();
     let kept = Change {
         name: name.clone(),
         class: record.spec.class,
@@ -298,7 +299,8 @@ pub fn reduce_decision(decision: &Decision) -> Entry<PilotDecision> {
     let by_operator = decision.spec.by.as_ref().is_some_and(|by| by.user == OPERATOR);
     let phase = decision.status.as_ref().and_then(|status| status.phase);
     let is_over = phase.is_some() && decision.spec.type_ != DecisionType::Override;
-    let (by, reason) = if is_over { (None, String::new()) } else { (decision.spec.by.clone(), decision.spec.reason.clone()) };
+    let (by, reason) =
+        if is_over { (None, String::new()) } else { (decision.spec.by.clone(), decision.spec.reason.clone()) };
     let kept = PilotDecision {
         name: name.clone(),
         type_: decision.spec.type_,

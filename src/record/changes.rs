@@ -4,9 +4,9 @@ use kube::api::ObjectMeta;
 use serde_json::json;
 
 use crate::act::writer::{WriteError, Writer};
+use crate::api::change_record::ChangeClass;
 use crate::api::change_record::{ChangeRecord, ChangeRecordSpec, ChangeRecordStatus, Outcome};
 use crate::api::decision::Requester;
-use crate::api::change_record::ChangeClass;
 use crate::decide::plan::{DeclareEmergency, OpenChange, UpdateChange};
 use crate::declaration::PilotId;
 use crate::release::vector::{release_digest, release_payload};

@@ -47,7 +47,10 @@ fn of_broken_glass(case: &Case<'_>, stamp: &Stamp) -> Option<Announcement> {
         key: format!("break-glass-{hash}"),
         is_warning: true,
         reason: "BreakGlass",
-        note: format!("guards of {} were passed by break-glass: {why}; the API server's audit log says by whom", stamp.workload),
+        note: format!(
+            "guards of {} were passed by break-glass: {why}; the API server's audit log says by whom",
+            stamp.workload
+        ),
     })
 }
 

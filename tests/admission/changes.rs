@@ -9,7 +9,9 @@ use pilotguard::api::decision::Decision;
 use pilotguard::api::workload::WorkloadKind;
 use pilotguard::observe::cluster::{Cluster, RawWorkload, reduce_workload};
 use pilotguard::release::digest::{payload_digest, template_digest};
-use pilotguard::release::marks::AdmittedVerdict::{self, Adopted, Allow, BreakGlass, Deny, Override, Rollback, Unauthorized};
+use pilotguard::release::marks::AdmittedVerdict::{
+    self, Adopted, Allow, BreakGlass, Deny, Override, Rollback, Unauthorized,
+};
 use pilotguard::release::marks::{ADMITTED, CONTAINED, PARKED_REPLICAS, QUARANTINED};
 use pilotguard::release::ownership::LAST_APPLIED;
 use serde_json::{Value, json};

@@ -80,7 +80,9 @@ fn an_update_passes_by_the_word_of_owners_who_did_not_ask_for_it() {
     assert_eq!(stamp.verdict, AdmittedVerdict::Override);
     assert_eq!(
         stamp.reasons,
-        ["OutsideWindow: outside the change windows; the next is weekday-mornings; lifted by Override d-ada of ada (a wrong price)"]
+        [
+            "OutsideWindow: outside the change windows; the next is weekday-mornings; lifted by Override d-ada of ada (a wrong price)"
+        ]
     );
 }
 
@@ -95,7 +97,11 @@ fn a_break_glass_reason_comes_in_by_no_request_that_is_judged() {
     assert_eq!(reason(judged(&update("grace", &new)), &new), Value::Null, "added");
     let created = with(with_image("web:2"), &json!({"metadata": {"annotations": {ADMITTED: null}}}));
     let created = with(created, &forged);
-    assert_eq!(reason(judged(&review("CREATE", "grace", &Value::Null, &created)), &created), Value::Null, "created with");
+    assert_eq!(
+        reason(judged(&review("CREATE", "grace", &Value::Null, &created)), &created),
+        Value::Null,
+        "created with"
+    );
     let old = with(deployment("web:1"), &json!({"metadata": {"annotations": {BREAK_GLASS_REASON: "fire"}}}));
     assert_eq!(reason(judged(&review("UPDATE", "grace", &old, &new)), &new), json!("fire"), "changed");
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use pilotguard::release::digest::payload_digest;
-use pilotguard::release::marks::{CONTAINED, QUARANTINED};
+use pilotguard::release::marks::QUARANTINED;
 use serde_json::{Value, json};
 
 use crate::fixtures::*;
@@ -22,10 +22,8 @@ fn quarantined() -> Value {
 }
 
 fn contained() -> Value {
-    let mark = json!({"metadata": {"annotations": {CONTAINED: r#"{"incident":"fast-burn-3f9c2a71","replicas":0}"#}}});
-    let old = with(with(deployment("web:1"), &mark), &json!({"spec": {"replicas": 0}}));
-    let grown = with(old.clone(), &json!({"spec": {"replicas": 3}}));
-    review("UPDATE", "grace", &old, &grown)
+    let intent = json!({"action": "ScaleDown", "decidedBy": "Person", "at": "2026-11-18T09:56:00Z"});
+    with(in_incident("Standing", "ScaleDown"), &json!({"status": {"incident": {"intent": intent}}}))
 }
 
 fn in_incident(stage: &str, action: &str) -> Value {
@@ -139,7 +137,7 @@ fn suggested_commands_reach_kubectl_unharmed_from_sh_and_bash() {
         ("Readmit", OPEN, refused(&pilot(), OPEN, &quarantined())),
         ("Override", OPEN, refused(&in_incident("DecisionWindow", "Rollback"), OPEN, &change)),
         ("Override", CLOSED, refused(&pilot(), CLOSED, &change)),
-        ("Resume", OPEN, refused(&in_incident("Standing", "ScaleDown"), OPEN, &contained())),
+        ("Resume", OPEN, refused(&contained(), OPEN, &scale(0, 3))),
     ];
     for (kind, now, text) in texts {
         let command = text.lines().find(|line| line.contains("| kubectl")).unwrap().trim();

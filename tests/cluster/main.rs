@@ -45,6 +45,7 @@ mod crashes;
 mod deletion;
 mod everyday;
 mod examples;
+mod exceptions;
 mod footprint;
 mod held;
 mod kinds;
@@ -70,6 +71,7 @@ fn all() -> Vec<Test> {
         rollback::tests(),
         several::tests(),
         everyday::tests(),
+        exceptions::tests(),
         owners::tests(),
         observing::tests(),
         bad_metrics::tests(),

@@ -39,7 +39,9 @@ impl World {
                     deployment.snapshots.retain(|snapshot| !snapshots.contains(&snapshot.name));
                 }
             }
-            Effect::OpenChange(_) | Effect::UpdateChange(_) | Effect::DeclareEmergency(_) => self.write_change(effect, seen)?,
+            Effect::OpenChange(_) | Effect::UpdateChange(_) | Effect::DeclareEmergency(_) => {
+                self.write_change(effect, seen)?
+            }
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) if self.refuses_patches => {
                 return Err("a policy refuses it".to_owned());
             }

@@ -52,15 +52,12 @@ fn pilots() -> impl Strategy<Value = Value> {
         prop::sample::select(workloads),
         unauthorized,
     );
-    choices.prop_map(
-        |(triggers, bake, depends, workloads, unauthorized)| {
-            let dependencies =
-                if depends { json!([{"name": "payments", "query": "payments_down"}]) } else { json!([]) };
-            json!({"triggers": triggers, "workloads": workloads, "constraints": {"dependencies": dependencies},
+    choices.prop_map(|(triggers, bake, depends, workloads, unauthorized)| {
+        let dependencies = if depends { json!([{"name": "payments", "query": "payments_down"}]) } else { json!([]) };
+        json!({"triggers": triggers, "workloads": workloads, "constraints": {"dependencies": dependencies},
                    "changes": {"windows": [{"name": "always", "always": true}], "bake": bake,
                                "unauthorized": unauthorized}})
-        },
-    )
+    })
 }
 
 fn release() -> impl Strategy<Value = String> {
