@@ -34,7 +34,10 @@ pub fn roll_back(workload: &Value, effect: &RollBack, release: &StoredRelease) -
     let mut marks = Annotations::of(workload);
     marks.set(ADMITTED, to_json(&effect.admitted));
     marks.set(QUARANTINED, to_json(&effect.quarantined));
-    marks.remove(HELD);
+    match &effect.put_away {
+        Some(note) => marks.set(HELD, to_json(note)),
+        None => marks.remove(HELD),
+    }
     if let Some(of_release) = &release.last_applied {
         let applied = marks.text(LAST_APPLIED).and_then(|applied| last_applied_with_template(applied, of_release));
         marks.set(LAST_APPLIED, applied.unwrap_or_else(|| of_release.clone()));

@@ -1,4 +1,4 @@
-//! What becomes of a request on an object of our own: Pilot, Decision, MetricsSource.
+//! What becomes of a request on an object of our own: Pilot, Decision, MetricsSource, ChangeCalendar.
 //!
 //! Only what the schema cannot see is checked here, and only what can be known without looking elsewhere;
 //! the controller repeats it as a condition, because these calls may be lost.
@@ -13,11 +13,13 @@ use super::pilots::WorkloadKey;
 use super::review::{Context, is_collector};
 use super::stamp::kept_groups;
 use super::wire::{Answer, Request, Verb};
+use crate::api::change_calendar::CALENDAR_LABEL;
 use crate::api::decision::{Decision, Requester};
 use crate::api::incident::IncidentStage;
 use crate::api::metrics_source::MetricsSource;
 use crate::api::pilot::{Mode, Pilot};
 use crate::api::trigger::TriggerAction;
+use crate::declaration::change_calendar::SharedCalendar;
 use crate::declaration::{Declaration, LONGEST_EXCEPTION, Trigger};
 use crate::report::refusal::{LONGEST_LINE, shorten};
 use crate::violation::Violation;
@@ -31,6 +33,7 @@ pub fn of_own(request: &Request, context: &Context<'_>) -> Answer {
         ("pilotguard.dev/decisions", Verb::Create) if is_own_account => Answer::untouched(),
         ("pilotguard.dev/decisions", Verb::Create) => of_decision(request, context.now),
         ("pilotguard.dev/metricssources", Verb::Create | Verb::Update) => of_metrics_source(request),
+        ("pilotguard.dev/changecalendars", Verb::Create | Verb::Update) => of_change_calendar(request, context),
         _ => Answer::bad_request(format!("{} is not judged here", request.target)),
     }
 }
@@ -56,10 +59,24 @@ fn of_pilot(request: &Request, context: &Context<'_>) -> Answer {
         format!("spec.changes.windows[name={window}] lies in the past and will not open or freeze anything again")
     });
     let warnings = past
+        .chain(unknown_calendar(&declaration, context))
         .chain(conflicts(&pilot, request, context))
         .chain(without_rollback(&declaration))
         .map(|text| shorten(&text, LONGEST_LINE));
     Answer::warned(warnings.collect())
+}
+
+/// A calendar that the Pilot's label names and that does not exist closes it.
+fn unknown_calendar(declaration: &Declaration, context: &Context<'_>) -> Option<String> {
+    let calendars = &context.cluster.calendars;
+    let named = declaration.named_calendar.as_ref().filter(|_| calendars.is_ready())?;
+    let mut known: Vec<String> = calendars.all().into_iter().map(|kept| kept.calendar.name.clone()).collect();
+    if known.contains(named) {
+        return None;
+    }
+    known.sort_unstable();
+    let known = if known.is_empty() { "there is none".to_owned() } else { format!("there are {}", known.join(", ")) };
+    Some(format!("no ChangeCalendar is named {named}, as the label {CALENDAR_LABEL} says, so nothing is open; {known}"))
 }
 
 fn conflicts(pilot: &Pilot, request: &Request, context: &Context<'_>) -> Vec<String> {
@@ -150,6 +167,25 @@ fn of_decision(request: &Request, now: Timestamp) -> Answer {
 fn stamp_author(requester: &Requester) -> PatchOperation {
     let by = Requester { user: requester.user.clone(), groups: kept_groups(requester) };
     PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(["spec", "by"]), value: json!(by) })
+}
+
+fn of_change_calendar(request: &Request, context: &Context<'_>) -> Answer {
+    let spec = request.object.get("spec").unwrap_or(&Value::Null);
+    // As for Pilots: what is stored already is not refused a second time.
+    let is_unchanged = request.operation == Verb::Update && Some(spec) == request.old_object.get("spec");
+    let calendar = SharedCalendar::read(&request.name, spec, context.guarded.zones());
+    match calendar.windows {
+        Ok(windows) => {
+            let past = windows.past_windows(context.now).into_iter().map(|window| {
+                let text =
+                    format!("spec.windows[name={window}] lies in the past and will not open or freeze anything again");
+                shorten(&text, LONGEST_LINE)
+            });
+            Answer::warned(past.collect())
+        }
+        Err(_) if is_unchanged => Answer::untouched(),
+        Err(violations) => Answer::invalid("ChangeCalendar", &request.name, violations),
+    }
 }
 
 fn of_metrics_source(request: &Request) -> Answer {

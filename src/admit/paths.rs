@@ -1,8 +1,8 @@
 //! The paths under which the webhook is registered and served.
 
-/// Requests on Deployments of enforcing Pilots, and on their replicas.
+/// Requests on workloads of enforcing Pilots, and on their replicas.
 pub const WORKLOADS: &str = "/workloads";
-/// Requests on Deployments of Pilots that only observe.
+/// Requests on workloads of Pilots that only observe.
 pub const OBSERVED: &str = "/observed";
 /// Requests on the scale subresource.
 pub const SCALE: &str = "/scale";

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::api::pilot::{Enforcement, Mode, Pilot};
 use crate::api::workload::WorkloadReference;
 use crate::decide::Ledger;
-use crate::declaration::{Declaration, PilotId};
+use crate::declaration::{Declaration, PilotId, named_calendar};
 use crate::violation::Violation;
 
 /// A workload by namespace, kind and name.
@@ -50,9 +50,11 @@ pub struct Guardian {
     pub created_at: Timestamp,
     /// The workloads that it names.
     pub workloads: Vec<WorkloadReference>,
+    /// The ChangeCalendar that its label names.
+    pub named_calendar: Option<String>,
     /// Whether its rules bind.
     pub enforcement: Enforcement,
-    /// What it means, or why that cannot be said.
+    /// What it means by itself, without ChangeCalendars, or why that cannot be said.
     pub declaration: Result<Arc<Declaration>, Arc<Vec<Violation>>>,
     /// What was decided before.
     pub ledger: Ledger,
@@ -119,6 +121,12 @@ impl Guarded {
         index.claims.get(workload)?.first().cloned()
     }
 
+    /// All Pilots.
+    pub fn pilots(&self) -> Vec<Arc<Guardian>> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.pilots.values().cloned().collect()
+    }
+
     /// The guarded workloads now and whenever they change; `None` until the index is ready.
     pub fn subscribe(&self) -> watch::Receiver<Option<Arc<GuardedSet>>> {
         self.set.subscribe()
@@ -129,8 +137,9 @@ impl Guarded {
         &self.zones
     }
 
-    /// Takes up what a watch on Pilots saw. The first complete list makes the index ready.
-    pub fn see(&self, event: &watcher::Event<Pilot>) {
+    /// Takes up what a watch on Pilots saw. The first complete list makes the index ready. Returns the other Pilots that
+    /// name a workload of one that came, went or was edited: it may be theirs now, or no more.
+    pub fn see(&self, event: &watcher::Event<Pilot>) -> BTreeSet<PilotId> {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             watcher::Event::Init => index.arriving.clear(),
@@ -140,27 +149,36 @@ impl Guarded {
             }
             watcher::Event::InitDone => {
                 let arrived = std::mem::take(&mut index.arriving);
-                index.replace(arrived);
+                let before = index.replace(arrived);
                 self.publish(&index);
+                return index.rivals_since(&before);
             }
             watcher::Event::Apply(pilot) => {
-                let guardian = self.guardian_of(pilot, index.pilots.get(&key_of(pilot)));
+                let known = index.pilots.get(&key_of(pilot)).cloned();
+                let guardian = self.guardian_of(pilot, known.as_ref());
                 if index.insert(key_of(pilot), &guardian) {
                     self.publish(&index);
+                    return known.iter().chain([&guardian]).flat_map(|guardian| index.rivals(guardian)).collect();
                 }
             }
             watcher::Event::Delete(pilot) => {
-                if index.remove(&key_of(pilot)) {
+                if let Some(known) = index.remove(&key_of(pilot)) {
                     self.publish(&index);
+                    return index.rivals(&known).collect();
                 }
             }
         }
+        BTreeSet::new()
     }
 
     fn guardian_of(&self, pilot: &Pilot, known: Option<&Arc<Guardian>>) -> Arc<Guardian> {
         let id = PilotId::of(pilot);
         let generation = pilot.metadata.generation;
-        let unchanged = known.filter(|known| generation.is_some() && known.generation == generation && known.id == id);
+        let named_calendar = named_calendar(pilot).map(str::to_owned);
+        let unchanged = known.filter(|known| {
+            (generation.is_some() && known.generation == generation)
+                && (known.id == id && known.named_calendar == named_calendar)
+        });
         let declaration = match unchanged {
             Some(known) => known.declaration.clone(),
             None => Declaration::parse(pilot, &self.zones).map(Arc::new).map_err(Arc::new),
@@ -169,6 +187,7 @@ impl Guarded {
             id,
             created_at: pilot.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
             workloads: pilot.spec.workloads.clone(),
+            named_calendar,
             enforcement: pilot.spec.enforcement,
             declaration,
             ledger: pilot.status.as_ref().map(Ledger::read).unwrap_or_default(),
@@ -197,13 +216,33 @@ impl Guarded {
 }
 
 impl Index {
-    fn replace(&mut self, pilots: BTreeMap<(String, String), Arc<Guardian>>) {
+    /// Returns what was known before.
+    fn replace(
+        &mut self,
+        pilots: BTreeMap<(String, String), Arc<Guardian>>,
+    ) -> BTreeMap<(String, String), Arc<Guardian>> {
         self.claims.clear();
         for guardian in pilots.values() {
             self.claim(guardian);
         }
-        self.pilots = pilots;
         self.is_ready = true;
+        std::mem::replace(&mut self.pilots, pilots)
+    }
+
+    /// The other Pilots that name a workload of this one.
+    fn rivals<'a>(&'a self, guardian: &'a Guardian) -> impl Iterator<Item = PilotId> + 'a {
+        let claims = guardian.keys().filter_map(|workload| self.claims.get(&workload)).flatten();
+        claims.filter(|claim| claim.id != guardian.id).map(|claim| claim.id.clone())
+    }
+
+    /// The rivals of all Pilots that differ from what was known before.
+    fn rivals_since(&self, before: &BTreeMap<(String, String), Arc<Guardian>>) -> BTreeSet<PilotId> {
+        let differs = |one: &Guardian, other: Option<&Arc<Guardian>>| {
+            other.is_none_or(|other| other.id != one.id || other.workloads != one.workloads)
+        };
+        let gone = before.iter().filter(|(key, known)| differs(known, self.pilots.get(*key)));
+        let new = self.pilots.iter().filter(|(key, guardian)| differs(guardian, before.get(*key)));
+        gone.chain(new).flat_map(|(_, guardian)| self.rivals(guardian)).collect()
     }
 
     /// Returns whether the set of guarded workloads may have changed.
@@ -221,12 +260,10 @@ impl Index {
         !same
     }
 
-    fn remove(&mut self, key: &(String, String)) -> bool {
-        let Some(known) = self.pilots.remove(key) else {
-            return false;
-        };
+    fn remove(&mut self, key: &(String, String)) -> Option<Arc<Guardian>> {
+        let known = self.pilots.remove(key)?;
         self.release(&known);
-        true
+        Some(known)
     }
 
     fn claim(&mut self, guardian: &Arc<Guardian>) {

@@ -74,6 +74,7 @@ impl Registration {
             self.scale(set),
             Some(self.own_objects()),
             Some(self.sources()),
+            Some(self.calendars()),
         ];
         let metadata = ObjectMeta {
             name: Some(self.instance.clone()),
@@ -141,6 +142,10 @@ impl Registration {
 
     fn sources(&self) -> Entry {
         self.own("metrics-sources", &["metricssources"], &["CREATE", "UPDATE"])
+    }
+
+    fn calendars(&self) -> Entry {
+        self.own("change-calendars", &["changecalendars"], &["CREATE", "UPDATE"])
     }
 
     fn own(&self, name: &str, resources: &[&str], operations: &'static [&'static str]) -> Entry {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, PatchOperation};
+use json_patch::{AddOperation, PatchOperation, RemoveOperation};
 use serde_json::Value;
 
 use super::known::{judged, known};
@@ -51,7 +51,7 @@ pub struct Context<'a> {
 const STATUS: &str = "status";
 
 /// The kind of workload that a request is about, and the subresource, empty where it is about the whole.
-fn target(request: &Request) -> Option<(WorkloadKind, &str)> {
+pub(super) fn target(request: &Request) -> Option<(WorkloadKind, &str)> {
     let target = request.target.strip_prefix("apps/")?;
     let (resource, subresource) = target.split_once('/').unwrap_or((target, ""));
     Some((WorkloadKind::of_resource(resource)?, subresource))
@@ -132,8 +132,9 @@ fn guardian(
     context: &Context<'_>,
     is_critical: bool,
 ) -> Result<Arc<Guardian>, Answer> {
-    if !context.guarded.is_ready() {
-        let message = "pilotguard has only just started and does not know the Pilots yet; try again in a few seconds";
+    if !context.guarded.is_ready() || !context.cluster.calendars.is_ready() {
+        let message = "pilotguard has only just started and does not know the Pilots and ChangeCalendars yet; try again \
+                       in a few seconds";
         let must_refuse = is_critical && context.may_refuse_unknown;
         return Err(if must_refuse {
             Answer::unavailable(message.to_owned())
@@ -268,7 +269,7 @@ impl<'a> Attempt<'a> {
 
     fn answer(&self, guardian: &Guardian, context: &Context<'_>) -> Answer {
         let declaration = match &guardian.declaration {
-            Ok(declaration) => declaration,
+            Ok(declaration) => &*context.cluster.calendars.narrow(declaration),
             Err(_) if !self.proposal.moves_release => {
                 return Answer::Allowed { patch: self.restored(), warnings: vec![] };
             }
@@ -336,7 +337,7 @@ impl<'a> Attempt<'a> {
             Move::Relabels => stamp::of_same_release(change),
             Move::Withdraws | Move::Nothing | Move::Deletes => None,
         };
-        let mut wanted = stamp::stored(&self.request.old_object);
+        let mut wanted = self.kept();
         if let Some(admitted) = admitted {
             wanted.insert(ADMITTED, admitted);
         }
@@ -380,9 +381,13 @@ impl<'a> Attempt<'a> {
             patch.push(put(&["metadata", "annotations", LAST_APPLIED], kept.into()));
         }
         let brake = workload::brake(self.proposal.workload.kind);
-        let [before, after] = [old, &self.request.object].map(|object| object["spec"].get(brake));
-        if before != after {
-            patch.push(put(&["spec", brake], before.cloned().unwrap_or(Value::Bool(false))));
+        match [old, &self.request.object].map(|object| object["spec"].get(brake)) {
+            [before, after] if before == after => {}
+            [Some(before), _] => patch.push(put(&["spec", brake], before.clone())),
+            [None, _] => {
+                let removal = RemoveOperation { path: PointerBuf::from_tokens(["spec", brake]) };
+                patch.push(PatchOperation::Remove(removal));
+            }
         }
         patch
     }
@@ -405,8 +410,13 @@ impl<'a> Attempt<'a> {
         patch
     }
 
-    /// What puts our marks back to what is stored. That a change was pinned is only a note, which may be taken away.
+    /// What puts our marks back to what is stored.
     fn restored(&self) -> Vec<PatchOperation> {
+        self.marked(&self.kept())
+    }
+
+    /// The marks that are stored. That a change was pinned is only a note, which may be taken away.
+    fn kept(&self) -> BTreeMap<&'static str, String> {
         let mut wanted = stamp::stored(&self.request.old_object);
         let is_note = self
             .stored()
@@ -414,7 +424,7 @@ impl<'a> Attempt<'a> {
         if is_note && !workload::annotations(&self.request.object).contains_key(HELD) {
             wanted.remove(HELD);
         }
-        self.marked(&wanted)
+        wanted
     }
 
     fn marked(&self, wanted: &BTreeMap<&'static str, String>) -> Vec<PatchOperation> {

@@ -12,7 +12,9 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::review::target;
 use super::wire::{Answer, Request};
+use crate::api::workload::WorkloadKind;
 use crate::release::marks::HeldVerdict;
 use crate::runtime::metrics::{Metrics, ReviewOutcome};
 
@@ -63,12 +65,13 @@ impl Witness {
             Answer::Allowed { .. } => (ReviewOutcome::Allowed, "", String::new()),
         };
         self.metrics.reviewed(outcome);
-        let is_workload = request.target.starts_with("apps/deployments");
-        if outcome == ReviewOutcome::Allowed || request.is_dry_run || !is_workload {
+        let Some((kind, _)) = target(request) else { return };
+        if outcome == ReviewOutcome::Allowed || request.is_dry_run {
             return;
         }
         let note: String = format!("{}: {}", request.requester.user, text.replace('\n', "; "));
-        let refused = Refused { workload: workload(request), reason, note: note.chars().take(LONGEST_NOTE).collect() };
+        let refused =
+            Refused { workload: workload(kind, request), reason, note: note.chars().take(LONGEST_NOTE).collect() };
         // A full queue means that people are being told already.
         let _ = self.refusals.try_send(refused);
     }
@@ -93,11 +96,11 @@ pub async fn tell(client: Client, mut waiting: mpsc::Receiver<Refused>, stop: Ca
     }
 }
 
-fn workload(request: &Request) -> ObjectReference {
+fn workload(kind: WorkloadKind, request: &Request) -> ObjectReference {
     let uid = |object: &Value| object.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
     ObjectReference {
         api_version: Some("apps/v1".to_owned()),
-        kind: Some("Deployment".to_owned()),
+        kind: Some(kind.as_str().to_owned()),
         namespace: Some(request.namespace.clone()),
         name: Some(request.name.clone()),
         uid: uid(&request.old_object).or_else(|| uid(&request.object)),

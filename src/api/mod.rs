@@ -3,6 +3,7 @@
 //! Every type here is data with a schema. Parsing into what the program works with happens in
 //! [`crate::declaration`]; no rule is judged here beyond what the schema itself can refuse.
 
+pub mod change_calendar;
 pub mod change_record;
 pub mod changes;
 pub mod decimal;
@@ -12,6 +13,7 @@ pub mod incident;
 pub mod metrics_source;
 pub mod owners;
 pub mod pilot;
+pub mod selector;
 pub mod slo;
 pub mod status;
 pub mod trigger;
@@ -31,5 +33,6 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         change_record::ChangeRecord::crd(),
         decision::Decision::crd(),
         metrics_source::MetricsSource::crd(),
+        change_calendar::ChangeCalendar::crd(),
     ]
 }

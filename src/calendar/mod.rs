@@ -1,7 +1,8 @@
-//! When changes are open: the windows of a declaration, evaluated.
+//! When changes are open: the windows of a declaration, and the shared ones that narrow them, evaluated.
 //!
-//! A calendar is open while some Allow window is active and no Deny is. It is a pure function of the declared windows,
-//! the time-zone database handed to [`Calendar::parse`], and the instant asked about: it never reads the clock, the
+//! A calendar has layers: a Pilot's own windows, and one for each ChangeCalendar that applies. It is open while no Deny
+//! of any layer is active and, of each layer that has Allows, one is. It is a pure function of the declared windows, the
+//! time-zone database handed to [`Calendar::parse`], and the instant asked about: it never reads the clock, the
 //! environment or the disk.
 //!
 //! - Spans are half-open: a window is active at its start and no longer at its end.
@@ -9,6 +10,7 @@
 //!   began. Searches for an edge give up after [`HORIZON`] or [`MOST_EDGES`], whichever comes first.
 
 mod cron;
+mod opening;
 mod parse;
 mod span;
 mod timeline;
@@ -21,6 +23,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::api::window::{self, WindowKind};
 use crate::violation::Violation;
 
+pub use opening::{Interval, Opening, Reason, Unusable};
+
+use opening::Deciding;
 use span::{Merged, Span};
 use timeline::{Stretch, Timeline};
 
@@ -31,14 +36,27 @@ pub const HORIZON: SignedDuration = SignedDuration::from_hours(24 * 3653);
 /// change every few minutes and never let each other be open come near it; such a search ends after some weeks.
 pub const MOST_EDGES: usize = 50_000;
 
-/// The windows of one declaration, checked and ready to be asked, in the order in which they were declared.
+/// Windows, checked and ready to be asked, layer by layer in the order in which they were declared.
 #[derive(Clone, Debug)]
 pub struct Calendar {
+    layers: Vec<Layer>,
     windows: Vec<Window>,
+}
+
+/// Windows that were declared together.
+#[derive(Clone, Debug)]
+struct Layer {
+    /// The ChangeCalendar that they are of; `None` where they stand alone or are the Pilot's own.
+    calendar: Option<String>,
+    /// Whether one of its Allows has to be active.
+    has_allows: bool,
+    /// Why it counts as closed, whatever its windows are.
+    unusable: Option<Unusable>,
 }
 
 #[derive(Clone, Debug)]
 struct Window {
+    layer: usize,
     name: String,
     kind: WindowKind,
     reason: Option<String>,
@@ -54,51 +72,52 @@ enum Times {
     Cron(Box<cron::Cron>),
 }
 
-/// Whether changes are open at an instant, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opening {
-    /// Some Allow is active and no Deny is.
-    pub open: bool,
-    /// The active Denies, else the active Allows, in declared order; none where nothing is active.
-    pub reasons: Vec<Reason>,
-}
-
-/// A window that decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reason {
-    /// Its name.
-    pub window: String,
-    /// Whether it allows or freezes.
-    pub kind: WindowKind,
-    /// Why it was declared, where its author said so.
-    pub reason: Option<String>,
-}
-
-/// A span of time, `[start, end)`, in which neither `open` nor `reasons` changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interval {
-    /// Its first instant.
-    pub start: Timestamp,
-    /// The first instant after it.
-    pub end: Timestamp,
-    /// As in [`Opening`].
-    pub open: bool,
-    /// As in [`Opening`].
-    pub reasons: Vec<Reason>,
-}
-
 impl Calendar {
-    /// Checks and reads `windows`; `path` is where they stand, such as `spec.changes.windows`, and `zones` the
-    /// time-zone database to look their zones up in. All violations are returned, not only the first.
+    /// Checks and reads a Pilot's `windows`, of which one must allow; `path` is where they stand, such as
+    /// `spec.changes.windows`, and `zones` the time-zone database to look their zones up in. All violations are
+    /// returned, not only the first.
     pub fn parse(windows: &[window::Window], zones: &TimeZoneDatabase, path: &str) -> Result<Calendar, Vec<Violation>> {
-        parse::calendar(windows, zones, path)
+        parse::own(windows, zones, path)
+    }
+
+    /// As [`Calendar::parse`], for windows that only narrow: without an Allow they are open wherever no Deny is active.
+    pub fn parse_shared(
+        windows: &[window::Window],
+        zones: &TimeZoneDatabase,
+        path: &str,
+    ) -> Result<Calendar, Vec<Violation>> {
+        parse::shared(windows, zones, path)
+    }
+
+    /// A calendar without windows, which is always open.
+    pub const fn unrestricted() -> Calendar {
+        Calendar { layers: Vec::new(), windows: Vec::new() }
+    }
+
+    /// This calendar, open only where `other`, the windows of the ChangeCalendar `name`, is open too.
+    #[must_use]
+    pub fn narrowed_by(mut self, name: &str, other: &Calendar) -> Calendar {
+        let below = self.layers.len();
+        let named = |layer: &Layer| Layer { calendar: Some(name.to_owned()), ..layer.clone() };
+        self.layers.extend(other.layers.iter().map(named));
+        self.windows
+            .extend(other.windows.iter().map(|window| Window { layer: below + window.layer, ..window.clone() }));
+        self
+    }
+
+    /// This calendar, never open: a ChangeCalendar that narrows it cannot be used, and nobody knows what it says.
+    #[must_use]
+    pub fn closed_by(mut self, unusable: Unusable) -> Calendar {
+        let calendar = Some(unusable.calendar.clone());
+        self.layers.push(Layer { calendar, has_allows: false, unusable: Some(unusable) });
+        self
     }
 
     /// Whether changes are open at `now`, and which windows decide it.
     pub fn opening_at(&self, now: Timestamp) -> Opening {
         let just_after = later(now, SignedDuration::from_nanos(1));
         let active = self.stretches(now, just_after).next().map(|stretch| stretch.active).unwrap_or_default();
-        Opening { open: self.is_open(&active), reasons: self.reasons(&active) }
+        self.opening(&self.deciding(&active))
     }
 
     /// The first instant at or after `from` at which changes are open; none if there is no such instant within
@@ -112,75 +131,63 @@ impl Calendar {
         self.next_where(from, false)
     }
 
-    /// The intervals that cover `[from, to)` without gaps or overlaps, a new one wherever `open` or `reasons` changes;
-    /// none if `to` is not after `from`.
+    /// The intervals that cover `[from, to)` without gaps or overlaps, a new one wherever their opening changes; none if
+    /// `to` is not after `from`.
     pub fn intervals(&self, from: Timestamp, to: Timestamp) -> Vec<Interval> {
         let mut intervals: Vec<Interval> = Vec::new();
-        let mut decided_by: Vec<usize> = Vec::new();
+        let mut decided_by: Option<Deciding> = None;
         for stretch in self.stretches(from, to) {
             let deciding = self.deciding(&stretch.active);
             match intervals.last_mut() {
-                Some(last) if deciding == decided_by => last.end = stretch.end,
+                Some(last) if decided_by.as_ref() == Some(&deciding) => last.end = stretch.end,
                 _ => intervals.push(Interval {
                     start: stretch.start,
                     end: stretch.end,
-                    open: self.is_open(&stretch.active),
-                    reasons: self.reasons(&stretch.active),
+                    opening: self.opening(&deciding),
                 }),
             }
-            decided_by = deciding;
+            decided_by = Some(deciding);
         }
         intervals
     }
 
-    /// The one-off windows that lie entirely before `now`, in declared order. They do no harm, and their author may
-    /// want to know.
+    /// The one-off windows of the first layer that lie entirely before `now`, in declared order. They do no harm, and
+    /// their author may want to know.
     pub fn past_windows(&self, now: Timestamp) -> Vec<&str> {
-        let past = self.windows.iter().filter(|window| match &window.times {
+        let past = self.of_layer(0).filter(|window| match &window.times {
             Times::Once(span) => span.end <= now,
             Times::Always | Times::Weekly(_) | Times::Cron(_) => false,
         });
         past.map(|window| window.name.as_str()).collect()
     }
 
-    /// The time zone in which all windows are written, if it is the same. One that is always active has none.
+    /// The time zone in which all windows of the first layer are written, if it is the same; where they are always
+    /// active they have none, and that of the next layer counts.
     pub fn common_zone(&self) -> Option<&TimeZone> {
-        let mut zones =
-            self.windows.iter().filter(|window| !matches!(window.times, Times::Always)).map(|window| &window.zone);
-        let first = zones.next()?;
-        zones.all(|zone| zone == first).then_some(first)
+        (0..self.layers.len()).find_map(|layer| {
+            let timed = self.of_layer(layer).filter(|window| !matches!(window.times, Times::Always));
+            let mut zones = timed.map(|window| &window.zone);
+            let first = zones.next()?;
+            Some(zones.all(|zone| zone == first).then_some(first))
+        })?
+    }
+
+    fn of_layer(&self, layer: usize) -> impl Iterator<Item = &Window> {
+        self.windows.iter().filter(move |window| window.layer == layer)
     }
 
     fn next_where(&self, from: Timestamp, open: bool) -> Option<Timestamp> {
+        if self.is_unusable() {
+            return (!open).then_some(from);
+        }
         self.stretches(from, later(from, HORIZON))
             .take(MOST_EDGES)
-            .find(|stretch| self.is_open(&stretch.active) == open)
+            .find(|stretch| self.deciding(&stretch.active).is_open == open)
             .map(|stretch| stretch.start)
     }
 
     fn stretches(&self, from: Timestamp, until: Timestamp) -> impl Iterator<Item = Stretch> + '_ {
         Timeline::new(self.windows.iter().map(|window| window.times.spans(from, until)), from, until)
-    }
-
-    fn is_open(&self, active: &[usize]) -> bool {
-        let any = |kind| active.iter().any(|index| self.windows[*index].kind == kind);
-        any(WindowKind::Allow) && !any(WindowKind::Deny)
-    }
-
-    /// Of the active windows the Denies, else the Allows.
-    fn deciding(&self, active: &[usize]) -> Vec<usize> {
-        let of_kind =
-            |kind| -> Vec<usize> { active.iter().copied().filter(|index| self.windows[*index].kind == kind).collect() };
-        let denies = of_kind(WindowKind::Deny);
-        if denies.is_empty() { of_kind(WindowKind::Allow) } else { denies }
-    }
-
-    fn reasons(&self, active: &[usize]) -> Vec<Reason> {
-        let reason = |index: usize| {
-            let window = &self.windows[index];
-            Reason { window: window.name.clone(), kind: window.kind, reason: window.reason.clone() }
-        };
-        self.deciding(active).into_iter().map(reason).collect()
     }
 }
 

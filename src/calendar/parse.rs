@@ -8,12 +8,30 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 use super::cron::Cron;
 use super::span::Span;
 use super::weekly::Weekly;
-use super::{Calendar, Times, Window, wall};
+use super::{Calendar, Layer, Times, Window, wall};
 use crate::api::window::{self, WindowKind};
 use crate::violation::Violation;
 
-/// Reads all windows, or says everything that is wrong with them.
-pub(super) fn calendar(
+/// Reads a Pilot's windows, or says everything that is wrong with them.
+pub(super) fn own(
+    windows: &[window::Window],
+    zones: &TimeZoneDatabase,
+    path: &str,
+) -> Result<Calendar, Vec<Violation>> {
+    let found = shared(windows, zones, path);
+    if windows.iter().any(|window| window.kind == WindowKind::Allow) {
+        return found;
+    }
+    let never_open = Violation::new(
+        path,
+        "no window allows changes, so they would never be open",
+        "declare at least one Allow, such as {name: always, kind: Allow, always: true}",
+    );
+    Err(found.err().into_iter().flatten().chain([never_open]).collect())
+}
+
+/// Reads windows that need not allow anything, or says everything that is wrong with them.
+pub(super) fn shared(
     windows: &[window::Window],
     zones: &TimeZoneDatabase,
     path: &str,
@@ -34,14 +52,11 @@ pub(super) fn calendar(
             Err(found) => violations.extend(found),
         }
     }
-    if !windows.iter().any(|window| window.kind == WindowKind::Allow) {
-        violations.push(Violation::new(
-            path,
-            "no window allows changes, so they would never be open",
-            "declare at least one Allow, such as {name: always, kind: Allow, always: true}",
-        ));
+    if !violations.is_empty() {
+        return Err(violations);
     }
-    if violations.is_empty() { Ok(Calendar { windows: parsed }) } else { Err(violations) }
+    let has_allows = parsed.iter().any(|window| window.kind == WindowKind::Allow);
+    Ok(Calendar { layers: vec![Layer { calendar: None, has_allows, unusable: None }], windows: parsed })
 }
 
 fn read(window: &window::Window, zones: &TimeZoneDatabase, path: &str) -> Result<Window, Vec<Violation>> {
@@ -53,9 +68,14 @@ fn read(window: &window::Window, zones: &TimeZoneDatabase, path: &str) -> Result
     };
     let times = times(window, &zone, path);
     match (times, unknown_zone) {
-        (Ok(times), None) => {
-            Ok(Window { name: window.name.clone(), kind: window.kind, reason: window.reason.clone(), zone, times })
-        }
+        (Ok(times), None) => Ok(Window {
+            layer: 0,
+            name: window.name.clone(),
+            kind: window.kind,
+            reason: window.reason.clone(),
+            zone,
+            times,
+        }),
         (times, unknown_zone) => Err(unknown_zone.into_iter().chain(times.err().unwrap_or_default()).collect()),
     }
 }

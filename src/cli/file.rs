@@ -17,7 +17,13 @@ use crate::violation::Violation;
 
 const GROUP: &str = "pilotguard.dev/";
 
-/// The first document of a kind in a file.
+/// A file and the objects in it.
+pub struct File {
+    name: String,
+    documents: Vec<Document>,
+}
+
+/// One document of a file.
 pub struct Document {
     name: String,
     /// The whole file with all other documents blanked out, so that positions are those in the file.
@@ -47,38 +53,62 @@ struct Problems {
     problems: Vec<Problem>,
 }
 
-impl Document {
-    /// Reads the first document of this kind; `-` is the standard input.
-    pub fn read(path: &Path, kind: &str) -> miette::Result<Document> {
+impl File {
+    /// Reads a file; `-` is the standard input.
+    pub fn read(path: &Path) -> miette::Result<File> {
         if path == Path::new("-") {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text).into_diagnostic().wrap_err("cannot read the standard input")?;
-            return Document::find("standard input", &text, kind);
+            return File::parse("standard input", &text);
         }
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).into_diagnostic().wrap_err_with(|| format!("cannot read {name}"))?;
-        Document::find(&name, &text, kind)
+        File::parse(&name, &text)
     }
 
-    /// The first document of this kind in `text`.
-    pub fn find(name: &str, text: &str, kind: &str) -> miette::Result<Document> {
-        let mut others = Vec::new();
+    /// The documents in `text`.
+    pub fn parse(name: &str, text: &str) -> miette::Result<File> {
+        let mut file = File { name: name.into(), documents: Vec::new() };
         for text in documents(text) {
             let fields: Spanned<Node> = serde_yaml::from_str(&text).map_err(|error| unreadable(name, &text, &error))?;
-            let [found_version, found_kind] = ["apiVersion", "kind"].map(|field| fields.value.text_of(field));
-            if found_kind == Some(kind) && found_version.is_some_and(|version| version.starts_with(GROUP)) {
-                return Ok(Document { name: name.into(), text, fields });
-            }
             if !matches!(fields.value, Node::Scalar(_)) {
-                let part = |found: Option<&str>, field| found.map_or(format!("no {field}"), Into::into);
-                others.push(format!("{} ({})", part(found_kind, "kind"), part(found_version, "apiVersion")));
+                file.documents.push(Document { name: name.into(), text, fields });
             }
         }
-        let found = if others.is_empty() { "no object".into() } else { others.join(", ") };
-        Err(miette::miette!(
+        Ok(file)
+    }
+
+    /// The documents that hold an object of this kind of our own.
+    pub fn of_kind(&self, kind: &'static str) -> impl Iterator<Item = &Document> {
+        self.documents.iter().filter(move |document| document.is(kind, GROUP))
+    }
+
+    /// The documents that hold an object of this kind of Kubernetes' core.
+    pub fn of_core_kind(&self, kind: &'static str) -> impl Iterator<Item = &Document> {
+        self.documents.iter().filter(move |document| document.is(kind, "v1"))
+    }
+
+    /// What is said where no document is of this kind.
+    pub fn lacks(&self, kind: &str) -> Report {
+        let part = |found: Option<&str>, field| found.map_or(format!("no {field}"), Into::into);
+        let others = self.documents.iter().map(|document| {
+            let [version, kind] = ["apiVersion", "kind"].map(|field| document.fields.value.text_of(field));
+            format!("{} ({})", part(kind, "kind"), part(version, "apiVersion"))
+        });
+        let others = others.collect::<Vec<_>>().join(", ");
+        let found = if others.is_empty() { "no object".into() } else { others };
+        miette::miette!(
             help = format!("the file must hold an object with kind {kind} and apiVersion {GROUP}v1alpha1"),
-            "no {kind} in {name}; it holds {found}"
-        ))
+            "no {kind} in {}; it holds {found}",
+            self.name
+        )
+    }
+}
+
+impl Document {
+    fn is(&self, kind: &str, version: &str) -> bool {
+        let [found_version, found_kind] = ["apiVersion", "kind"].map(|field| self.fields.value.text_of(field));
+        found_kind == Some(kind) && found_version.is_some_and(|found| found.starts_with(version))
     }
 
     /// The document as an object; what does not fit is pointed at.

@@ -120,16 +120,13 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
     let (seeing, refusals) = Witness::new(metrics.clone());
     let admission = Admission {
         guarded: guarded.clone(),
-        cluster,
+        cluster: cluster.clone(),
         own_account: own_account.into(),
         gitops_users: args.gitops_users.into(),
         witness: seeing,
         clock: clock::now,
     };
-    let is_ready: health::Readiness = {
-        let guarded = guarded.clone();
-        Arc::new(move || if guarded.is_ready() { Ok(()) } else { Err("the Pilots have not been read yet") })
-    };
+    let is_ready = readiness(guarded.clone(), cluster);
 
     let mut parts = Parts::default();
     let stopped = stop.clone();
@@ -144,6 +141,15 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
     let own_metrics = health::serve_metrics(args.metrics, metrics, stop.clone());
     parts.add("the metrics endpoint", async move { Ok(own_metrics.await?) });
     parts.wait(stop).await
+}
+
+/// Ready is who can judge a change.
+fn readiness(guarded: Arc<Guarded>, cluster: Arc<Cluster>) -> health::Readiness {
+    Arc::new(move || match (guarded.is_ready(), cluster.calendars.is_ready()) {
+        (false, _) => Err("the Pilots have not been read yet"),
+        (true, false) => Err("the ChangeCalendars and Namespaces have not been read yet"),
+        (true, true) => Ok(()),
+    })
 }
 
 /// Outside of a cluster the operator often runs under the account with which its user tries it out.

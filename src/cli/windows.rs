@@ -1,23 +1,24 @@
-//! `pilotguard windows`: when a Pilot's windows are open and closed.
+//! `pilotguard windows`: when a Pilot's windows are open and closed, ChangeCalendars included.
 //!
-//! It reads one file and asks nothing of a cluster. The clock is read once, for the default range.
+//! It reads files and asks nothing of a cluster. The clock is read once, for the default range.
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
-use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use miette::{IntoDiagnostic, miette};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::file::Document;
+use super::calendars::{Calendars, read};
+use super::file::File;
+use super::ics;
 use crate::api::duration::Duration;
-use crate::api::window::{Window, WindowKind};
-use crate::calendar::{Calendar, Interval, Reason};
+use crate::api::window::WindowKind;
+use crate::calendar::{Interval, Opening, Reason};
 
-const PATH: &str = "spec.changes.windows";
 const DEFAULT_RANGE: SignedDuration = SignedDuration::from_hours(24 * 7);
 /// Five years with two leap days.
 const LONGEST_RANGE: SignedDuration = SignedDuration::from_hours(24 * 1827);
@@ -25,19 +26,24 @@ const LONGEST_RANGE: SignedDuration = SignedDuration::from_hours(24 * 1827);
 /// Print when a Pilot's change windows are open and closed
 ///
 /// Reads the first Pilot of a YAML or JSON file, without a cluster, and prints the intervals in which changes are open
-/// or closed, and the windows that decide it.
+/// or closed, and the windows that decide it. ChangeCalendars in the same file, or given with --calendar, narrow it; a
+/// file that holds only ChangeCalendars is printed by itself.
 #[derive(Debug, Args)]
 pub struct WindowsArgs {
     /// File with the Pilot; `-` reads the standard input
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
+    /// File with ChangeCalendars, and the Pilot's Namespace if its labels shall decide which of them count; may be
+    /// repeated
+    #[arg(long, value_name = "FILE")]
+    pub calendar: Vec<PathBuf>,
     /// First instant, RFC 3339, such as 2026-12-20T00:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub from: Option<Timestamp>,
     /// First instant after the range, RFC 3339; at most five years after the first [default: 7 days after it]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub to: Option<Timestamp>,
-    /// Format: a table in local time, or JSON in UTC
+    /// Format: a table in local time, JSON in UTC, or an iCalendar file
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
@@ -49,39 +55,29 @@ pub enum Output {
     Table,
     /// For programs: an array of `{start, end, open, reasons}`, in UTC.
     Json,
-}
-
-/// The part of a Pilot that is read here.
-#[derive(Deserialize)]
-struct Pilot {
-    spec: Spec,
-}
-
-#[derive(Deserialize)]
-struct Spec {
-    changes: Changes,
-}
-
-#[derive(Deserialize)]
-struct Changes {
-    windows: Vec<Window>,
+    /// For calendar programs: open windows and freezes as events (RFC 5545).
+    Ics,
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct Line {
     start: Timestamp,
     end: Timestamp,
     open: bool,
-    reasons: Vec<&'a str>,
+    reasons: Vec<String>,
 }
 
-impl<'a> From<&'a Interval> for Line<'a> {
-    fn from(interval: &'a Interval) -> Self {
+impl From<&Interval> for Line {
+    fn from(interval: &Interval) -> Self {
+        let name = |reason: &Reason| match &reason.calendar {
+            Some(calendar) => format!("{calendar}/{}", reason.window),
+            None => reason.window.clone(),
+        };
         Line {
             start: interval.start,
             end: interval.end,
-            open: interval.open,
-            reasons: interval.reasons.iter().map(|reason| reason.window.as_str()).collect(),
+            open: interval.opening.open,
+            reasons: interval.opening.reasons.iter().map(name).collect(),
         }
     }
 }
@@ -90,35 +86,24 @@ impl<'a> From<&'a Interval> for Line<'a> {
 #[expect(clippy::needless_pass_by_value, reason = "a command owns its arguments")]
 pub fn run(args: WindowsArgs) -> miette::Result<()> {
     let now = Timestamp::now();
-    let document = Document::read(&args.file, "Pilot")?;
-    let text = render(&document, &args, now)?;
+    let files = [&args.file].into_iter().chain(&args.calendar).map(|path| File::read(path));
+    let files: Vec<File> = files.collect::<miette::Result<_>>()?;
+    let text = render(&files, &args, now)?;
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).into_diagnostic(),
         _ => Ok(()),
     }
 }
 
-/// What is printed for a document at an instant; `now` is the default start of the range.
-pub fn render(document: &Document, args: &WindowsArgs, now: Timestamp) -> miette::Result<String> {
+/// What is printed for these files at an instant; the first is the one with the Pilot, and `now` is the default start
+/// of the range.
+pub fn render(files: &[File], args: &WindowsArgs, now: Timestamp) -> miette::Result<String> {
     let (from, to) = range(args, now)?;
-    let calendar = read(document)?;
-    let intervals = calendar.intervals(from, to);
+    let found = read(files)?;
     match args.output {
-        Output::Json => json(&intervals),
-        Output::Table => Ok(table(&calendar, &intervals, now)),
-    }
-}
-
-fn read(document: &Document) -> miette::Result<Calendar> {
-    let pilot: Pilot = document.parse()?;
-    let windows = pilot.spec.changes.windows;
-    let schema = schemars::schema_for!(Vec<Window>);
-    let unknown = document.unknown_fields(PATH, schema.as_value());
-    let parsed = Calendar::parse(&windows, &TimeZoneDatabase::bundled(), PATH);
-    match parsed {
-        Ok(calendar) if unknown.is_empty() => Ok(calendar),
-        Ok(_) => Err(document.report(&unknown)),
-        Err(violations) => Err(document.report(&[unknown, violations].concat())),
+        Output::Json => json(&found.joined.intervals(from, to)),
+        Output::Table => Ok(table(&found, &found.joined.intervals(from, to), now)),
+        Output::Ics => Ok(ics::export(&found.of, &found.joined, (from, to), now)),
     }
 }
 
@@ -150,13 +135,13 @@ fn instant(text: &str) -> Result<Timestamp, String> {
 }
 
 fn json(intervals: &[Interval]) -> miette::Result<String> {
-    let lines: Vec<Line<'_>> = intervals.iter().map(Line::from).collect();
+    let lines: Vec<Line> = intervals.iter().map(Line::from).collect();
     let text = serde_json::to_string_pretty(&lines).into_diagnostic()?;
     Ok(format!("{text}\n"))
 }
 
-fn table(calendar: &Calendar, intervals: &[Interval], now: Timestamp) -> String {
-    let zone = calendar.common_zone().cloned().unwrap_or(TimeZone::UTC);
+fn table(found: &Calendars, intervals: &[Interval], now: Timestamp) -> String {
+    let zone = found.joined.common_zone().cloned().unwrap_or(TimeZone::UTC);
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["FROM", "TO", "LASTS", "CHANGES", "BECAUSE"]);
@@ -166,14 +151,16 @@ fn table(calendar: &Calendar, intervals: &[Interval], now: Timestamp) -> String 
             local(interval.start, &zone),
             local(interval.end, &zone),
             Duration::from_secs(lasts.as_secs()).to_string(),
-            if interval.open { "open" } else { "closed" }.into(),
-            because(&interval.reasons),
+            if interval.opening.open { "open" } else { "closed" }.into(),
+            because(&interval.opening),
         ]);
     }
     let zone = zone.iana_name().unwrap_or("UTC");
-    let past = calendar.past_windows(now);
+    let past = found.joined.past_windows(now);
     let past = past.iter().map(|name| format!("Window {name} lies in the past.\n"));
-    format!("Times are local time in {zone}.\n{}\n{}", table.trim_fmt(), past.collect::<String>())
+    let idle = found.idle.iter().map(|name| format!("Calendar {name} does not narrow this pilot.\n"));
+    let notes: String = past.chain(idle).collect();
+    format!("Times are local time in {zone}.\n{}\n{notes}", table.trim_fmt())
 }
 
 fn local(at: Timestamp, zone: &TimeZone) -> String {
@@ -182,13 +169,17 @@ fn local(at: Timestamp, zone: &TimeZone) -> String {
     zoned.strftime(format).to_string()
 }
 
-fn because(reasons: &[Reason]) -> String {
-    if reasons.is_empty() {
-        return "outside all windows".into();
+fn because(opening: &Opening) -> String {
+    if !opening.outside.is_empty() {
+        let is_own = opening.outside.iter().all(Option::is_none);
+        return if is_own { "outside all windows".into() } else { format!("outside {}", opening.outside_of()) };
     }
-    let name = |reason: &Reason| match (&reason.reason, reason.kind) {
-        (Some(why), WindowKind::Deny) => format!("{} ({why})", reason.window),
-        _ => reason.window.clone(),
+    if opening.reasons.is_empty() {
+        return "no freeze".into();
+    }
+    let name = |reason: &Reason| match reason.kind {
+        WindowKind::Deny => reason.to_string(),
+        WindowKind::Allow => reason.name(),
     };
-    reasons.iter().map(name).collect::<Vec<_>>().join(", ")
+    opening.reasons.iter().map(name).collect::<Vec<_>>().join(", ")
 }

@@ -3,6 +3,7 @@
 //! One pilot is looked at by one task at a time. What was decided is written down before it is done, and
 //! whether it was done is seen, not remembered.
 
+mod calendars;
 mod effects;
 mod enforcement;
 mod look;
@@ -84,6 +85,7 @@ pub async fn reconcile(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Actio
         Ok(declaration) => declaration,
         Err(violations) => return context.report_invalid(kept, &pilot, &violations, now).await,
     };
+    let declaration = context.cluster.calendars.narrow(&declaration);
     let look = Box::pin(look(&context, &declaration, &kept.ledger, now)).await?; // observe, decide
     let enforced = context.enforced(&declaration, &look).await;
     let status = Context::report(kept, &pilot, &declaration, &look, &enforced, now);
@@ -186,7 +188,10 @@ impl Context {
     async fn tell(&self, kept: &mut Kept, declaration: &Declaration, look: &Look, now: Timestamp) {
         self.metrics.looked(&declaration.pilot, &look.plan.ledger);
         let case = Case { declaration, source: look.source, seen: &look.seen, ledger: &kept.ledger, now };
-        for announcement in announce(&case, &look.plan) {
+        let announcements = announce(&case, &look.plan);
+        // What is no longer to be told need not be remembered.
+        kept.told.retain(|key| announcements.iter().any(|announcement| announcement.key == *key));
+        for announcement in announcements {
             if kept.told.contains(&announcement.key) {
                 continue;
             }
@@ -206,9 +211,6 @@ impl Context {
                 }
                 Err(error) => tracing::warn!(cause = chain(&error), "an event could not be written; trying again"),
             }
-        }
-        if look.plan.ledger.incident.is_none() {
-            kept.told.clear();
         }
     }
 }

@@ -12,14 +12,14 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{Controller, PredicateConfig, WatchStreamExt, controller, predicates};
+use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, controller, predicates};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, chain, reconcile, retry, source_status};
+use super::{Context, calendars, chain, reconcile, retry, source_status};
 use crate::admit::pilots::WorkloadKey;
 use crate::api::change_record::ChangeRecord;
 use crate::api::decision::Decision;
@@ -67,7 +67,8 @@ impl Watching {
         }
     }
 
-    fn events<K>(&self, config: watcher::Config) -> impl Stream<Item = Event<K>> + Send + 'static
+    /// The events of a kind, as far as they concern this operator.
+    pub(super) fn events<K>(&self, config: watcher::Config) -> impl Stream<Item = Event<K>> + Send + 'static
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
     {
@@ -173,6 +174,7 @@ pub async fn watch(
     (sources, sources_touched): (Store<MetricsSource>, impl Stream<Item = ()> + Send + 'static),
 ) {
     let (pilots, woken) = mpsc::unbounded_channel();
+    calendars::follow(&watching, &context, pilots.clone());
     let of_pilot = Wake { context: context.clone(), pilots, by_workload: None };
     // A snapshot names its workload and not the kind.
     let of_workload = Wake { by_workload: Some(&WorkloadKind::ALL), ..of_pilot.clone() };
@@ -189,9 +191,9 @@ pub async fn watch(
     let decision = |decision: &_| Some(reduce_decision(decision));
     watching.feed(snapshots, |context| &context.cluster.snapshots, reduce_snapshot, of_workload);
     watching.feed(changes, |context| &context.cluster.changes, change, of_pilot.clone());
-    watching.feed(decisions, |context| &context.cluster.decisions, decision, of_pilot);
+    watching.feed(decisions, |context| &context.cluster.decisions, decision, of_pilot.clone());
 
-    let (store, touched) = watch_pilots(&watching, &context);
+    let (store, touched) = watch_pilots(&watching, of_pilot);
     let controller = Controller::for_stream(touched, store)
         .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .reconcile_on(UnboundedReceiverStream::new(woken))
@@ -202,23 +204,30 @@ pub async fn watch(
         return;
     }
     let looking = controller.run(reconcile, retry, context.clone()).for_each(|_| future::ready(()));
-    future::join(looking, source_status::keep(&context, sources, watching.stop)).await;
+    let of_sources = source_status::keep(&context, sources, watching.stop.clone());
+    future::join3(looking, of_sources, calendars::keep_status(&context, watching.stop)).await;
 }
 
-/// The watch on Pilots: keeps the index of admission, and passes on those whose spec moved.
+/// The watch on Pilots: keeps the index of admission, passes on those whose spec moved, and wakes those that may have got
+/// or lost a workload by it.
 fn watch_pilots(
     watching: &Watching,
-    context: &Arc<Context>,
+    wake: Wake,
 ) -> (Store<Pilot>, impl Stream<Item = Result<Pilot, watcher::Error>> + Send + 'static) {
     let (store, writer) = reflector::store();
     let events = watching.readable::<Pilot>(config());
-    let (seeing, forgetting) = (context.clone(), context.clone());
+    let forgetting = wake.context.clone();
     let events = noticing_gone(events, store.clone(), move |pilot| forgetting.forget(pilot))
-        .inspect(move |event| seeing.guarded.see(event))
+        .inspect(move |event| {
+            for rival in wake.context.guarded.see(event) {
+                wake.wake(&Owner { namespace: rival.namespace, name: rival.name });
+            }
+        })
         .map(Ok);
     let touched = reflector::reflector(writer, events)
         .touched_objects()
-        .predicate_filter(predicates::generation, PredicateConfig::default());
+        // A label may name a ChangeCalendar.
+        .predicate_filter(predicates::generation.combine(predicates::labels), PredicateConfig::default());
     (store, touched)
 }
 
@@ -243,7 +252,7 @@ fn noticing_gone(
     })
 }
 
-fn config() -> watcher::Config {
+pub(super) fn config() -> watcher::Config {
     watcher::Config::default().streaming_lists().timeout(WATCH_TIMEOUT_SECONDS)
 }
 

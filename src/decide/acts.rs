@@ -13,7 +13,7 @@ use crate::api::trigger::TriggerAction;
 use crate::api::workload::ReleasePart;
 use crate::declaration::{Condition, Trigger};
 use crate::observation::{Reading, Workload};
-use crate::release::marks::{Admitted, AdmittedVerdict};
+use crate::release::marks::{Admitted, AdmittedVerdict, Held, HeldVerdict};
 use crate::release::vector::release_payload;
 
 /// An act that is not seen to be done after so long will not be: somebody has to look.
@@ -122,8 +122,25 @@ impl<'a> Turn<'a> {
                 reasons: vec![format!("incident {}", incident.id)],
                 break_glass: workload.marks.known_break_glass(),
             },
+            put_away: self.put_away(incident, workload).filter(|note| quarantined.contains(&note.payload)),
             quarantined,
         }
+    }
+
+    /// As if it had been applied again and pinned: a GitOps tool may not even try, and looks well.
+    fn put_away(&self, incident: &Incident, workload: &Workload) -> Option<Held> {
+        let admitted = workload.marks.admitted.as_ref().filter(|admitted| admitted.payload == workload.payload)?;
+        Some(Held {
+            verdict: HeldVerdict::Pin,
+            template: admitted.template.clone(),
+            payload: admitted.payload.clone(),
+            by: admitted.by.clone(),
+            groups: admitted.groups.clone(),
+            at: self.case.now,
+            change: admitted.change.clone(),
+            was_paused: false,
+            reasons: vec![format!("incident {} rolled it back", incident.id)],
+        })
     }
 
     /// Did it help? A scale-down is verified by the count of replicas alone; a rollback by one short window of

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Case;
 use super::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
-use super::plan::{Effect, Release};
+use super::plan::{Effect, Release, Waiting};
 use super::turn::Turn;
 use crate::api::decision::Requester;
 use crate::api::incident::IncidentStage;
@@ -25,8 +25,10 @@ impl Turn<'_> {
         let waiting: Vec<(&Workload, &Held)> =
             self.workloads().iter().filter_map(|workload| Some((workload, workload.waiting.as_ref()?))).collect();
         let is_acting = self.ledger.incident.as_ref().is_some_and(|incident| incident.stage == IncidentStage::Acting);
-        let judged: Vec<Judgement> = waiting.iter().map(|(workload, held)| self.judge_again(workload, held)).collect();
+        let judged: Vec<Judgement> = waiting.iter().map(|(workload, held)| self.judged(workload, held)).collect();
         let may_start = !is_acting && judged.iter().all(|judgement| judgement.verdict == Verdict::Allow);
+        let still_waiting = waiting.iter().zip(&judged).filter(|(_, judgement)| judgement.verdict != Verdict::Allow);
+        self.waiting = still_waiting.map(|((_, held), judgement)| waiting_on(held, judgement)).collect();
         let Some((first, _)) = waiting.first().filter(|_| may_start) else {
             self.ledger.memory.releasable_since = None;
             return;
@@ -43,7 +45,7 @@ impl Turn<'_> {
         self.effects.extend(released.map(Effect::Release));
     }
 
-    fn judge_again(&self, workload: &Workload, held: &Held) -> Judgement {
+    fn judged(&self, workload: &Workload, held: &Held) -> Judgement {
         let proposal = Proposal {
             workload: workload.reference.clone(),
             operation: Operation::Update,
@@ -66,6 +68,16 @@ impl Turn<'_> {
         let longest = left.map_or(LONGEST_JITTER, |left| (left / JITTER_OF_WINDOW).min(LONGEST_JITTER));
         let share = workload.uid.bytes().fold(0_i32, |sum, byte| (sum * 31 + i32::from(byte)) % 1_000);
         longest / 1_000 * share
+    }
+}
+
+fn waiting_on(held: &Held, judgement: &Judgement) -> Waiting {
+    let problems = judgement.findings.iter().map(|finding| finding.problem.clone());
+    Waiting {
+        change: held.change.clone(),
+        by: held.by.clone(),
+        problems: problems.collect(),
+        allowed_from: judgement.allowed_from(),
     }
 }
 

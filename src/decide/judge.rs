@@ -9,19 +9,15 @@ use super::Case;
 use super::backstop::unauthorized;
 use super::decisions::SERVICE_ACCOUNT_PREFIX;
 use super::exceptions::{Lifted, part};
+use super::window::window;
 use crate::api::change_record::Outcome;
 use crate::api::changes::OutsideWindow;
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
-use crate::api::duration::Duration;
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::pilot::Mode;
 use crate::api::trigger::TriggerAction;
 use crate::api::workload::WorkloadReference;
-use crate::calendar::Reason;
 use crate::observation::PilotDecision;
-
-/// So many windows are looked at for one that leaves enough runway.
-const MOST_WINDOWS_AHEAD: usize = 64;
 
 /// What someone wants to do to a guarded workload.
 #[derive(Clone, Debug, PartialEq)]
@@ -347,73 +343,6 @@ fn decision_date(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
         problem: format!("the pilot's decision date {date} has passed"),
         until: Until::Someone("the owners decide to scale, iterate or stop, and move intent.decisionDate".to_owned()),
     })
-}
-
-fn window(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
-    let opening = case.declaration.calendar.opening_at(case.now);
-    if opening.open {
-        return too_little_runway(case);
-    }
-    let next = next_start(case, case.now);
-    let problem = match opening.reasons.as_slice() {
-        [] => outside_the_windows(case, next),
-        denies => format!("in a freeze: {}", names(denies)),
-    };
-    let until = match next {
-        Some(instant) => Until::Instant(instant),
-        None => Until::Someone("the team declares a window that opens again".to_owned()),
-    };
-    Some(Finding { guard: GuardName::Window, mode: case.declaration.enforcement.changes, problem, until })
-}
-
-/// A window that closes before a change could be seen through is as good as closed.
-fn too_little_runway(case: &Case<'_>) -> Option<Finding> {
-    let runway = case.declaration.runway;
-    let closes = case.declaration.calendar.next_close(case.now)?;
-    let left = closes.duration_since(case.now);
-    if left >= runway {
-        return None;
-    }
-    let problem = format!(
-        "too little of the change window is left: it closes at {closes:.0}, and changes.runway is {}",
-        Duration::from_secs(runway.as_secs())
-    );
-    let until = match next_start(case, closes) {
-        Some(instant) => Until::Instant(instant),
-        None => Until::Someone("the team declares a window that is longer than changes.runway".to_owned()),
-    };
-    Some(Finding { guard: GuardName::Window, mode: case.declaration.enforcement.changes, problem, until })
-}
-
-/// The first instant from `from` on at which a window is open and leaves enough runway.
-fn next_start(case: &Case<'_>, mut from: Timestamp) -> Option<Timestamp> {
-    let calendar = &case.declaration.calendar;
-    for _ in 0..MOST_WINDOWS_AHEAD {
-        let opens = calendar.next_open(from)?;
-        match calendar.next_close(opens) {
-            Some(closes) if closes.duration_since(opens) < case.declaration.runway => from = closes,
-            _ => return Some(opens),
-        }
-    }
-    None
-}
-
-fn outside_the_windows(case: &Case<'_>, next: Option<Timestamp>) -> String {
-    match next.map(|instant| case.declaration.calendar.opening_at(instant).reasons) {
-        Some(reasons) => format!("outside the change windows; the next is {}", names(&reasons)),
-        None => "outside the change windows".to_owned(),
-    }
-}
-
-fn names(reasons: &[Reason]) -> String {
-    reasons.iter().map(describe).collect::<Vec<_>>().join(", ")
-}
-
-fn describe(reason: &Reason) -> String {
-    match &reason.reason {
-        Some(why) => format!("{} ({why})", reason.window),
-        None => reason.window.clone(),
-    }
 }
 
 fn blast_radius(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {

@@ -29,6 +29,7 @@ mod target;
 mod triggers;
 mod turn;
 mod whole;
+mod window;
 
 use std::collections::BTreeMap;
 

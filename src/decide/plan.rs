@@ -9,7 +9,7 @@ use crate::api::change_record::{ApprovalOwed, ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionSpec, Requester};
 use crate::api::workload::{ReleasePart, WorkloadReference};
 use crate::observation::Question;
-use crate::release::marks::Admitted;
+use crate::release::marks::{Admitted, Held};
 
 /// What is to be done about a pilot, and what has to be known first.
 #[must_use]
@@ -22,8 +22,23 @@ pub struct Plan {
     pub ledger: Ledger,
     /// What is to be done in the world. Each is due until it is seen to be done.
     pub effects: Vec<Effect>,
+    /// The changes that are stored and may not be rolled out yet.
+    pub waiting: Vec<Waiting>,
     /// How long to wait before the next look where nothing is seen to change.
     pub look_again: SignedDuration,
+}
+
+/// A change that is stored and may not be rolled out yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The name that its ChangeRecord will have.
+    pub change: String,
+    /// Who asked for it.
+    pub by: String,
+    /// What the guards found.
+    pub problems: Vec<String>,
+    /// From when on it is allowed; `None` where a person has to do something first.
+    pub allowed_from: Option<Timestamp>,
 }
 
 impl Plan {
@@ -200,6 +215,8 @@ pub struct RollBack {
     pub admitted: Admitted,
     /// Payload digests that may not come back, those of before included.
     pub quarantined: BTreeSet<String>,
+    /// A note on the release that is put away: whoever applied it still asks for it, until another one is admitted.
+    pub put_away: Option<Held>,
 }
 
 /// Scale down, in one patch.

@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::inquiry::Inquiry;
-use super::plan::{Effect, Plan};
+use super::plan::{Effect, Plan, Waiting};
 use super::whole::Whole;
 use super::{Case, Ledger};
 use crate::observation::Workload;
@@ -22,6 +22,7 @@ pub(super) struct Turn<'a> {
     pub(super) inquiry: Inquiry<'a>,
     pub(super) ledger: Ledger,
     pub(super) effects: Vec<Effect>,
+    pub(super) waiting: Vec<Waiting>,
     pub(super) whole: Whole,
     look_again: Option<Timestamp>,
 }
@@ -33,6 +34,7 @@ impl<'a> Turn<'a> {
             inquiry: Inquiry::new(&case.seen.answers),
             ledger: case.ledger.clone(),
             effects: Vec::new(),
+            waiting: Vec::new(),
             whole: Whole::of(&case.seen.workloads, case.declaration.group_within),
             look_again: None,
         }
@@ -89,6 +91,7 @@ impl<'a> Turn<'a> {
             ask: self.inquiry.into_missing(),
             ledger: self.ledger,
             effects: self.effects,
+            waiting: self.waiting,
             look_again: wait.max(SignedDuration::from_millis(10)),
         }
     }

@@ -4,6 +4,7 @@
 //! validated values travel. It never looks at the present: what depends on the time of day is a
 //! condition and not a violation.
 
+pub mod change_calendar;
 pub mod promql;
 
 use std::collections::BTreeSet;
@@ -11,6 +12,7 @@ use std::collections::BTreeSet;
 use jiff::tz::TimeZoneDatabase;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::api::change_calendar::CALENDAR_LABEL;
 use crate::api::changes::{OutsideWindow, UnauthorizedPolicy};
 use crate::api::owners::{Owner, Owners};
 use crate::api::pilot::{Dependency, Enforcement, Pilot, PilotSpec};
@@ -38,8 +40,10 @@ pub struct Declaration {
     pub workloads: Vec<WorkloadReference>,
     /// The most replicas that the workload may ask for.
     pub max_replicas: Option<i32>,
-    /// When it may change.
+    /// When it may change: its own windows; as it is judged by, narrowed by the ChangeCalendars that apply.
     pub calendar: Calendar,
+    /// The ChangeCalendar that its label names.
+    pub named_calendar: Option<String>,
     /// What becomes of a change that may not start now.
     pub outside_window: OutsideWindow,
     /// How much of a window must be left for a change to start in it.
@@ -193,6 +197,7 @@ impl Declaration {
             workloads: spec.workloads.clone(),
             max_replicas: spec.blast_radius.max_replicas,
             calendar,
+            named_calendar: named_calendar(pilot).map(str::to_owned),
             outside_window: spec.changes.outside_window,
             runway: spec.changes.runway.as_signed(),
             bake: spec.changes.bake.as_signed(),
@@ -216,6 +221,11 @@ impl Declaration {
     pub fn trigger(&self, name: &str) -> Option<&Trigger> {
         self.triggers.iter().find(|trigger| trigger.name == name)
     }
+}
+
+/// The ChangeCalendar that a Pilot's label names.
+pub fn named_calendar(pilot: &Pilot) -> Option<&str> {
+    pilot.metadata.labels.as_ref()?.get(CALENDAR_LABEL).map(String::as_str)
 }
 
 impl PilotId {

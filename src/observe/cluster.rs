@@ -16,6 +16,7 @@ use kube::{Api, Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::calendars::Calendars;
 use super::index::{Entry, Index, Owner};
 use super::readable::readable;
 use crate::api::change_record::{ChangeRecord, ChangeRecordStatus};
@@ -86,6 +87,8 @@ pub struct Cluster {
     pub changes: Index<Change>,
     /// Decisions, by pilot.
     pub decisions: Index<PilotDecision>,
+    /// What narrows the pilots' windows.
+    pub calendars: Calendars,
 }
 
 /// One of each kind of workload: namesakes of different kinds have nothing to do with each other.
@@ -166,6 +169,7 @@ impl Cluster {
         self.snapshots.ready().await;
         self.changes.ready().await;
         self.decisions.ready().await;
+        self.calendars.ready().await;
     }
 }
 

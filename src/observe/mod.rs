@@ -2,6 +2,7 @@
 //!
 //! What is doubtful arrives as Unknown; nothing here judges.
 
+pub mod calendars;
 pub mod cluster;
 pub mod index;
 pub mod prometheus;

@@ -9,7 +9,7 @@ use super::exceptions;
 use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent};
 use crate::api::trigger::TriggerAction;
 use crate::decide::Case;
-use crate::decide::plan::{Effect, Plan, ScaleDown};
+use crate::decide::plan::{Effect, Plan, ScaleDown, Waiting};
 use crate::release::marks::{AdmittedVerdict, Contained};
 
 /// Something to be told.
@@ -32,6 +32,7 @@ pub fn announce(case: &Case<'_>, plan: &Plan) -> Vec<Announcement> {
         told.extend(of_incident(incident, case.now));
     }
     told.extend(plan.effects.iter().filter_map(|effect| exceptions::of(case, effect)));
+    told.extend(plan.waiting.iter().map(of_waiting));
     for effect in &plan.effects {
         if let Effect::ScaleDown(act) = effect {
             told.extend(contained_again(case, act));
@@ -76,6 +77,21 @@ fn contained_again(case: &Case<'_>, act: &ScaleDown) -> Option<Announcement> {
             act.workload.name, workload.replicas, contained.replicas, act.incident
         ),
     })
+}
+
+/// Told anew whenever the time moves, as it does when a freeze is declared.
+fn of_waiting(waiting: &Waiting) -> Announcement {
+    let Waiting { change, by, problems, allowed_from } = waiting;
+    let (moment, when) = match allowed_from {
+        Some(from) => (from.as_second().to_string(), format!("rolls out by itself from {from:.0} on")),
+        None => ("open".to_owned(), "rolls out by itself once that has ended".to_owned()),
+    };
+    Announcement {
+        key: format!("{change}-waits-{moment}"),
+        is_warning: false,
+        reason: "HeldChangeWaiting",
+        note: format!("change {change} of {by} waits, because {}; it {when}", problems.join(", and ")),
+    }
 }
 
 fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
@@ -193,5 +209,25 @@ mod tests {
         assert_eq!(reasons("Verifying", None), ["IncidentOpened", "RollingBack"]);
         assert_eq!(reasons("Closing", Some(true)), ["IncidentOpened", "RollingBack", "IncidentClosed"]);
         assert_eq!(reasons("Closing", Some(false)), ["IncidentOpened", "IncidentClosed"], "only observed");
+    }
+
+    #[test]
+    fn what_waits_is_told_anew_when_its_time_moves() {
+        let told = |allowed_from: Option<&str>| {
+            of_waiting(&Waiting {
+                change: "web-2".to_owned(),
+                by: "argocd".to_owned(),
+                problems: vec!["in a freeze: migration of calendar platform".to_owned()],
+                allowed_from: allowed_from.map(|at| at.parse().unwrap()),
+            })
+        };
+        let (first, later) = (told(Some("2026-11-23T09:00:00Z")), told(Some("2026-11-24T09:00:00Z")));
+        assert_eq!(
+            first.note,
+            "change web-2 of argocd waits, because in a freeze: migration of calendar platform; \
+             it rolls out by itself from 2026-11-23T09:00:00Z on"
+        );
+        assert!(told(None).note.ends_with("platform; it rolls out by itself once that has ended"));
+        assert!(first.key != later.key && first.key == told(Some("2026-11-23T09:00:00Z")).key);
     }
 }

@@ -11,6 +11,7 @@ use crate::api::incident::IncidentStage;
 use crate::api::pilot::Mode;
 use crate::api::status::SloVerdict;
 use crate::api::trigger::TriggerAction;
+use crate::calendar::{Opening, Reason as WindowReason};
 use crate::decide::judge::holds_changes;
 use crate::decide::{Case, Ledger};
 use crate::observation::{Claimed, Workload};
@@ -34,6 +35,7 @@ pub enum Reason {
     Open,
     Closed,
     Frozen,
+    CalendarUnusable,
     WithinBudget,
     OverBudget,
     Unmeasured,
@@ -59,6 +61,8 @@ pub enum Reason {
     WindowsCurrent,
     ApprovalOwed,
     NothingOwed,
+    Narrowing,
+    InvalidCalendar,
     ConflictingController,
     NoOtherController,
 }
@@ -70,7 +74,7 @@ impl Reason {
     }
 }
 
-struct Finding {
+pub(super) struct Finding {
     type_: &'static str,
     status: Truth,
     reason: Reason,
@@ -78,7 +82,7 @@ struct Finding {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Truth {
+pub(super) enum Truth {
     True,
     False,
     Unknown,
@@ -94,7 +98,7 @@ impl Truth {
     }
 }
 
-fn finding(type_: &'static str, status: Truth, reason: Reason, message: impl Into<String>) -> Finding {
+pub(super) fn finding(type_: &'static str, status: Truth, reason: Reason, message: impl Into<String>) -> Finding {
     Finding { type_, status, reason, message: message.into() }
 }
 
@@ -134,7 +138,12 @@ pub fn invalid(
     stamped(findings, before, generation, now)
 }
 
-fn stamped(findings: Vec<Finding>, before: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+pub(super) fn stamped(
+    findings: Vec<Finding>,
+    before: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
     let stamp = |finding: Finding| {
         let status = finding.status.as_str();
         let since = before
@@ -207,7 +216,7 @@ fn put_off(workload: &Workload) -> Option<(Reason, String)> {
         return Some((Reason::ChangeHeld, text));
     }
     let held = workload.marks.held.as_ref().filter(|held| held.verdict == HeldVerdict::Pin)?;
-    let text = format!("{} was not taken, and what ran before runs on: {}", release(held), why(held));
+    let text = format!("{} is kept out, and what ran before runs: {}", release(held), why(held));
     Some((Reason::ChangePinned, text))
 }
 
@@ -285,18 +294,31 @@ fn enforced(case: &Case<'_>, surroundings: &Surroundings) -> Finding {
 }
 
 fn window_open(case: &Case<'_>) -> Finding {
-    let opening = case.declaration.calendar.opening_at(case.now);
-    let names: Vec<&str> = opening.reasons.iter().map(|reason| reason.window.as_str()).collect();
-    let message = names.join(", ");
-    match (opening.open, names.is_empty()) {
-        (true, _) => finding("WindowOpen", Truth::True, Reason::Open, message),
-        (false, true) => finding("WindowOpen", Truth::False, Reason::Closed, "no window is active"),
-        (false, false) => finding("WindowOpen", Truth::False, Reason::Frozen, message),
+    opening(&case.declaration.calendar.opening_at(case.now))
+}
+
+/// What is said of windows that are open or not.
+pub(super) fn opening(opening: &Opening) -> Finding {
+    let closed = |reason, message: String| finding("WindowOpen", Truth::False, reason, message);
+    let names = opening.reasons.iter().map(WindowReason::name).collect::<Vec<_>>().join(", ");
+    if opening.open {
+        finding("WindowOpen", Truth::True, Reason::Open, names)
+    } else if !opening.unusable.is_empty() {
+        let told = opening.unusable.iter().map(|unusable| format!("{unusable}; {}", unusable.remedy));
+        closed(Reason::CalendarUnusable, told.collect::<Vec<_>>().join(" · "))
+    } else if names.is_empty() {
+        closed(Reason::Closed, format!("outside {}", opening.outside_of()))
+    } else {
+        closed(Reason::Frozen, names)
     }
 }
 
 fn windows_current(case: &Case<'_>) -> Finding {
-    let past = case.declaration.calendar.past_windows(case.now);
+    windows_are_current(&case.declaration.calendar.past_windows(case.now))
+}
+
+/// What is said of windows of which these are over.
+pub(super) fn windows_are_current(past: &[&str]) -> Finding {
     if past.is_empty() {
         return finding("WindowsCurrent", Truth::True, Reason::WindowsCurrent, "");
     }

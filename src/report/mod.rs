@@ -1,6 +1,7 @@
 //! What people see: pure projections of what was judged and decided. Nothing is judged here.
 
 pub mod announcements;
+pub mod calendars;
 pub mod conditions;
 mod exceptions;
 pub mod projection;

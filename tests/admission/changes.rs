@@ -40,6 +40,17 @@ fn each_kind_of_change_gets_its_verdict() {
             true,
         ),
         ("a label", review("UPDATE", "grace", &old, &edit(json!({"metadata": {"labels": {"a": "b"}}}))), true),
+        ("a finalizer", review("UPDATE", "grace", &old, &edit(json!({"metadata": {"finalizers": ["a/b"]}}))), true),
+        (
+            "the last finalizer of what is being deleted",
+            review(
+                "UPDATE",
+                "grace",
+                &edit(json!({"metadata": {"finalizers": ["a/b"], "deletionTimestamp": CLOSED}})),
+                &edit(json!({"metadata": {"deletionTimestamp": CLOSED}})),
+            ),
+            true,
+        ),
         ("status", review("UPDATE", "grace", &old, &edit(json!({"status": {"availableReplicas": 0}}))), true),
         ("fewer replicas", review("UPDATE", "grace", &old, &edit(json!({"spec": {"replicas": 1}}))), true),
         ("replicas at the limit", review("UPDATE", "grace", &old, &edit(json!({"spec": {"replicas": 4}}))), true),
@@ -237,8 +248,8 @@ fn a_resumed_rollout_begins_when_it_is_resumed() {
 #[test]
 fn the_rollback_target_is_admitted_in_any_freeze() {
     let payload = payload_digest(&template("web:2"));
-    let target = json!({"payload": payload, "knownGoodAt": OPEN, "workloads": [
-        {"kind": "Deployment", "name": "checkout", "payload": payload, "revision": "r"}]});
+    let part = json!({"kind": "Deployment", "name": "checkout", "payload": payload, "revision": "r"});
+    let target = json!({"payload": payload, "knownGoodAt": OPEN, "workloads": [part]});
     let pilot =
         with(pilot(), &json!({"status": {"rollbackTarget": target, "incident": incident("Standing", "HoldChanges")}}));
     let new = with_image("web:2");

@@ -122,6 +122,7 @@ pub fn review(operation: &str, user: &str, old: &Value, new: &Value) -> Value {
         "DaemonSet" => ("apps", "daemonsets"),
         "Pilot" => ("pilotguard.dev", "pilots"),
         "Decision" => ("pilotguard.dev", "decisions"),
+        "ChangeCalendar" => ("pilotguard.dev", "changecalendars"),
         _ => ("pilotguard.dev", "metricssources"),
     };
     let mut request = json!({
@@ -163,9 +164,10 @@ pub fn no_records() -> Cluster {
     records(&[], &[])
 }
 
-/// A cluster whose records have been read.
+/// A cluster whose records have been read, and in which no ChangeCalendar exists.
 pub fn records(changes: &[ChangeRecord], decisions: &[Decision]) -> Cluster {
     let cluster = Cluster::default();
+    list_calendars(&cluster, &[]);
     let reduce = |change: &ChangeRecord| Some(reduce_change(change));
     cluster.changes.see(&Event::Init, reduce);
     for change in changes {
@@ -181,17 +183,38 @@ pub fn records(changes: &[ChangeRecord], decisions: &[Decision]) -> Cluster {
     cluster
 }
 
+/// Lists these ChangeCalendars, and namespace `shop`, whose label says that it is in production.
+pub fn list_calendars(cluster: &Cluster, calendars: &[Value]) {
+    let zones = TimeZoneDatabase::bundled();
+    let read = |calendar: &Value| Event::InitApply(serde_json::from_value(calendar.clone()).unwrap());
+    let listed = calendars.iter().map(read);
+    for event in [Event::Init].into_iter().chain(listed).chain([Event::InitDone]) {
+        cluster.calendars.see_calendar(&event, &zones);
+    }
+    let shop = json!({"metadata": {"name": "shop", "labels": {"stage": "production"}}});
+    for event in [Event::Init, Event::InitApply(serde_json::from_value(shop).unwrap()), Event::InitDone] {
+        cluster.calendars.see_namespace(&event);
+    }
+}
+
+/// A ChangeCalendar that selects by this selector.
+pub fn calendar(name: &str, selector: &Value, windows: &Value) -> Value {
+    json!({
+        "apiVersion": "pilotguard.dev/v1alpha1", "kind": "ChangeCalendar",
+        "metadata": {"name": name, "uid": name, "generation": 1},
+        "spec": {"namespaceSelector": selector, "windows": windows},
+    })
+}
+
 /// What the endpoint for this review answers.
 pub fn judge(guarded: &Guarded, now: &str, review: &Value) -> Answer {
-    let cluster = no_records();
-    let context = Context {
-        guarded,
-        cluster: &cluster,
-        own_account: OPERATOR,
-        gitops_users: &[],
-        may_refuse_unknown: true,
-        now: at(now),
-    };
+    judge_beside(&no_records(), guarded, now, review)
+}
+
+/// What the endpoint for this review answers, in this cluster.
+pub fn judge_beside(cluster: &Cluster, guarded: &Guarded, now: &str, review: &Value) -> Answer {
+    let context =
+        Context { guarded, cluster, own_account: OPERATOR, gitops_users: &[], may_refuse_unknown: true, now: at(now) };
     judge_in(&context, review)
 }
 

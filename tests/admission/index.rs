@@ -37,6 +37,39 @@ fn the_oldest_pilot_wins_and_a_tie_goes_to_the_lower_uid() {
     assert_eq!(owner(&guarded), None);
 }
 
+/// A Pilot is looked at again when a workload that it names may have become another's, or its own.
+#[test]
+fn whoever_may_have_got_or_lost_a_workload_is_told() {
+    let young = named("young", "a", "2026-11-03T00:00:00Z");
+    let old = named("old", "c", "2026-11-01T00:00:00Z");
+    let guarded = guarded(std::slice::from_ref(&young));
+    let told = |event: Event<Value>| {
+        let names = |pilots: std::collections::BTreeSet<pilotguard::declaration::PilotId>| {
+            pilots.into_iter().map(|pilot| pilot.name).collect::<Vec<_>>()
+        };
+        names(match event {
+            Event::Apply(pilot) => guarded.see(&Event::Apply(read(&pilot))),
+            Event::Delete(pilot) => guarded.see(&Event::Delete(read(&pilot))),
+            Event::InitApply(pilot) => guarded.see(&Event::InitApply(read(&pilot))),
+            Event::Init => guarded.see(&Event::Init),
+            Event::InitDone => guarded.see(&Event::InitDone),
+        })
+    };
+    assert_eq!(told(Event::Apply(old.clone())), ["young"], "it lost its workload");
+    let status = with(old.clone(), &json!({"status": {"incident": incident("Acting", "Rollback")}}));
+    assert!(told(Event::Apply(status)).is_empty(), "nothing changed hands");
+    let moved = with(old.clone(), &json!({"metadata": {"generation": 2}, "spec": {"workloads": [{"name": "basket"}]}}));
+    assert_eq!(told(Event::Apply(moved)), ["young"]);
+    told(Event::Apply(with(old.clone(), &json!({"metadata": {"generation": 3}}))));
+    assert_eq!(told(Event::Delete(old.clone())), ["young"]);
+    // The same where the watch was broken meanwhile.
+    told(Event::Apply(old.clone()));
+    let list = [Event::Init, Event::InitApply(young.clone()), Event::InitDone];
+    assert_eq!(list.map(told)[2], ["young"], "the older one is gone");
+    let list = [Event::Init, Event::InitApply(young), Event::InitDone];
+    assert!(list.map(told)[2].is_empty());
+}
+
 #[test]
 fn namesakes_of_another_kind_are_another_workload() {
     let stateful = json!({"spec": {"workloads": [{"kind": "StatefulSet", "name": "checkout"}]}});

@@ -4,6 +4,7 @@
 //! registration calls the webhook exactly when it must.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod calendars;
 mod changes;
 mod cluster;
 mod endpoint;

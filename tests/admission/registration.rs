@@ -61,6 +61,7 @@ fn only_enforcing_pilots_can_stop_anyone_and_only_in_their_namespaces() {
             ("scale", "Ignore", json!(["lab", "shop"])),
             ("pilots", "Ignore", Value::Null),
             ("metrics-sources", "Ignore", Value::Null),
+            ("change-calendars", "Ignore", Value::Null),
         ]
     );
     for (name, entry) in &entries {
@@ -124,7 +125,7 @@ fn each_kind_is_registered_where_it_is_guarded_and_scaled_where_it_has_replicas(
 fn an_empty_set_registers_nothing_on_workloads() {
     let entries = entries(&registration().configurations(&GuardedSet::default()));
     let names: Vec<_> = entries.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["decisions", "pilots", "metrics-sources"]);
+    assert_eq!(names, ["decisions", "pilots", "metrics-sources", "change-calendars"]);
 }
 
 #[test]

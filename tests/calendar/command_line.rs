@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use miette::{GraphicalReportHandler, GraphicalTheme, Report};
-use pilotguard::cli::file::Document;
+use pilotguard::cli::file::File;
 use pilotguard::cli::windows::{Output, WindowsArgs, render};
 
 use crate::at;
@@ -10,8 +10,19 @@ use crate::at;
 const EXAMPLE: &str = include_str!("../../examples/windows.yaml");
 
 fn print(text: &str, from: Option<&str>, to: Option<&str>, output: Output) -> Result<String, Report> {
-    let args = WindowsArgs { file: "pilot.yaml".into(), from: from.map(at), to: to.map(at), output };
-    render(&Document::find("pilot.yaml", text, "Pilot")?, &args, at("2026-12-17T08:30:00.5Z"))
+    print_files(&[("pilot.yaml", text)], from, to, output)
+}
+
+pub(crate) fn print_files(
+    files: &[(&str, &str)],
+    from: Option<&str>,
+    to: Option<&str>,
+    output: Output,
+) -> Result<String, Report> {
+    let args =
+        WindowsArgs { file: "pilot.yaml".into(), calendar: Vec::new(), from: from.map(at), to: to.map(at), output };
+    let files: Vec<File> = files.iter().map(|(name, text)| File::parse(name, text)).collect::<Result<_, _>>()?;
+    render(&files, &args, at("2026-12-17T08:30:00.5Z"))
 }
 
 fn refusal(text: &str) -> String {
@@ -177,4 +188,76 @@ fn instants_on_the_command_line_are_rfc_3339() {
         ),
         "{error}"
     );
+}
+
+const CALENDAR: &str = "
+apiVersion: pilotguard.dev/v1alpha1
+kind: ChangeCalendar
+metadata: {name: platform}
+spec:
+  namespaceSelector: {matchLabels: {stage: production}}
+  windows:
+  - {name: migration, kind: Deny, reason: Database migration, once: {from: '2026-12-17T10:00:00', to: '2026-12-17T12:00:00'}}
+";
+
+const SHOP: &str = "
+apiVersion: pilotguard.dev/v1alpha1
+kind: Pilot
+metadata: {name: checkout, namespace: shop}
+spec: {changes: {windows: [{name: always, always: true}]}}
+";
+
+fn namespace(stage: &str) -> String {
+    format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{stage: {stage}}}}}\n")
+}
+
+fn table_of(files: &[(&str, &str)]) -> String {
+    print_files(files, Some("2026-12-17T09:00:00Z"), Some("2026-12-17T13:00:00Z"), Output::Table).unwrap()
+}
+
+#[test]
+fn a_calendar_narrows_the_pilot_in_the_same_file_or_in_another() {
+    let one = table_of(&[("pilot.yaml", &format!("{SHOP}---{CALENDAR}"))]);
+    insta::assert_snapshot!(one);
+    assert_eq!(one, table_of(&[("pilot.yaml", SHOP), ("calendar.yaml", CALENDAR)]));
+    let found = print_files(&[("a", SHOP), ("b", CALENDAR)], None, Some("2026-12-18T00:00:00Z"), Output::Json).unwrap();
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found[1]["reasons"], serde_json::json!(["platform/migration"]));
+}
+
+#[test]
+fn a_namespace_that_is_given_decides_which_calendars_count() {
+    let with_labels =
+        |stage| table_of(&[("pilot.yaml", SHOP), ("all.yaml", &format!("{CALENDAR}---\n{}", namespace(stage)))]);
+    assert!(with_labels("production").contains("migration of calendar platform (Database migration)"));
+    let idle = with_labels("lab");
+    assert!(!idle.contains("migration"), "{idle}");
+    assert!(idle.ends_with("Calendar platform does not narrow this pilot.\n"), "{idle}");
+    // One that selects nobody counts for those that name it.
+    let nobody = CALENDAR.replace("  namespaceSelector: {matchLabels: {stage: production}}\n", "");
+    let named = SHOP.replace("namespace: shop", "namespace: shop, labels: {pilotguard.dev/calendar: platform}");
+    assert!(!table_of(&[("pilot.yaml", SHOP), ("calendar.yaml", &nobody)]).contains("migration"));
+    assert!(table_of(&[("pilot.yaml", &named), ("calendar.yaml", &nobody)]).contains("migration"));
+    let report = print_files(&[("pilot.yaml", &named)], None, None, Output::Table).unwrap_err();
+    let text = show(&report);
+    assert!(text.contains("names ChangeCalendar platform, which is in none of the files"), "{text}");
+    assert!(text.contains("give its file with --calendar"), "{text}");
+}
+
+#[test]
+fn calendars_can_be_read_without_a_pilot() {
+    let text = table_of(&[("calendar.yaml", CALENDAR)]);
+    assert!(text.contains("open     no freeze"), "{text}");
+    assert!(text.contains("closed   migration of calendar platform (Database migration)"), "{text}");
+}
+
+#[test]
+fn mistakes_in_a_calendar_are_shown_at_their_line() {
+    let broken = CALENDAR.replace("migration, kind", "migration, timezone: Europe/Berlin, timeZone: Berlin, kind");
+    let report =
+        print_files(&[("pilot.yaml", SHOP), ("calendar.yaml", &broken)], None, None, Output::Table).unwrap_err();
+    insta::assert_snapshot!(show(&report));
+    let odd = CALENDAR.replace("matchLabels:", "matchlabels:");
+    let text = show(&print_files(&[("calendar.yaml", &odd)], None, None, Output::Table).unwrap_err());
+    assert!(text.contains("spec.namespaceSelector.matchlabels: there is no such field"), "{text}");
 }

@@ -5,6 +5,8 @@
 mod clock_changes;
 mod command_line;
 mod durations;
+mod ics;
+mod joined;
 mod oracle;
 mod other_tools;
 mod properties;
@@ -37,7 +39,8 @@ fn at(text: &str) -> Timestamp {
 /// The open spans between two instants; touching intervals (where only the reasons change) count as one.
 fn open_spans(calendar: &Calendar, from: &str, to: &str) -> Vec<(Timestamp, Timestamp)> {
     let mut spans: Vec<(Timestamp, Timestamp)> = Vec::new();
-    for Interval { start, end, open, .. } in calendar.intervals(at(from), at(to)) {
+    for Interval { start, end, opening } in calendar.intervals(at(from), at(to)) {
+        let open = opening.open;
         match spans.last_mut() {
             Some(last) if open && last.1 == start => last.1 = end,
             _ if open => spans.push((start, end)),
@@ -50,6 +53,11 @@ fn open_spans(calendar: &Calendar, from: &str, to: &str) -> Vec<(Timestamp, Time
 /// One line per case: windows, the range asked about, and the open spans expected in it.
 #[track_caller]
 fn check(windows: &str, from: &str, to: &str, expected: &[(&str, &str)]) {
+    check_calendar(&calendar(windows), from, to, expected);
+}
+
+#[track_caller]
+fn check_calendar(calendar: &Calendar, from: &str, to: &str, expected: &[(&str, &str)]) {
     let expected: Vec<_> = expected.iter().map(|(start, end)| (at(start), at(end))).collect();
-    assert_eq!(open_spans(&calendar(windows), from, to), expected, "{windows}");
+    assert_eq!(open_spans(calendar, from, to), expected, "{calendar:?}");
 }

@@ -141,7 +141,7 @@ pub(crate) fn by_minute(
     for interval in calendar.intervals(minute(core.start), minute(core.end)) {
         while open.len() < core.len() && minute(core.start + open.len()) < interval.end {
             assert!(interval.start <= minute(core.start + open.len()), "a gap before {}", interval.start);
-            open.push(interval.open);
+            open.push(interval.opening.open);
         }
     }
     open

@@ -1,4 +1,9 @@
 //! Mistakes that were found in the change windows of other tools. None may be made here.
+//!
+//! Those that are not about times have their tests elsewhere: that writes to metadata, finalizers, status and replicas are
+//! no changes, in `tests/admission/changes.rs`; that scattered blips do not add up, and that an old release which is
+//! deployed again is a new change, in `tests/scenarios/scattered-blips.yaml` and
+//! `tests/scenarios/an-old-release-again-is-a-new-change.yaml`.
 
 use crate::{at, calendar, check, open_spans};
 
@@ -108,4 +113,24 @@ fn wall_clock_times_follow_the_zone_through_the_year() {
     let calendar = calendar("[{name: w, timeZone: Europe/Berlin, weekly: {days: [Wed], from: '09:00', to: '10:00'}}]");
     assert!(calendar.opening_at(at("2026-01-14T08:30:00Z")).open);
     assert!(calendar.opening_at(at("2026-07-15T07:30:00Z")).open);
+}
+
+#[test]
+fn a_window_with_an_end_is_read_and_one_without_any_is_refused() {
+    let windows =
+        "[{name: w, timeZone: America/New_York, once: {from: '2026-07-01T09:00:00', to: '2026-07-03T17:00:00'}}]";
+    check(windows, "2026-06-01T00:00:00Z", "2026-08-01T00:00:00Z", &[("2026-07-01T13:00:00Z", "2026-07-03T21:00:00Z")]);
+    let endless: Result<Vec<pilotguard::api::window::Window>, _> =
+        serde_yaml::from_str("[{name: w, once: {from: '2026-07-01T09:00:00'}}]");
+    assert!(endless.is_err_and(|error| error.to_string().contains("missing field `to`")));
+}
+
+#[test]
+fn a_zone_is_a_name_and_never_a_fixed_offset() {
+    let zones = jiff::tz::TimeZoneDatabase::bundled();
+    for offset in ["+01:00", "UTC+1", "GMT+0100"] {
+        let windows = crate::windows(&format!("[{{name: w, timeZone: '{offset}', always: true}}]"));
+        let violations = pilotguard::calendar::Calendar::parse(&windows, &zones, "windows").unwrap_err();
+        assert!(violations[0].problem.contains("unknown time zone"), "{violations:?}");
+    }
 }

@@ -17,7 +17,7 @@ const WEEKDAYS: [Weekday; 7] =
     [Weekday::Mon, Weekday::Tue, Weekday::Wed, Weekday::Thu, Weekday::Fri, Weekday::Sat, Weekday::Sun];
 
 /// 2024-01-01T00:00Z to 2031-01-01T00:00Z.
-const FIRST_MINUTE: i64 = 19_723 * MINUTES_OF_DAY;
+pub(crate) const FIRST_MINUTE: i64 = 19_723 * MINUTES_OF_DAY;
 const LAST_MINUTE: i64 = 22_280 * MINUTES_OF_DAY;
 
 /// A window lasts at most this long, so that a scan which starts this much earlier sees all that matters.
@@ -106,7 +106,7 @@ fn window() -> Window {
 }
 
 /// A few windows around a minute, each in a plain and in a written form; the first is an Allow.
-fn several(near: i64, most: usize) -> impl Strategy<Value = Vec<(Plain, Window)>> {
+pub(crate) fn several(near: i64, most: usize) -> impl Strategy<Value = Vec<(Plain, Window)>> {
     let one = prop_oneof![2 => weekly(), 3 => cron(), 1 => once(near)];
     proptest::collection::vec((one, prop_oneof![3 => Just(WindowKind::Allow), 1 => Just(WindowKind::Deny)]), 1..=most)
         .prop_map(|some| {
@@ -119,7 +119,7 @@ fn several(near: i64, most: usize) -> impl Strategy<Value = Vec<(Plain, Window)>
         })
 }
 
-fn in_zone(written: &[(Plain, Window)], zone: &str) -> Vec<Window> {
+pub(crate) fn in_zone(written: &[(Plain, Window)], zone: &str) -> Vec<Window> {
     let windows = written.iter().map(|(_, window)| Window { time_zone: zone.into(), ..window.clone() });
     windows.collect()
 }
@@ -147,7 +147,7 @@ fn agree(zone: &str, clock: &WallClock, core: std::ops::Range<usize>, written: &
 }
 
 /// The minutes at which a zone's wall clock jumps, found by looking at it.
-fn changes(zone: &TimeZone) -> Vec<i64> {
+pub(crate) fn changes(zone: &TimeZone) -> Vec<i64> {
     let ahead =
         |minute: i64| zone.to_datetime(instant(minute)).duration_since(TimeZone::UTC.to_datetime(instant(minute)));
     let mut found = Vec::new();
@@ -166,7 +166,7 @@ fn changes(zone: &TimeZone) -> Vec<i64> {
     found
 }
 
-fn zone_names() -> Vec<String> {
+pub(crate) fn zone_names() -> Vec<String> {
     TimeZoneDatabase::bundled().available().map(|name| name.to_string()).collect()
 }
 
@@ -176,7 +176,7 @@ const CORE: usize = 1440;
 const AFTER: i64 = 720 + MINUTES_OF_DAY + 120;
 
 /// The wall clock around a minute, and the day of it that is compared.
-fn around(zone: &TimeZone, minute: i64) -> (WallClock, std::ops::Range<usize>) {
+pub(crate) fn around(zone: &TimeZone, minute: i64) -> (WallClock, std::ops::Range<usize>) {
     let clock = WallClock::scan(zone, minute - BEFORE, BEFORE + AFTER);
     let start = usize::try_from(BEFORE).unwrap() - CORE / 2;
     (clock, start..start + CORE)
@@ -209,7 +209,7 @@ fn every_zone_agrees_with_the_written_rules_around_the_changes_of_its_clocks() {
     assert!(zones > 500, "the bundled database has {zones} zones");
 }
 
-fn anywhere() -> impl Strategy<Value = (String, i64)> {
+pub(crate) fn anywhere() -> impl Strategy<Value = (String, i64)> {
     (proptest::sample::select(zone_names()), FIRST_MINUTE..LAST_MINUTE)
 }
 
@@ -245,7 +245,7 @@ proptest! {
         prop_assert_eq!(intervals.last().map(|interval| interval.end), Some(to));
         for pair in intervals.windows(2) {
             prop_assert_eq!(pair[0].end, pair[1].start);
-            prop_assert!((pair[0].open, &pair[0].reasons) != (pair[1].open, &pair[1].reasons));
+            prop_assert!(pair[0].opening != pair[1].opening);
         }
         prop_assert!(intervals.iter().all(|interval| interval.start < interval.end));
     }
@@ -259,7 +259,7 @@ proptest! {
             let instants = [interval.start, interval.start + second, interval.end - second, interval.end - SignedDuration::from_nanos(1)];
             for at in instants.into_iter().filter(|at| interval.start <= *at && *at < interval.end) {
                 let opening = calendar.opening_at(at);
-                prop_assert_eq!((opening.open, opening.reasons), (interval.open, interval.reasons.clone()), "{}", at);
+                prop_assert_eq!(&opening, &interval.opening, "{}", at);
             }
         }
     }
@@ -272,7 +272,7 @@ proptest! {
         for (index, interval) in intervals.iter().enumerate().take(40) {
             let middle = interval.start + SignedDuration::from_nanos(1);
             for open in [true, false] {
-                let next = intervals[index..].iter().find(|interval| interval.open == open);
+                let next = intervals[index..].iter().find(|interval| interval.opening.open == open);
                 let expected = next.map(|next| next.start.max(middle));
                 let found = if open { calendar.next_open(middle) } else { calendar.next_close(middle) };
                 // Beyond the range the intervals do not know.

@@ -149,6 +149,7 @@ fn a_freeze_wins_over_whatever_is_allowed_and_names_itself() {
 - {name: review, kind: Deny, weekly: {days: [Mon], from: '11:00', to: '13:00'}}",
     );
     let reason = |window: &str, kind, reason: Option<&str>| Reason {
+        calendar: None,
         window: window.into(),
         kind,
         reason: reason.map(Into::into),
@@ -157,7 +158,8 @@ fn a_freeze_wins_over_whatever_is_allowed_and_names_itself() {
     let review = reason("review", WindowKind::Deny, None);
     let allows = vec![reason("always", WindowKind::Allow, None), reason("mornings", WindowKind::Allow, None)];
     let found = calendar.intervals(at("2026-02-02T09:00:00Z"), at("2026-02-02T14:00:00Z"));
-    let found: Vec<_> = found.into_iter().map(|interval| (interval.start, interval.open, interval.reasons)).collect();
+    let found: Vec<_> =
+        found.into_iter().map(|interval| (interval.start, interval.opening.open, interval.opening.reasons)).collect();
     assert_eq!(
         found,
         vec![

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures::future::try_join_all;
-use pilotguard_rig::{Operator, OperatorOptions, Output, Person, Rig, release, wait};
+use pilotguard_rig::{ArgoCd, Operator, OperatorOptions, Output, Person, Rig, release, wait};
 use tokio::sync::OnceCell;
 
 /// How long Kubernetes may take to act on what it was told.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// The namespaces that the shared operator looks after. It is told of them when it starts.
-const SHARED: usize = 40;
+const SHARED: usize = 60;
 
 /// The two ways in which people apply a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,8 @@ impl Apply {
 
 /// A running control plane that knows pilotguard's kinds.
 pub(crate) struct Cluster {
-    // Dropped before the rig that it runs on.
+    // Dropped before the rig that they run on.
+    argocd: OnceCell<ArgoCd>,
     shared: OnceCell<Shared>,
     pub(crate) rig: Rig,
 }
@@ -45,7 +46,7 @@ impl Cluster {
     /// Installs the definitions as they stand in the repository.
     pub(crate) async fn prepare(rig: Rig) -> anyhow::Result<Self> {
         release::install_definitions(&rig).await?;
-        let cluster = Self { shared: OnceCell::new(), rig };
+        let cluster = Self { argocd: OnceCell::new(), shared: OnceCell::new(), rig };
         cluster.source("rig", cluster.rig.prometheus_url()?).await?;
         Ok(cluster)
     }
@@ -69,6 +70,17 @@ impl Cluster {
         let shared = self.shared.get_or_try_init(start).await?;
         let namespace = shared.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         Ok((&shared.operator, namespace.context("the shared operator looks after too few namespaces")?))
+    }
+
+    /// The Argo CD that tests share, with the health checks that users are told to install.
+    pub(crate) async fn argocd(&self) -> anyhow::Result<&ArgoCd> {
+        let start = async || {
+            let argocd = ArgoCd::start(&self.rig).await?;
+            let health = root().join("docs/argocd-health.yaml").display().to_string();
+            self.done(&["patch", "configmap", "argocd-cm", "--namespace", "argocd", "--patch-file", &health]).await?;
+            anyhow::Ok(argocd)
+        };
+        self.argocd.get_or_try_init(start).await
     }
 
     /// An operator of one's own that looks after these namespaces; it runs.

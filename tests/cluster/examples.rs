@@ -4,6 +4,7 @@ use anyhow::{Context, ensure};
 use jiff::tz::TimeZoneDatabase;
 use pilotguard::api::pilot::Pilot;
 use pilotguard::declaration::Declaration;
+use pilotguard::declaration::change_calendar::SharedCalendar;
 use serde_json::Value;
 
 use crate::cluster::{Apply, Cluster, files};
@@ -26,6 +27,10 @@ async fn every_example_is_accepted_and_understood(cluster: &Cluster) -> anyhow::
             created(cluster, &text).await.with_context(|| name.clone())?;
         } else {
             applied(cluster, &text).await.with_context(|| name.clone())?;
+        }
+        if object["kind"] == "ChangeCalendar" {
+            let calendar = SharedCalendar::read("example", &object["spec"], &TimeZoneDatabase::bundled());
+            ensure!(calendar.windows.is_ok(), "{name}: {calendar:?}");
         }
         if object["kind"] == "Pilot" {
             understood(&text).with_context(|| name.clone())?;

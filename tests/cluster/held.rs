@@ -67,22 +67,22 @@ async fn during_an_incident_a_gitops_tool_is_pinned(cluster: &Cluster) -> anyhow
 }
 
 /// A release as Argo CD applies it: with its tracking-id.
-fn managed(scene: &Scene<'_>, version: u32) -> Value {
+pub(crate) fn managed(scene: &Scene<'_>, version: u32) -> Value {
     let tracking = json!({"argocd.argoproj.io/tracking-id": format!("web:apps/Deployment:{}/web", scene.namespace)});
     let mut release = scene.release(version, 0);
     release["metadata"]["annotations"] = tracking;
     release
 }
 
-async fn apply(tool: &Person, object: &Value) -> anyhow::Result<pilotguard_rig::Output> {
+pub(crate) async fn apply(tool: &Person, object: &Value) -> anyhow::Result<pilotguard_rig::Output> {
     Ok(tool.kubectl_with(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &object.to_string()).await?)
 }
 
-fn image(deployment: &Value) -> &str {
+pub(crate) fn image(deployment: &Value) -> &str {
     deployment["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default()
 }
 
-fn reason(pilot: &Pilot) -> Option<&str> {
+pub(crate) fn reason(pilot: &Pilot) -> Option<&str> {
     condition(pilot, "Ready").map(|condition| condition.reason.as_str())
 }
 

@@ -10,10 +10,11 @@ use pilotguard::api::pilot::Pilot;
 use pilotguard::api::trigger::TriggerAction;
 use pilotguard::api::workload::WorkloadKind;
 use pilotguard::release::marks::{ADMITTED, Contained};
+use pilotguard_rig::wait;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::scene::{Outcome, Scene, condition, holds, incident};
+use crate::scene::{Outcome, PATIENCE, Scene, condition, holds, incident};
 
 tests![
     a_stateful_set_is_guarded_scaled_down_and_resumed,
@@ -72,6 +73,7 @@ async fn changes_are_guarded(cluster: &Cluster, scene: &Scene<'_>, kind: Workloa
     ensure!(pinned.stderr.contains("pilotguard kept the stored release instead of: "), "{}", pinned.stderr);
     ensure!(image(&scene.workload(kind).await?) == "web:1", "what ran runs on");
     scene.until("Pilot that says what was pinned", |pilot| reason(pilot) == Some("ChangePinned")).await?;
+    told(scene, kind, &["ChangeRefused", "ChangePinned"]).await?;
 
     scene.declare(&pilot(scene, kind, &json!({}))).await?;
     scene.until("open window", |pilot| holds(pilot, "WindowOpen", "True")).await?;
@@ -150,7 +152,6 @@ async fn what_another_controller_drives_is_only_guarded(cluster: &Cluster) -> an
     scene.guard(&scene.pilot(&json!({"slos": []}))).await?;
     scene.known_good().await?;
     // What Flagger does to its target, under the name that the API server notes for it.
-    scene.kubectl(&scene.grace, "scale deployment/web --replicas=2 --field-manager=kubectl").await?.accepted()?;
     let scaled = json!({"spec": {"replicas": 1}}).to_string();
     let line = format!("patch deployment/web --field-manager=flagger -p {scaled}");
     scene.kubectl(&scene.grace, &line).await?.accepted()?;
@@ -203,6 +204,16 @@ async fn the_older_pilot_keeps_the_workload(cluster: &Cluster) -> anyhow::Result
     scene.until_of("younger", "Pilot that took over", |pilot| holds(pilot, "Ready", "True")).await?;
     let refused = scene.kubectl(&scene.grace, "set image deployment/web web=web:3").await?;
     refused.refused(&["guarded by pilot younger", "outside the change windows"])
+}
+
+/// Waits until Events of these reasons are on the workload.
+async fn told(scene: &Scene<'_>, kind: WorkloadKind, reasons: &[&str]) -> anyhow::Result<()> {
+    let probe = || async {
+        let told = scene.events(kind.as_str()).await.map_err(|error| error.to_string())?;
+        let is_told = reasons.iter().all(|reason| told.iter().any(|it| it == reason));
+        if is_told { Ok(()) } else { Err(format!("{told:?}")) }
+    };
+    Ok(wait::until("Events on the workload", PATIENCE, probe).await?)
 }
 
 fn word(decision: &Decision) -> (Option<DecisionPhase>, String) {

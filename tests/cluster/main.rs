@@ -36,6 +36,7 @@ macro_rules! tests {
 
 mod bad_input;
 mod bad_metrics;
+mod calendars;
 mod changes;
 mod chart;
 mod cluster;
@@ -47,6 +48,7 @@ mod everyday;
 mod examples;
 mod exceptions;
 mod footprint;
+mod gitops;
 mod held;
 mod kinds;
 mod merging;
@@ -66,6 +68,7 @@ mod several;
 fn all() -> Vec<Test> {
     // Those that take longest first: the others fit in beside them.
     [
+        gitops::tests(),
         quiet::tests(),
         crashes::tests(),
         rollback::tests(),
@@ -78,6 +81,7 @@ fn all() -> Vec<Test> {
         deletion::tests(),
         changes::tests(),
         held::tests(),
+        calendars::tests(),
         kinds::tests(),
         merging::tests(),
         contained::tests(),

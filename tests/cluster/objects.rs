@@ -6,7 +6,13 @@ use serde::Deserialize;
 
 use crate::cluster::{Apply, Cluster};
 
-tests![bad_pilots_are_refused, bad_sources_are_refused, bad_decisions_are_refused, a_decision_is_immutable];
+tests![
+    bad_pilots_are_refused,
+    bad_sources_are_refused,
+    bad_calendars_are_refused,
+    bad_decisions_are_refused,
+    a_decision_is_immutable,
+];
 
 /// An object that is accepted, and what is refused when it is written otherwise.
 #[derive(Deserialize)]
@@ -46,6 +52,10 @@ async fn bad_pilots_are_refused(cluster: &Cluster) -> anyhow::Result<()> {
 
 async fn bad_sources_are_refused(cluster: &Cluster) -> anyhow::Result<()> {
     refused(cluster, "MetricsSource").await
+}
+
+async fn bad_calendars_are_refused(cluster: &Cluster) -> anyhow::Result<()> {
+    refused(cluster, "ChangeCalendar").await
 }
 
 async fn bad_decisions_are_refused(cluster: &Cluster) -> anyhow::Result<()> {

@@ -18,6 +18,9 @@ async fn the_operator_may_do_its_work_and_no_more(cluster: &Cluster) -> anyhow::
     let may = [
         ("list", "pilots.pilotguard.dev", guarded),
         ("watch", "metricssources.pilotguard.dev", ""),
+        ("watch", "changecalendars.pilotguard.dev", ""),
+        ("patch", "changecalendars.pilotguard.dev/status", ""),
+        ("watch", "namespaces", ""),
         ("update", "pilots.pilotguard.dev/status", guarded),
         ("patch", "metricssources.pilotguard.dev/status", ""),
         ("create", "decisions.pilotguard.dev", guarded),
@@ -37,6 +40,8 @@ async fn the_operator_may_do_its_work_and_no_more(cluster: &Cluster) -> anyhow::
     let may_not = [
         ("update", "pilots.pilotguard.dev", guarded),
         ("create", "metricssources.pilotguard.dev", ""),
+        ("update", "changecalendars.pilotguard.dev", ""),
+        ("patch", "namespaces", ""),
         ("update", "decisions.pilotguard.dev", guarded),
         ("delete", "decisions.pilotguard.dev", guarded),
         ("delete", "changerecords.pilotguard.dev", guarded),

@@ -6,9 +6,10 @@ use pilotguard::api::change_record::{ChangeClass, Outcome};
 use pilotguard::api::decision::DecisionPhase;
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::trigger::TriggerAction;
+use pilotguard::api::workload::WorkloadKind;
 use pilotguard::decide::plan::{Effect, GiveBack, Release, ScaleDown};
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot};
-use pilotguard::release::marks::{AdmittedVerdict, Contained};
+use pilotguard::release::marks::{AdmittedVerdict, Contained, HeldVerdict};
 use pilotguard::release::vector::release_payload;
 
 use crate::world::{Deployment, World, payload_of, template_of};
@@ -85,10 +86,10 @@ impl World {
     }
 
     fn act(&mut self, effect: &Effect) -> Result<(), String> {
-        let (uid, generation) = match effect {
-            Effect::RollBack(act) => (&act.uid, act.generation),
-            Effect::ScaleDown(act) => (&act.uid, act.generation),
-            Effect::RestoreReplicas(act) => (&act.uid, act.generation),
+        let (uid, generation, kind) = match effect {
+            Effect::RollBack(act) => (&act.uid, act.generation, act.workload.kind),
+            Effect::ScaleDown(act) => (&act.uid, act.generation, act.workload.kind),
+            Effect::RestoreReplicas(act) => (&act.uid, act.generation, act.workload.kind),
             _ => unreachable!(),
         };
         let incident = self.status.incident.clone();
@@ -104,6 +105,7 @@ impl World {
         let calls_for_it = matches!(decided_by, Some(DecidedBy::Person | DecidedBy::Policy));
         assert!(has_cause || calls_for_it, "an act without any breach that was seen");
         check_act(effect, incident.as_ref(), deployment);
+        check_reach(effect, kind, deployment);
         let before = (deployment.runs.clone(), deployment.replicas, deployment.marks.clone());
         match effect {
             Effect::RollBack(act) => {
@@ -117,7 +119,7 @@ impl World {
                 deployment.unsafe_reason = None;
                 deployment.marks.admitted = Some(act.admitted.clone());
                 deployment.marks.quarantined.clone_from(&act.quarantined);
-                deployment.marks.held = None;
+                deployment.marks.held.clone_from(&act.put_away);
             }
             Effect::ScaleDown(act) => {
                 deployment.owes_fields |= deployment.replicas != act.replicas;
@@ -283,6 +285,16 @@ pub fn act_name(effect: &Effect) -> &'static str {
     }
 }
 
+/// Nothing is rolled back that stores what its release wrote, nothing without replicas is scaled, and nothing is done
+/// against another controller; what was parked may be given back to it.
+fn check_reach(effect: &Effect, kind: WorkloadKind, deployment: &Deployment) {
+    let moves = matches!(effect, Effect::RollBack(_));
+    assert!(!moves || kind == WorkloadKind::Deployment, "a {kind:?} is rolled back");
+    assert_ne!(kind, WorkloadKind::DaemonSet, "a DaemonSet is acted on");
+    let gives_back = matches!(effect, Effect::RestoreReplicas(_));
+    assert!(gives_back || deployment.foreign.is_none(), "acted against another controller");
+}
+
 /// What must hold whenever something is done that users feel.
 fn check_act(effect: &Effect, incident: Option<&Incident>, deployment: &Deployment) {
     let incident = incident.expect("an act has a stored incident");
@@ -295,6 +307,11 @@ fn check_act(effect: &Effect, incident: Option<&Incident>, deployment: &Deployme
             assert!(!act.quarantined.contains(&act.admitted.payload), "the target is quarantined");
             assert!(!deployment.marks.quarantined.contains(&act.admitted.payload), "back to a quarantined release");
             assert!(act.quarantined.is_superset(&deployment.marks.quarantined), "a quarantine was forgotten");
+            let put_away = act.put_away.as_ref().map(|note| (note.verdict, note.payload.as_str()));
+            let asked_for = deployment.admitted.as_ref().map(|admitted| admitted.payload.as_str());
+            let is_out =
+                |payload: &&str| act.quarantined.contains(*payload) && *payload == payload_of(&deployment.runs);
+            assert_eq!(put_away, asked_for.filter(is_out).map(|payload| (HeldVerdict::Pin, payload)), "the note");
             let rolled_back = deployment.admitted.as_ref().is_some_and(|a| a.verdict == AdmittedVerdict::Rollback);
             if intent.decided_by == DecidedBy::Deadline {
                 assert!(!rolled_back, "a rollback was rolled back by itself");

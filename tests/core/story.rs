@@ -114,11 +114,12 @@ pub struct Event {
     pub metrics: Option<Metrics>,
     /// The workload that the event speaks of; the first where it is absent.
     pub workload: Option<String>,
+    /// The specs of all ChangeCalendars that there are from now on; the pilot's namespace has no labels.
+    pub calendars: Option<BTreeMap<String, Value>>,
     /// The value of the annotation that says which changes belong together, from now on.
     pub change_label: Option<String>,
-    /// Flagger drives the workload from now on.
-    #[serde(default)]
-    pub driven: bool,
+    /// Another controller drives the workload from now on.
+    pub driven_by: Option<Driver>,
     /// A release is applied through admission.
     pub deploy: Option<String>,
     /// A release is applied through admission by someone else than dev.
@@ -174,6 +175,12 @@ pub enum Metrics {
     Silent,
     /// What is asked a second time is not answered.
     Flickering,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub enum Driver {
+    ArgoRollouts,
+    Flagger,
 }
 
 /// What came of a story.
@@ -337,16 +344,23 @@ fn apply(name: &str, release: &str, (who, user): (&str, &str), world: &mut World
 
 fn move_workload(event: &Event, world: &mut World, teller: &mut Teller) {
     let name = world.workload_named(event.workload.as_ref());
+    if let Some(calendars) = &event.calendars {
+        world.narrow(calendars);
+    }
     if let Some(label) = &event.change_label
         && let Some(deployment) = world.deployment_mut(&name)
     {
         deployment.change_label = Some(label.clone());
     }
-    if event.driven {
+    if let Some(driver) = event.driven_by {
+        let foreign = match driver {
+            Driver::ArgoRollouts => Foreign::ArgoRollouts,
+            Driver::Flagger => Foreign::Flagger,
+        };
         if let Some(deployment) = world.deployment_mut(&name) {
-            deployment.foreign = Some(Foreign::Flagger);
+            deployment.foreign = Some(foreign);
         }
-        teller.say(world, "Flagger takes the workload over");
+        teller.say(world, &format!("{} takes the workload over", foreign.as_str()));
     }
     if let Some(release) = &event.deploy {
         apply(&name, release, ("dev", "dev"), world, teller);

@@ -7,16 +7,18 @@ use pilotguard::api::decision::{DecisionType, Requester};
 use pilotguard::api::pilot::Pilot;
 use pilotguard::api::status::PilotStatus;
 use pilotguard::api::workload::{ReleasePart, WorkloadKind, WorkloadReference};
+use pilotguard::calendar::Calendar;
 use pilotguard::decide::judge::{GitOps, Operation, Proposal, Verdict, judge};
 use pilotguard::decide::{Case, Ledger, SourceFacts};
 use pilotguard::declaration::Declaration;
+use pilotguard::declaration::change_calendar::{SharedCalendar, Standing, narrowed};
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot, Workload};
 use pilotguard::release::change::change_name;
 use pilotguard::release::digest::digest;
 use pilotguard::release::foreign::Foreign;
 use pilotguard::release::marks::{Admitted, Held, HeldVerdict, Marks};
 use pilotguard::release::vector::release_payload;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::traffic::Traffic;
 
@@ -73,6 +75,7 @@ pub struct World {
     pub acts: BTreeMap<(String, &'static str), usize>,
     names: BTreeMap<String, String>,
     created: usize,
+    own_calendar: Calendar,
 }
 
 pub fn payload_of(release: &str) -> String {
@@ -92,6 +95,7 @@ impl World {
         let declaration = Declaration::parse(pilot, &zones).expect("the pilot is well declared");
         Self {
             now,
+            own_calendar: declaration.calendar.clone(),
             declaration,
             source,
             deployments: Vec::new(),
@@ -107,6 +111,14 @@ impl World {
             names: BTreeMap::new(),
             created: 0,
         }
+    }
+
+    /// Replaces the ChangeCalendars.
+    pub fn narrow(&mut self, specs: &BTreeMap<String, Value>) {
+        let zones = jiff::tz::TimeZoneDatabase::bundled();
+        let shared: Vec<_> = specs.iter().map(|(name, spec)| SharedCalendar::read(name, spec, &zones)).collect();
+        let standing = Standing { namespace_labels: Some(&BTreeMap::new()), named: None };
+        self.declaration.calendar = narrowed(&self.own_calendar, &shared, &standing);
     }
 
     /// A Deployment that ran before the pilot, complete and unmarked.
@@ -306,7 +318,8 @@ impl World {
             payload: payload_of(&deployment.runs),
             replicas: deployment.replicas,
             is_complete: deployment.serves == deployment.runs,
-            progress_deadline_exceeded: self.stuck.contains(&deployment.runs)
+            progress_deadline_exceeded: reference.kind == WorkloadKind::Deployment
+                && self.stuck.contains(&deployment.runs)
                 && self.now >= deployment.rolled_out_at + PROGRESS_DEADLINE,
             rollback_unsafe: deployment.unsafe_reason.clone(),
             owes_fields: deployment.owes_fields,

@@ -14,6 +14,7 @@
 //! without a deadline.
 
 mod access;
+pub mod argocd;
 pub mod attach;
 pub mod audit;
 pub mod background;
@@ -28,6 +29,7 @@ mod ports;
 pub mod process;
 pub mod prometheus;
 pub mod release;
+pub mod repository;
 mod rig;
 pub mod service;
 mod start;
@@ -35,6 +37,7 @@ pub mod tools;
 mod tree;
 pub mod wait;
 
+pub use argocd::ArgoCd;
 pub use attach::Access;
 pub use audit::AuditEvent;
 pub use operator::{Operator, OperatorOptions};
@@ -42,6 +45,7 @@ pub use person::{Output, Person};
 pub use process::{Leashed, Signal};
 pub use prometheus::Target;
 pub use release::{Release, ReleaseOptions};
+pub use repository::Repository;
 pub use rig::{Rig, RigError, RigOptions};
 pub use service::{DemoService, ServiceOptions};
 pub use tools::{Tool, Tools};

@@ -17,7 +17,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build the tools that are missing from the cache
+    /// Build the tools that are missing from the cache, those that only some tests need included
     Build,
     /// Start a cluster in the background and print what to export
     Up(Place),
@@ -48,7 +48,7 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Build => {
-            tokio::task::spawn_blocking(Tools::ready).await??;
+            tokio::task::spawn_blocking(Tools::all).await??;
         }
         Command::Up(place) => up(&place.dir).await?,
         Command::Down(place) => {

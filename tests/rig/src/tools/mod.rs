@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use build::BuildError;
-use parts::PARTS;
+use parts::{PARTS, Part};
 
 /// A program that [`Tools`] has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +40,8 @@ pub enum Tool {
     Helm,
     /// Checks manifests against schemas.
     Kubeconform,
+    /// Argo CD: all its servers in one program.
+    ArgoCd,
 }
 
 impl Tool {
@@ -56,6 +58,7 @@ impl Tool {
             Self::Promtool => "promtool",
             Self::Helm => "helm",
             Self::Kubeconform => "kubeconform",
+            Self::ArgoCd => "argocd",
         }
     }
 
@@ -73,14 +76,25 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Finds all tools and builds those that are missing, one part after another, telling its progress on stderr.
+    /// Finds the tools of every rig and builds those that are missing, one part after another, telling its progress on
+    /// stderr.
     ///
     /// `$KUBEBUILDER_ASSETS`, where set, provides etcd, kube-apiserver and kubectl. Blocks, for minutes when the cache is
     /// empty.
     pub fn ready() -> Result<Self, BuildError> {
+        Self::find(|part| !part.on_demand)
+    }
+
+    /// As [`Tools::ready`], with those that only some tests need.
+    pub fn all() -> Result<Self, BuildError> {
+        Self::find(|_| true)
+    }
+
+    fn find(is_wanted: impl Fn(&Part) -> bool) -> Result<Self, BuildError> {
         let mut programs = assets(std::env::var_os("KUBEBUILDER_ASSETS"));
         let needed: Vec<_> = PARTS
             .iter()
+            .filter(|part| is_wanted(part))
             .filter(|part| part.programs.iter().any(|program| !programs.contains_key(&program.tool)))
             .collect();
         let mut files = BTreeMap::new();
@@ -96,6 +110,11 @@ impl Tools {
     /// The path of a tool.
     pub fn path(&self, tool: Tool) -> PathBuf {
         self.programs.get(&tool).cloned().unwrap_or_else(|| PathBuf::from(tool.name()))
+    }
+
+    /// The definitions of Argo CD's kinds, as its own module ships them; only where [`Tools::all`] found it.
+    pub fn argocd_definitions(&self) -> PathBuf {
+        self.files.get("argocd").map_or_else(PathBuf::new, |files| files.join("crds"))
     }
 
     /// The stages by which kwok plays nodes and pods, as its own module ships them: `node/fast`, `pod/chaos` and so on.

@@ -26,6 +26,8 @@ pub(super) struct Part {
     pub(super) programs: &'static [Program],
     pub(super) shipped: Option<Shipped>,
     pub(super) flags: &'static [&'static str],
+    /// Whether only some tests need it: a rig starts without it.
+    pub(super) on_demand: bool,
     /// How long a cold build takes on two cores.
     pub(super) usual: Duration,
 }
@@ -38,6 +40,7 @@ pub(super) const PARTS: &[Part] = &[
         programs: &[Program { tool: Tool::Etcd, package: "go.etcd.io/etcd/server/v3" }],
         shipped: None,
         flags: STRIPPED,
+        on_demand: false,
         usual: Duration::from_secs(45),
     },
     Part {
@@ -52,6 +55,7 @@ pub(super) const PARTS: &[Part] = &[
         // A server that does not know its own version is refused by clients that demand a minimum.
         flags: &["-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
              -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"],
+        on_demand: false,
         usual: Duration::from_mins(5),
     },
     Part {
@@ -59,6 +63,7 @@ pub(super) const PARTS: &[Part] = &[
         programs: &[Program { tool: Tool::Kwok, package: "sigs.k8s.io/kwok/cmd/kwok" }],
         shipped: Some(Shipped { module: "sigs.k8s.io/kwok", folder: "kustomize/stage", name: "stage" }),
         flags: STRIPPED,
+        on_demand: false,
         usual: Duration::from_mins(1),
     },
     Part {
@@ -70,6 +75,7 @@ pub(super) const PARTS: &[Part] = &[
         shipped: None,
         // Without the clients of every cloud, of which no test has one; static targets are left.
         flags: &["-ldflags=-s -w", "-tags=remove_all_sd"],
+        on_demand: false,
         usual: Duration::from_secs(100),
     },
     Part {
@@ -77,6 +83,7 @@ pub(super) const PARTS: &[Part] = &[
         programs: &[Program { tool: Tool::Kubeconform, package: "github.com/yannh/kubeconform/cmd/kubeconform" }],
         shipped: None,
         flags: STRIPPED,
+        on_demand: false,
         usual: Duration::from_secs(10),
     },
     Part {
@@ -84,7 +91,17 @@ pub(super) const PARTS: &[Part] = &[
         programs: &[Program { tool: Tool::Helm, package: "helm.sh/helm/v4/cmd/helm" }],
         shipped: None,
         flags: STRIPPED,
+        on_demand: false,
         usual: Duration::from_mins(1),
+    },
+    Part {
+        name: "argocd",
+        // One program for all of Argo CD's servers; which one it is, its environment says.
+        programs: &[Program { tool: Tool::ArgoCd, package: "github.com/argoproj/argo-cd/v3/cmd" }],
+        shipped: Some(Shipped { module: "github.com/argoproj/argo-cd/v3", folder: "manifests/crds", name: "crds" }),
+        flags: STRIPPED,
+        on_demand: true,
+        usual: Duration::from_mins(4),
     },
 ];
 
