@@ -185,7 +185,7 @@ async fn the_glass_is_broken_while_the_operator_is_down(cluster: &Cluster) -> an
     let refusals = [
         (&root, patch("web:8", None), false, "failed calling webhook"),
         (&root, patch("web:8", Some(why)), false, "failed calling webhook"),
-        (&carol, patch("web:8", Some(why)), false, "cannot patch resource"),
+        (&carol, patch("web:8", Some(why)), false, "User \"carol\" cannot"),
         (&carol, patch("web:8", None), true, "failed calling webhook"),
         (&scene.grace, patch("web:8", Some(why)), true, "cannot impersonate"),
     ];
@@ -255,7 +255,7 @@ async fn what_comes_in_past_the_guards_holds_changes_and_is_put_back_where_decla
         if now["spec"] == good["spec"] { Ok(()) } else { Err(now["spec"].to_string()) }
     };
     wait::until("known-good release", PATIENCE, is_back).await?;
-    scene.until("end of the rollback", |pilot| incident(pilot).is_none() && holds(pilot, "Ready", "True")).await?;
+    scene.until("end of the rollback", |pilot| incident(pilot).is_none() && holds(pilot, "InSync", "True")).await?;
     scene.kubectl(&scene.grace, "set image deployment/web web=web:2").await?.refused(&["was rolled back"])?;
     scene.kubectl(&scene.grace, "set image deployment/web web=web:3").await?.accepted()
 }
