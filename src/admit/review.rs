@@ -12,7 +12,7 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation, RemoveOperation};
 use serde_json::Value;
 
-use super::known::{judged, known};
+use super::known::{judged, known, records_unknown};
 use super::pilots::{Guarded, Guardian, WorkloadKey};
 use super::scaled::scaled_workload;
 use super::stamp::{self, Change};
@@ -275,12 +275,10 @@ impl<'a> Attempt<'a> {
             }
             Err(_) => return self.answer_unreadable(guardian),
         };
-        let mut seen = match known(&self.seen, self.proposal.operation, guardian, context.cluster) {
-            Ok(seen) => seen,
-            Err(answer) => return answer,
+        let Some(mut seen) = known(&self.seen, self.proposal.operation, guardian, context.cluster) else {
+            return records_unknown();
         };
-        let (case, judgement) =
-            judged((declaration, guardian), &mut seen, context.cluster, &self.proposal, context.now);
+        let (case, judgement) = judged((declaration, guardian), &mut seen, context, &self.proposal);
         let refusal = || Refusal::of(&case, &self.proposal, &judgement, self.what.clone());
         let change = Change {
             declaration,
