@@ -7,19 +7,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation, RemoveOperation};
 use serde_json::Value;
 
+use super::known::{judged, known, records_unknown};
 use super::moves::{Move, move_of};
 use super::pilots::{Guarded, Guardian, WorkloadKey};
 use super::scaled::scaled_workload;
 use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
 use crate::api::workload::{WorkloadKind, WorkloadReference};
-use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge, rolled_back_before};
-use crate::decide::{Case, SourceFacts};
+use crate::decide::Case;
+use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, rolled_back_before};
 use crate::observation::{Observation, Workload};
 use crate::observe::cluster::Cluster;
 use crate::release::digest::{payload_digest, template_digest};
@@ -30,14 +31,6 @@ use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
 
 /// The annotation of a pod template by which the operator asks, in a dry-run, whether the webhook answers.
 pub const PROBE: &str = "pilotguard.dev/probe";
-
-/// Judging a change asks no metrics source.
-const NO_SOURCE: SourceFacts =
-    SourceFacts { evaluation_interval: SignedDuration::ZERO, query_offset: SignedDuration::ZERO };
-
-/// Without the records nobody can say whether the release was rolled back before.
-const RECORDS_UNKNOWN: &str =
-    "pilotguard has just started and has not read the change records yet; try again in a few seconds";
 
 /// What an answer depends on besides the request.
 #[derive(Clone, Copy, Debug)]
@@ -270,23 +263,14 @@ impl<'a> Attempt<'a> {
             }
             Err(_) => return self.answer_unreadable(guardian),
         };
-        let records;
-        let seen = if self.proposal.operation == Operation::Create {
-            let Some(known) = context.cluster.records(&guardian.id) else {
-                return Answer::unavailable(RECORDS_UNKNOWN.to_owned());
-            };
-            records = known;
-            &records
-        } else {
-            &self.seen
+        let Some(mut seen) = known(&self.seen, self.proposal.operation, guardian, context.cluster) else {
+            return records_unknown();
         };
-        let ledger = &guardian.ledger;
-        let case = Case { declaration, source: NO_SOURCE, seen, ledger, now: context.now };
-        let judgement = judge(&case, &self.proposal);
+        let (case, judgement) = judged((declaration, guardian), &mut seen, context, &self.proposal);
         let refusal = || Refusal::of(&case, &self.proposal, &judgement, self.what.clone());
         let change = Change {
             declaration,
-            ledger,
+            ledger: &guardian.ledger,
             old: &self.request.old_object,
             new: &self.request.object,
             requester: &self.request.requester,

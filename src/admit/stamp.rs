@@ -16,11 +16,10 @@ use crate::api::decision::Requester;
 use crate::api::status::ReleaseState;
 use crate::decide::Ledger;
 use crate::decide::judge::Judgement;
-use crate::decide::judge::Verdict;
 use crate::declaration::Declaration;
 use crate::release::change::change_name;
 use crate::release::digest::{payload_digest, template_digest};
-use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, HELD, Held, HeldVerdict, Marks, OURS};
+use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, HELD, Held, HeldVerdict, KEPT, Marks};
 use crate::release::workload;
 use crate::report::refusal::shorten;
 
@@ -59,13 +58,13 @@ impl Change<'_> {
     }
 }
 
-/// The annotations of [`OURS`] as they are stored.
+/// The annotations of [`KEPT`] as they are stored.
 pub fn stored(old: &Value) -> BTreeMap<&'static str, String> {
     let annotations = workload::annotations(old);
-    OURS.iter().filter_map(|key| Some((*key, annotations.get(*key)?.clone()))).collect()
+    KEPT.iter().filter_map(|key| Some((*key, annotations.get(*key)?.clone()))).collect()
 }
 
-/// What has to be done to `new` so that of [`OURS`] it carries exactly `wanted`.
+/// What has to be done to `new` so that of [`KEPT`] it carries exactly `wanted`.
 pub fn patch(new: &Value, wanted: &BTreeMap<&'static str, String>) -> Vec<PatchOperation> {
     let found = new.pointer("/metadata/annotations").and_then(Value::as_object);
     let add = |path: &[&str], value: Value| {
@@ -75,7 +74,7 @@ pub fn patch(new: &Value, wanted: &BTreeMap<&'static str, String>) -> Vec<PatchO
     if found.is_none() && !wanted.is_empty() {
         operations.push(add(&["metadata", "annotations"], Value::Object(serde_json::Map::new())));
     }
-    for key in OURS {
+    for key in KEPT {
         let path = ["metadata", "annotations", key];
         let present = found.and_then(|annotations| annotations.get(key));
         match (wanted.get(key), present) {
@@ -95,7 +94,7 @@ pub fn patch(new: &Value, wanted: &BTreeMap<&'static str, String>) -> Vec<PatchO
 pub fn of_moved(change: &Change<'_>, judgement: &Judgement) -> String {
     let template = workload::template(change.new).unwrap_or(&Value::Null);
     let payload = payload_digest(template);
-    let joined = joined_change(change);
+    let joined = joined_change(change).filter(|_| !judgement.is_emergency());
     write(&Admitted {
         template: template_digest(template),
         by: change.requester.user.clone(),
@@ -105,19 +104,15 @@ pub fn of_moved(change: &Change<'_>, judgement: &Judgement) -> String {
         change: joined
             .map_or_else(|| change_name(&change.declaration.pilot.name, &payload, change.now), |it| it.change),
         payload,
-        verdict: match judgement.enforced_verdict {
-            Verdict::Allow => AdmittedVerdict::Allow,
-            Verdict::Hold => AdmittedVerdict::Hold,
-            Verdict::Pin => AdmittedVerdict::Pin,
-            Verdict::Deny => AdmittedVerdict::Deny,
-        },
+        verdict: judgement.stamped(),
         reasons: reasons(judgement),
+        // What the operator has not told yet stays news.
+        break_glass: Marks::read(&workload::annotations(change.old)).known_break_glass(),
     })
 }
 
 fn reasons(judgement: &Judgement) -> Vec<String> {
-    let texts = judgement.findings.iter().map(|finding| format!("{}: {}", finding.guard.as_str(), finding.problem));
-    texts.map(|text| shorten(&text, LONGEST_REASON)).collect()
+    judgement.reasons().iter().map(|text| shorten(text, LONGEST_REASON)).collect()
 }
 
 /// The mark of a change that is put off. One that is put off again keeps its time and its name.
@@ -157,7 +152,12 @@ pub fn of_resumed(change: &Change<'_>, judgement: &Judgement) -> Option<String> 
     let is_proven = is_known_good(change.ledger, &mark.payload);
     (!is_proven).then(|| {
         let (by, groups) = (change.requester.user.clone(), kept_groups(change.requester));
-        write(&Admitted { by, groups, at: change.now, ..mark })
+        let (verdict, reasons) = if judgement.is_emergency() {
+            (judgement.stamped(), reasons(judgement))
+        } else {
+            (mark.verdict, mark.reasons.clone())
+        };
+        write(&Admitted { by, groups, at: change.now, verdict, reasons, ..mark })
     })
 }
 

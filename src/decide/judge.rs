@@ -6,7 +6,9 @@
 use jiff::Timestamp;
 
 use super::Case;
+use super::backstop::unauthorized;
 use super::decisions::SERVICE_ACCOUNT_PREFIX;
+use super::exceptions::{Lifted, part};
 use super::window::window;
 use crate::api::change_record::Outcome;
 use crate::api::changes::OutsideWindow;
@@ -101,8 +103,10 @@ pub struct Judgement {
     pub kept_replicas: Option<i32>,
     /// The replicas that would be put back if everything were enforced.
     pub enforced_replicas: Option<i32>,
-    /// What every guard found; empty where nothing is wrong.
+    /// What every guard found, but for what owners lifted; empty where nothing is wrong.
     pub findings: Vec<Finding>,
+    /// What guards found and owners lifted for this release.
+    pub lifted: Vec<Lifted>,
 }
 
 /// What one guard found.
@@ -136,6 +140,8 @@ pub enum GuardName {
     Quarantine,
     /// An incident holds changes.
     Incident,
+    /// What runs was never admitted.
+    Unauthorized,
     /// Outside the change windows.
     Window,
     /// More replicas than the pilot may have.
@@ -151,6 +157,7 @@ impl GuardName {
             Self::DecisionDate => "DecisionDatePassed",
             Self::Quarantine => "ReleaseQuarantined",
             Self::Incident => "IncidentOpen",
+            Self::Unauthorized => "UnauthorizedChange",
             Self::Window => "OutsideWindow",
             Self::BlastRadius => "BlastRadiusExceeded",
             Self::Containment => "Contained",
@@ -161,7 +168,7 @@ impl GuardName {
 type Guard = fn(&Case<'_>, &Proposal) -> Option<Finding>;
 
 /// The guards of a move to another release, in the order in which people read them.
-const RELEASE_GUARDS: [Guard; 4] = [quarantine, incident, decision_date, window];
+const RELEASE_GUARDS: [Guard; 5] = [quarantine, incident, unauthorized, decision_date, window];
 
 /// The guards of the number of replicas.
 const REPLICA_GUARDS: [Guard; 2] = [containment, blast_radius];
@@ -171,8 +178,9 @@ pub fn judge(case: &Case<'_>, proposal: &Proposal) -> Judgement {
     let is_guarded =
         proposal.moves_release && !is_rollback_target(case, proposal) && !takes_back_what_waits(case, proposal);
     let release_guards: &[Guard] = if is_guarded { &RELEASE_GUARDS } else { &[] };
-    let findings: Vec<Finding> =
+    let found: Vec<Finding> =
         release_guards.iter().chain(&REPLICA_GUARDS).filter_map(|guard| guard(case, proposal)).collect();
+    let (lifted, findings) = part(case, proposal, found);
     let counted =
         |binding_only: bool| findings.iter().filter(move |finding| !binding_only || finding.mode == Mode::Enforce);
     let strictest = |binding_only: bool| {
@@ -189,6 +197,7 @@ pub fn judge(case: &Case<'_>, proposal: &Proposal) -> Judgement {
         kept_replicas: kept(true),
         enforced_replicas: kept(false),
         findings,
+        lifted,
     }
 }
 
@@ -261,7 +270,7 @@ fn answer(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Verdict {
     if puts_back { Verdict::Pin } else { Verdict::Deny }
 }
 
-fn is_service_account(requester: &Requester) -> bool {
+pub(super) fn is_service_account(requester: &Requester) -> bool {
     requester.user.starts_with(SERVICE_ACCOUNT_PREFIX)
 }
 

@@ -9,7 +9,9 @@ use pilotguard::api::decision::Decision;
 use pilotguard::api::workload::WorkloadKind;
 use pilotguard::observe::cluster::{Cluster, RawWorkload, reduce_workload};
 use pilotguard::release::digest::{payload_digest, template_digest};
-use pilotguard::release::marks::AdmittedVerdict::{self, Adopted, Allow, Deny, Rollback, Unauthorized};
+use pilotguard::release::marks::AdmittedVerdict::{
+    self, Adopted, Allow, BreakGlass, Deny, Override, Rollback, Unauthorized,
+};
 use pilotguard::release::marks::{ADMITTED, CONTAINED, PARKED_REPLICAS, QUARANTINED};
 use pilotguard::release::ownership::LAST_APPLIED;
 use serde_json::{Value, json};
@@ -187,6 +189,7 @@ fn changes_close_together_or_named_alike_are_one() {
     let (recent, at_limit, long_ago) = ("2026-11-18T09:59:30Z", "2026-11-18T09:59:00Z", "2026-11-18T09:58:59Z");
     let named = json!({"pilotguard.dev/change": "CHG-7"});
     let notifying = with(pilot(), &json!({"status": {"incident": incident("Standing", "Notify")}}));
+    let observing = with(pilot(), &json!({"spec": {"enforcement": {"changes": "Observe"}}}));
     let payload = payload_digest(&template("web:1"));
     let proven = json!({"payload": payload, "admittedAt": recent, "state": "KnownGood"});
     let proven = with(pilot(), &json!({"status": {"release": proven}}));
@@ -198,7 +201,9 @@ fn changes_close_together_or_named_alike_are_one() {
         ("observed", pilot(), Deny, recent, json!({}), true),
         ("after an adoption", pilot(), Adopted, recent, named.clone(), false),
         ("after a rollback", pilot(), Rollback, recent, named.clone(), false),
-        ("after an unauthorized one", pilot(), Unauthorized, recent, named.clone(), false),
+        ("after an unauthorized one", observing, Unauthorized, recent, named.clone(), false),
+        ("after an exception", pilot(), Override, recent, named.clone(), false),
+        ("after break-glass", pilot(), BreakGlass, recent, named.clone(), false),
         ("with an incident open", notifying, Allow, recent, named.clone(), false),
         ("after the bake", proven, Allow, recent, named, false),
     ];

@@ -46,6 +46,7 @@ mod crashes;
 mod deletion;
 mod everyday;
 mod examples;
+mod exceptions;
 mod footprint;
 mod gitops;
 mod held;
@@ -73,6 +74,7 @@ fn all() -> Vec<Test> {
         rollback::tests(),
         several::tests(),
         everyday::tests(),
+        exceptions::tests(),
         owners::tests(),
         observing::tests(),
         bad_metrics::tests(),
