@@ -203,6 +203,8 @@ pub struct Workload {
     pub progress_deadline_exceeded: bool,
     /// The reason behind `unsafe:` in the rollback annotation.
     pub rollback_unsafe: Option<String>,
+    /// The reason of the last break-glass request, as it stands on the workload.
+    pub break_glass: Option<String>,
     /// The value of the annotation by which people say that changes belong together.
     pub change_label: Option<String>,
     /// Another controller that decides what it runs, or how much of it.
@@ -226,6 +228,12 @@ impl Workload {
     /// The mark of the template that runs, if that template was admitted.
     pub fn admitted(&self) -> Option<&Admitted> {
         self.marks.admitted.as_ref().filter(|admitted| admitted.template == self.template)
+    }
+
+    /// The reason of a break-glass request that no stamp tells of yet.
+    pub fn broken_glass(&self) -> Option<&str> {
+        let known = self.marks.known_break_glass();
+        self.break_glass.as_deref().filter(|reason| Some(*reason) != known.as_deref())
     }
 }
 
@@ -267,6 +275,8 @@ pub struct Change {
     pub completed_at: Option<Timestamp>,
     /// Its outcome so far.
     pub outcome: Outcome,
+    /// Whether it still owes an approval.
+    pub owes_approval: bool,
 }
 
 impl Change {
@@ -287,8 +297,10 @@ pub struct PilotDecision {
     pub incident: Option<String>,
     /// The payload digest that it names.
     pub payload: Option<String>,
-    /// When a Continue ends.
+    /// When a Continue or an Override ends.
     pub until: Option<Timestamp>,
+    /// Whether an Override lets a fix through while an incident is open.
+    pub fix: bool,
     /// Why.
     pub reason: String,
     /// Who, as stamped at admission.

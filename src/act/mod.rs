@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use crate::decide::plan::{GiveBack, Readmit, Release, RestoreReplicas, RollBack, ScaleDown, Stamp};
 use crate::release::digest::template_digest;
-use crate::release::marks::{ADMITTED, CONTAINED, Contained, HELD, PARKED_REPLICAS, QUARANTINED};
+use crate::release::marks::{ADMITTED, CONTAINED, Contained, HELD, Marks, PARKED_REPLICAS, QUARANTINED};
 use crate::release::ownership::{LAST_APPLIED, given_back, last_applied_with_release, owes_fields};
-use crate::release::workload::template;
+use crate::release::workload::{annotations, template};
 
 /// How people tell what we created, and the static policy what we may create.
 const MANAGED_BY_US: (&str, &str) = ("app.kubernetes.io/managed-by", "pilotguard");
@@ -145,6 +145,11 @@ pub fn stamp(workload: &Value, effect: &Stamp) -> Patch {
     let mut patch = guarded_by_version(&effect.uid, &effect.resource_version);
     let mut marks = Annotations::of(workload);
     marks.set(ADMITTED, to_json(&effect.admitted));
+    let held = Marks::read(&annotations(workload)).held;
+    if held.is_some_and(|held| held.template == effect.admitted.template) {
+        // What waited runs.
+        marks.remove(HELD);
+    }
     patch.extend(marks.operations);
     Patch(patch)
 }

@@ -8,6 +8,7 @@
 
 pub mod certificates;
 pub mod keeper;
+mod known;
 mod moves;
 pub mod objects;
 pub mod paths;

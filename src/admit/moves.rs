@@ -1,6 +1,6 @@
-//! What a request does to the release of a workload, read off the stored object and the one that would be stored.
+//! What a write does to the release of a workload: the raw old object against the raw new one.
 //!
-//! Nothing here says whether it may.
+//! Nothing is judged here.
 
 use serde_json::Value;
 

@@ -19,6 +19,7 @@ use super::paths::{OBJECTS, OBSERVED, SCALE, WORKLOADS};
 use super::pilots::{GuardedSet, WorkloadKey};
 use super::review::COLLECTORS;
 use crate::api::workload::WorkloadKind;
+use crate::release::marks::{BREAK_GLASS_GROUP, BREAK_GLASS_REASON};
 
 /// The API server waits so long for an answer, in seconds.
 const TIMEOUT_SECONDS: i32 = 3;
@@ -214,7 +215,11 @@ impl Registration {
             resources: kinds.into_iter().map(|kind| kind.resource().to_owned()).collect(),
             operations,
             namespaces: Some(workloads.iter().map(|workload| workload.namespace.clone()).collect()),
-            conditions: guarded_names(workloads).into_iter().chain([self.not_ourselves()]).chain(more).collect(),
+            conditions: guarded_names(workloads)
+                .into_iter()
+                .chain([self.not_ourselves(), not_break_glass()])
+                .chain(more)
+                .collect(),
         })
     }
 
@@ -255,6 +260,16 @@ fn pods(workloads: &BTreeSet<WorkloadKey>) -> BTreeSet<WorkloadKey> {
 /// Those that configure the others.
 fn configuration(workloads: &BTreeSet<WorkloadKey>) -> BTreeSet<WorkloadKey> {
     workloads.iter().filter(|workload| !workload.reference.kind.has_pods()).cloned().collect()
+}
+
+/// Whoever impersonates the group and says why anew passes all guards, also while the operator is down; a static policy
+/// keeps anyone else from saying so. What is to be deleted says why beforehand.
+fn not_break_glass() -> MatchCondition {
+    let (group, key) = (literal(BREAK_GLASS_GROUP), literal(BREAK_GLASS_REASON));
+    let reason = |object: &str| format!("({object} == null ? '' : {object}.metadata.?annotations[?{key}].orValue(''))");
+    let (before, after) = (reason("oldObject"), reason("object"));
+    let says_why = format!("(object == null ? {before} != '' : ({after} != '' && {after} != {before}))");
+    condition("not-break-glass", &format!("!({group} in request.userInfo.?groups.orValue([]) && {says_why})"))
 }
 
 fn with_replicas(set: &GuardedSet) -> BTreeSet<WorkloadKey> {

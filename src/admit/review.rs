@@ -4,13 +4,14 @@
 //! What a Pilot cannot judge is refused where its rules bind and waved through with a warning where it only
 //! observes; what no Pilot names is none of our business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
+use super::known::{judged, known, records_unknown};
 use super::moves::{Move, move_of};
 use super::pilots::{Guarded, Guardian, WorkloadKey};
 use super::put_back::{put, put_back};
@@ -18,8 +19,8 @@ use super::scaled::scaled_workload;
 use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
 use crate::api::workload::{WorkloadKind, WorkloadReference};
-use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
-use crate::decide::{Case, SourceFacts};
+use crate::decide::Case;
+use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, rolled_back_before};
 use crate::observation::{Observation, Workload};
 use crate::observe::cluster::Cluster;
 use crate::release::digest::template_digest;
@@ -30,14 +31,6 @@ use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
 
 /// The annotation of a pod template by which the operator asks, in a dry-run, whether the webhook answers.
 pub const PROBE: &str = "pilotguard.dev/probe";
-
-/// Judging a change asks no metrics source.
-const NO_SOURCE: SourceFacts =
-    SourceFacts { evaluation_interval: SignedDuration::ZERO, query_offset: SignedDuration::ZERO };
-
-/// Without the records nobody can say whether the release was rolled back before.
-const RECORDS_UNKNOWN: &str =
-    "pilotguard has just started and has not read the change records yet; try again in a few seconds";
 
 /// What an answer depends on besides the request.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +48,9 @@ pub struct Context<'a> {
     /// The time.
     pub now: Timestamp,
 }
+
+/// So many releases of a namesake, the newest, are kept out of a workload that is created anew.
+const MOST_QUARANTINED: usize = 32;
 
 /// A write to the status of a workload. It can change annotations, but neither template nor replicas.
 const STATUS: &str = "status";
@@ -268,27 +264,19 @@ impl<'a> Attempt<'a> {
             }
             Err(_) => return self.answer_unreadable(guardian),
         };
-        let records;
-        let seen = if self.proposal.operation == Operation::Create {
-            let Some(known) = context.cluster.records(&guardian.id) else {
-                return Answer::unavailable(RECORDS_UNKNOWN.to_owned());
-            };
-            records = known;
-            &records
-        } else {
-            &self.seen
+        let Some(mut seen) = known(&self.seen, self.proposal.operation, guardian, context.cluster) else {
+            return records_unknown();
         };
-        let ledger = &guardian.ledger;
-        let case = Case { declaration, source: NO_SOURCE, seen, ledger, now: context.now };
-        let judgement = judge(&case, &self.proposal);
+        let (case, judgement) = judged((declaration, guardian), &mut seen, context, &self.proposal);
         let refusal = || Refusal::of(&case, &self.proposal, &judgement, self.what.clone());
         let change = Change {
             declaration,
-            ledger,
+            ledger: &guardian.ledger,
             kind: self.proposal.workload.kind,
             old: &self.request.old_object,
             new: &self.request.object,
             requester: &self.request.requester,
+            quarantined: self.quarantined_before(&case),
             now: context.now,
         };
         match judgement.verdict {
@@ -309,6 +297,15 @@ impl<'a> Attempt<'a> {
                 Answer::Allowed { patch, warnings }
             }
         }
+    }
+
+    /// Deleting and creating anew is no way around: what the records say was rolled back stays out of what comes next.
+    fn quarantined_before(&self, case: &Case<'_>) -> BTreeSet<String> {
+        if self.proposal.operation != Operation::Create {
+            return BTreeSet::new();
+        }
+        let before = rolled_back_before(case).into_iter().filter(|payload| *payload != self.proposal.payload);
+        before.take(MOST_QUARANTINED).collect()
     }
 
     /// The answer where the Pilot's declaration means nothing to this version.
@@ -339,6 +336,7 @@ impl<'a> Attempt<'a> {
             Move::Withdraws | Move::Nothing | Move::Deletes => None,
         };
         let mut wanted = self.kept();
+        wanted.extend(change.of_namesake());
         if let Some(admitted) = admitted {
             wanted.insert(ADMITTED, admitted);
         }
@@ -358,6 +356,7 @@ impl<'a> Attempt<'a> {
     /// What stores it while the rollout is paused.
     fn held(&self, change: &Change<'_>, judgement: &Judgement) -> Vec<PatchOperation> {
         let mut wanted = stamp::stored(&self.request.old_object);
+        wanted.extend(change.of_namesake());
         wanted.insert(HELD, stamp::of_held(change, judgement, HeldVerdict::Hold));
         let mut patch = self.marked(&wanted);
         if !workload::is_paused(&self.request.object) {

@@ -43,6 +43,7 @@ pub(super) fn scaled_workload(
         is_complete: false,
         progress_deadline_exceeded: false,
         rollback_unsafe: None,
+        break_glass: None,
         change_label: None,
         foreign: None,
         owes_fields: false,

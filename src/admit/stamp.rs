@@ -5,7 +5,7 @@
 //! there. `kubectl rollout undo` rewrites annotations to those of an older ReplicaSet, so tampering need not
 //! be malice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use json_patch::jsonptr::PointerBuf;
@@ -17,11 +17,10 @@ use crate::api::status::ReleaseState;
 use crate::api::workload::WorkloadKind;
 use crate::decide::Ledger;
 use crate::decide::judge::Judgement;
-use crate::decide::judge::Verdict;
 use crate::declaration::Declaration;
 use crate::release::change::change_name;
 use crate::release::digest::template_digest;
-use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, HELD, Held, HeldVerdict, Marks, OURS};
+use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, HELD, Held, HeldVerdict, KEPT, Marks};
 use crate::release::workload;
 use crate::report::refusal::shorten;
 
@@ -49,17 +48,26 @@ pub struct Change<'a> {
     pub new: &'a Value,
     /// Who asks.
     pub requester: &'a Requester,
+    /// Payload digests that a new workload may not move to, because its namesake was rolled back from them.
+    pub quarantined: BTreeSet<String>,
     /// The time.
     pub now: Timestamp,
 }
 
-/// The annotations of [`OURS`] as they are stored.
-pub fn stored(old: &Value) -> BTreeMap<&'static str, String> {
-    let annotations = workload::annotations(old);
-    OURS.iter().filter_map(|key| Some((*key, annotations.get(*key)?.clone()))).collect()
+impl Change<'_> {
+    /// The marks that a new workload takes over from a namesake.
+    pub fn of_namesake(&self) -> BTreeMap<&'static str, String> {
+        Marks { quarantined: self.quarantined.clone(), ..Marks::default() }.write()
+    }
 }
 
-/// What has to be done to `new` so that of [`OURS`] it carries exactly `wanted`.
+/// The annotations of [`KEPT`] as they are stored.
+pub fn stored(old: &Value) -> BTreeMap<&'static str, String> {
+    let annotations = workload::annotations(old);
+    KEPT.iter().filter_map(|key| Some((*key, annotations.get(*key)?.clone()))).collect()
+}
+
+/// What has to be done to `new` so that of [`KEPT`] it carries exactly `wanted`.
 pub fn patch(new: &Value, wanted: &BTreeMap<&'static str, String>) -> Vec<PatchOperation> {
     let found = new.pointer("/metadata/annotations").and_then(Value::as_object);
     let add = |path: &[&str], value: Value| {
@@ -69,7 +77,7 @@ pub fn patch(new: &Value, wanted: &BTreeMap<&'static str, String>) -> Vec<PatchO
     if found.is_none() && !wanted.is_empty() {
         operations.push(add(&["metadata", "annotations"], Value::Object(serde_json::Map::new())));
     }
-    for key in OURS {
+    for key in KEPT {
         let path = ["metadata", "annotations", key];
         let present = found.and_then(|annotations| annotations.get(key));
         match (wanted.get(key), present) {
@@ -88,7 +96,7 @@ pub fn patch(new: &Value, wanted: &BTreeMap<&'static str, String>) -> Vec<PatchO
 /// The stamp of a release that moves and was let through.
 pub fn of_moved(change: &Change<'_>, judgement: &Judgement) -> String {
     let (template, payload) = digests(change.kind, change.new);
-    let joined = joined_change(change);
+    let joined = joined_change(change).filter(|_| !judgement.is_emergency());
     write(&Admitted {
         template,
         by: change.requester.user.clone(),
@@ -98,19 +106,15 @@ pub fn of_moved(change: &Change<'_>, judgement: &Judgement) -> String {
         change: joined
             .map_or_else(|| change_name(&change.declaration.pilot.name, &payload, change.now), |it| it.change),
         payload,
-        verdict: match judgement.enforced_verdict {
-            Verdict::Allow => AdmittedVerdict::Allow,
-            Verdict::Hold => AdmittedVerdict::Hold,
-            Verdict::Pin => AdmittedVerdict::Pin,
-            Verdict::Deny => AdmittedVerdict::Deny,
-        },
+        verdict: judgement.stamped(),
         reasons: reasons(judgement),
+        // What the operator has not told yet stays news.
+        break_glass: Marks::read(&workload::annotations(change.old)).known_break_glass(),
     })
 }
 
 fn reasons(judgement: &Judgement) -> Vec<String> {
-    let texts = judgement.findings.iter().map(|finding| format!("{}: {}", finding.guard.as_str(), finding.problem));
-    texts.map(|text| shorten(&text, LONGEST_REASON)).collect()
+    judgement.reasons().iter().map(|text| shorten(text, LONGEST_REASON)).collect()
 }
 
 /// The mark of a change that is put off. One that is put off again keeps its time and its name.
@@ -148,7 +152,12 @@ pub fn of_resumed(change: &Change<'_>, judgement: &Judgement) -> Option<String> 
     let is_proven = is_known_good(change.ledger, &mark.payload);
     (!is_proven).then(|| {
         let (by, groups) = (change.requester.user.clone(), kept_groups(change.requester));
-        write(&Admitted { by, groups, at: change.now, ..mark })
+        let (verdict, reasons) = if judgement.is_emergency() {
+            (judgement.stamped(), reasons(judgement))
+        } else {
+            (mark.verdict, mark.reasons.clone())
+        };
+        write(&Admitted { by, groups, at: change.now, verdict, reasons, ..mark })
     })
 }
 

@@ -27,6 +27,7 @@ use super::workload::ReleasePart;
     printcolumn(name = "By", type_ = "string", json_path = ".spec.requestedBy.user"),
     printcolumn(name = "Started", type_ = "date", json_path = ".status.startedAt"),
     printcolumn(name = "Completed", type_ = "date", json_path = ".status.completedAt", priority = 1),
+    printcolumn(name = "Approval owed from", type_ = "string", json_path = ".status.approvalOwed.from", priority = 1),
     printcolumn(name = "Cause", type_ = "string", json_path = ".status.cause", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
@@ -34,8 +35,8 @@ pub struct ChangeRecordSpec {
     /// The Pilot, by name.
     #[schemars(length(min = 1, max = 253))]
     pub pilot: String,
-    /// `Normal`, `Rollback` (back to a known-good release) or `Unauthorized` (seen running without having
-    /// been admitted).
+    /// `Normal`, `Emergency` (let through by an Override or by break-glass; it owes an approval), `Rollback` (back to a
+    /// known-good release) or `Unauthorized` (seen running without having been admitted).
     pub class: ChangeClass,
     /// The digest of the release: that of its one part, or SHA-256 over the RFC 8785 form of the list of kind,
     /// name and template digest of all parts.
@@ -57,6 +58,8 @@ pub struct ChangeRecordSpec {
 pub enum ChangeClass {
     /// Admitted by the guards.
     Normal,
+    /// Let through although guards refused it: by an Override or by break-glass.
+    Emergency,
     /// Back to a known-good release.
     Rollback,
     /// Seen running without having been admitted.
@@ -85,6 +88,22 @@ pub struct ChangeRecordStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(max = 512)))]
     pub findings: Vec<String>,
+    /// The approval that an emergency change still owes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval_owed: Option<ApprovalOwed>,
+}
+
+/// An approval that has to be given afterwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalOwed {
+    /// Who may give it: the owners of the pilot who may loosen. Example: `Ada Lovelace (service owner)`.
+    #[schemars(length(max = 8), inner(length(max = 256)))]
+    pub from: Vec<String>,
+    /// Who may not: the user who made the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub not_from: Option<String>,
 }
 
 /// The outcome of a change.

@@ -32,6 +32,21 @@ pub struct Changes {
     /// Template changes of the same pilot within this time of the first are one change. Default 1m.
     #[serde(default = "sixty_seconds")]
     pub group_within: Duration,
+    /// What becomes of a release that runs without having been admitted. It is always recorded and told, and further
+    /// changes are refused until an owner accepts it or the known-good release is back. Default `Notify`: no more than
+    /// that. `Rollback` puts the known-good release back. A quarantined release is undone at once in both cases.
+    #[serde(default)]
+    pub unauthorized: UnauthorizedPolicy,
+}
+
+/// What becomes of a release that runs without having been admitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UnauthorizedPolicy {
+    /// People are told.
+    #[default]
+    Notify,
+    /// The known-good release is put back.
+    Rollback,
 }
 
 /// What becomes of a change that may not start now.

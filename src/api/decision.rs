@@ -33,26 +33,33 @@ use super::incident::{DecidedBy, Evidence, RollbackTarget, Suspect};
 #[x_kube(validation = Rule::new("self.type != 'Continue' || (has(self.incident) && has(self.until))").message("Continue needs the incident it speaks of and an end: set incident and until (at most 4h ahead)"))]
 #[x_kube(validation = Rule::new("self.type != 'Resume' || has(self.incident)").message("Resume needs the incident it speaks of: set incident").field_path(".incident"))]
 #[x_kube(validation = Rule::new("self.type != 'Readmit' || has(self.payload)").message("Readmit needs the payload digest of the release: copy it from the refusal").field_path(".payload"))]
-#[x_kube(validation = Rule::new("!has(self.until) || self.until < timestamp('9999-01-01T00:00:00Z')").message("until must lie before the year 9999; write the time at which the Continue ends (at most 4h ahead)").field_path(".until"))]
+#[x_kube(validation = Rule::new("self.type != 'Override' || (has(self.payload) && has(self.until))").message("Override needs the payload digest of the one release it lets through and an end: copy payload from the refusal and set until (at most 4h ahead)"))]
+#[x_kube(validation = Rule::new("!has(self.fix) || self.type == 'Override'").message("fix belongs to Override; remove it or write type: Override").field_path(".fix"))]
+#[x_kube(validation = Rule::new("!has(self.until) || self.until < timestamp('9999-01-01T00:00:00Z')").message("until must lie before the year 9999; write the time at which the exception ends (at most 4h ahead)").field_path(".until"))]
 pub struct DecisionSpec {
     /// The Pilot, by name.
     #[schemars(length(min = 1, max = 253))]
     pub pilot: String,
     /// `Continue` (let the release run on), `Rollback`, `ScaleDown`, `HoldChanges`, `Resume` (end an incident,
-    /// restore replicas) or `Readmit` (let a rolled-back release be tried again).
+    /// restore replicas), `Readmit` (let a rolled-back release be tried again) or `Override` (let one release through
+    /// although guards refuse it).
     #[serde(rename = "type")]
     pub type_: DecisionType,
     /// The incident that it speaks of, as in the Pilot's `status.incident.id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub incident: Option<String>,
-    /// The payload digest that Readmit speaks of.
+    /// The payload digest that Readmit or Override speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
     pub payload: Option<String>,
-    /// When a Continue ends; at most 4h after the Decision was created.
+    /// When a Continue or an Override ends; at most 4h after the Decision was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// Whether the release that an Override lets through mends the open incident: then one owner's word, also the
+    /// requester's own, lets it through while the incident holds changes. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fix: bool,
     /// Why. Kept for the review.
     #[schemars(length(min = 1, max = 1024))]
     pub reason: String,
@@ -79,6 +86,8 @@ pub enum DecisionType {
     Resume,
     /// Let a rolled-back release be tried again.
     Readmit,
+    /// Let one release through although guards refuse it.
+    Override,
 }
 
 /// A user as the API server authenticated it.
@@ -105,7 +114,8 @@ pub struct IncidentRecord {
     pub opened_at: Timestamp,
     /// When it ended.
     pub closed_at: Timestamp,
-    /// What made the action happen, or the incident end: `Person` (a Decision), `Recovery` or `Deadline`.
+    /// What made the action happen, or the incident end: `Person` (a Decision), `Recovery`, `Deadline` or `Policy`
+    /// (a rule that allows no decision window).
     pub decided_by: DecidedBy,
     /// Whether the action was really carried out; false with enforcement Observe.
     pub carried_out: bool,

@@ -180,7 +180,8 @@ pub struct Continued {
 pub struct Intent {
     /// What is done: `Notify`, `HoldChanges`, `Rollback` or `ScaleDown`.
     pub action: TriggerAction,
-    /// What made it happen: `Person` (a Decision), `Recovery` or `Deadline`.
+    /// What made it happen: `Person` (a Decision), `Recovery`, `Deadline` or `Policy`
+    /// (a rule that allows no decision window).
     pub decided_by: DecidedBy,
     /// The Decision object, where a person decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -235,6 +236,8 @@ pub enum DecidedBy {
     Recovery,
     /// The decision window ended.
     Deadline,
+    /// A rule that allows no decision window.
+    Policy,
 }
 
 /// How an incident ended.
@@ -245,7 +248,8 @@ pub struct Closing {
     pub action: TriggerAction,
     /// Whether that was really carried out, and not only would have been.
     pub carried_out: bool,
-    /// What made it end: `Person` (a Decision), `Recovery` or `Deadline`.
+    /// What made it end: `Person` (a Decision), `Recovery`, `Deadline` or `Policy`
+    /// (a rule that allows no decision window).
     pub decided_by: DecidedBy,
     /// The Decision that ended it, where a person did.
     #[serde(default, skip_serializing_if = "Option::is_none")]

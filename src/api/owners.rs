@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 /// The people who answer for the pilot. Sponsor, service owner, tech lead, risk lead and on-call
-/// may loosen (Continue, Resume, Readmit); moving towards safety is open to anyone whom RBAC admits.
+/// may loosen (Continue, Resume, Readmit, Override); moving towards safety is open to anyone whom RBAC admits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.serviceOwner)").message("owners.serviceOwner is required: name who answers for availability, incidents and change control").field_path(".serviceOwner"))]

@@ -125,6 +125,7 @@ impl Hand<'_> {
                 }
             }
             Effect::OpenChange(open) => changes::open(writer, pilot, open).await?,
+            Effect::DeclareEmergency(emergency) => changes::declare_emergency(writer, pilot, emergency).await?,
             Effect::UpdateChange(update) => changes::update(writer, pilot, update).await?,
             Effect::JudgeDecision { name, phase, message } => {
                 decisions::judge(writer, pilot, name, *phase, message, self.now).await?;

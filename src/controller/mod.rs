@@ -196,7 +196,10 @@ impl Context {
                 continue;
             }
             match events::tell(&self.writer, declaration, &look.seen.workloads, &announcement, now).await {
-                Ok(()) => {
+                Ok(is_news) => {
+                    if is_news {
+                        self.metrics.told(announcement.reason);
+                    }
                     tracing::info!(
                         namespace = declaration.pilot.namespace,
                         pilot = declaration.pilot.name,

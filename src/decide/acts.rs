@@ -122,8 +122,12 @@ impl<'a> Turn<'a> {
                 change: self.change_name(target, self.case.now),
                 verdict: AdmittedVerdict::Rollback,
                 reasons: vec![format!("incident {}", incident.id)],
+                break_glass: workload.marks.known_break_glass(),
             },
-            put_away: self.put_away(incident, workload).filter(|note| quarantined.contains(&note.payload)),
+            put_away: self
+                .put_away(incident, workload)
+                .filter(|note| quarantined.contains(&note.payload))
+                .map(Box::new),
             quarantined,
         }
     }

@@ -1,9 +1,10 @@
 //! Which Decisions count, and which of those that do is followed.
 //!
 //! Towards safety (Rollback, ScaleDown, HoldChanges) anyone decides whom RBAC lets create a Decision.
-//! Loosening (Continue, Resume, Readmit) needs a person who holds a role of the pilot; service accounts are
+//! Loosening (Continue, Resume, Readmit, Override) needs a person who holds a role of the pilot; service accounts are
 //! not people. Where several count at once, the strictest wins.
 
+use super::exceptions::end_of;
 use super::incident::action_of;
 use super::plan::{Effect, Readmit};
 use super::turn::Turn;
@@ -12,7 +13,6 @@ use crate::api::decision::{DecisionPhase, DecisionType, Requester};
 use crate::api::incident::{Incident, IncidentStage, RollbackTarget};
 use crate::api::owners::{Identities, Owners};
 use crate::api::trigger::TriggerAction;
-use crate::declaration::LONGEST_EXCEPTION;
 use crate::observation::{PilotDecision, Workload};
 use crate::release::marks::Admitted;
 
@@ -45,7 +45,7 @@ impl<'a> Turn<'a> {
             if judged <= JUDGED_AT_ONCE {
                 self.effects.push(Effect::JudgeDecision { name: decision.name.clone(), phase, message });
             }
-            if !counts || self.was_followed(decision) {
+            if !counts || self.was_followed(decision) || decision.type_ == DecisionType::Override {
                 continue;
             }
             if decision.type_ == DecisionType::HoldChanges && holds_already(self.ledger.incident.as_ref()) {
@@ -71,7 +71,10 @@ impl<'a> Turn<'a> {
                 None => format!("incident {named} is not open"),
             });
         }
-        let loosens = matches!(decision.type_, DecisionType::Continue | DecisionType::Resume | DecisionType::Readmit);
+        let loosens = matches!(
+            decision.type_,
+            DecisionType::Continue | DecisionType::Resume | DecisionType::Readmit | DecisionType::Override
+        );
         if loosens || incident.is_some_and(|incident| is_milder_than_due(decision.type_, incident)) {
             may_loosen(&self.case.declaration.owners, decision.by.as_ref())?;
         }
@@ -80,6 +83,7 @@ impl<'a> Turn<'a> {
             DecisionType::Resume if self.is_left_contained(decision) => Ok("the replicas are restored".to_owned()),
             DecisionType::Resume => weigh_resume(incident),
             DecisionType::Readmit => self.weigh_readmit(decision, incident),
+            DecisionType::Override => self.weigh_override(decision),
             DecisionType::HoldChanges if holds_already(incident) => Ok("changes are held already".to_owned()),
             DecisionType::HoldChanges => self.weigh_act(decision, incident).map(|()| "changes are held".to_owned()),
             DecisionType::ScaleDown => {
@@ -143,15 +147,7 @@ impl<'a> Turn<'a> {
     }
 
     fn weigh_continue(&self, decision: &PilotDecision, incident: Option<&Incident>) -> Result<String, String> {
-        let Some(until) = decision.until else {
-            return Err("Continue needs an end: set until".to_owned());
-        };
-        if until > decision.created_at + LONGEST_EXCEPTION {
-            return Err("until lies more than 4h after the Decision was created".to_owned());
-        }
-        if until <= self.case.now {
-            return Err("until has passed".to_owned());
-        }
+        let until = end_of(decision, self.case.now)?;
         match incident.map(|incident| incident.stage) {
             Some(IncidentStage::DecisionWindow | IncidentStage::Continued) => {
                 Ok(format!("the release runs on until {until}; changes stay held"))
@@ -216,7 +212,7 @@ const fn strictness(type_: DecisionType) -> u8 {
         DecisionType::HoldChanges => 3,
         DecisionType::Resume => 2,
         DecisionType::Continue => 1,
-        DecisionType::Readmit => 0,
+        DecisionType::Readmit | DecisionType::Override => 0,
     }
 }
 
@@ -252,7 +248,7 @@ fn weigh_resume(incident: Option<&Incident>) -> Result<String, String> {
 }
 
 /// Whether someone is a person who holds a loosening role, directly or as a delegate.
-fn may_loosen(owners: &Owners, by: Option<&Requester>) -> Result<(), String> {
+pub(super) fn may_loosen(owners: &Owners, by: Option<&Requester>) -> Result<(), String> {
     let Some(by) = by else {
         return Err("who decided is not stamped on it; create it again".to_owned());
     };

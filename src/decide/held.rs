@@ -34,12 +34,15 @@ impl Turn<'_> {
             return;
         };
         let since = *self.ledger.memory.releasable_since.get_or_insert(self.case.now);
-        let starts_at = since + self.jitter(first, since);
+        // An exception is for now.
+        let is_urgent = judged.iter().any(Judgement::is_emergency);
+        let starts_at = if is_urgent { since } else { since + self.jitter(first, since) };
         if self.case.now < starts_at {
             return self.look_again_at(starts_at);
         }
         let now = self.case.now;
-        self.effects.extend(waiting.into_iter().map(|(workload, held)| Effect::Release(released(workload, held, now))));
+        let released = waiting.into_iter().zip(&judged).map(|((workload, held), it)| released(workload, held, it, now));
+        self.effects.extend(released.map(Effect::Release));
     }
 
     fn judged(&self, workload: &Workload, held: &Held) -> Judgement {
@@ -78,7 +81,9 @@ fn waiting_on(held: &Held, judgement: &Judgement) -> Waiting {
     }
 }
 
-fn released(workload: &Workload, held: &Held, now: Timestamp) -> Release {
+fn released(workload: &Workload, held: &Held, judgement: &Judgement, now: Timestamp) -> Release {
+    let is_emergency = judgement.is_emergency();
+    let lifted = judgement.reasons().into_iter().filter(|_| is_emergency);
     Release {
         workload: workload.reference.clone(),
         uid: workload.uid.clone(),
@@ -91,8 +96,9 @@ fn released(workload: &Workload, held: &Held, now: Timestamp) -> Release {
             groups: held.groups.clone(),
             at: now,
             change: held.change.clone(),
-            verdict: AdmittedVerdict::Allow,
-            reasons: vec![format!("held since {:.0}", held.at)],
+            verdict: if is_emergency { AdmittedVerdict::Override } else { AdmittedVerdict::Allow },
+            reasons: lifted.chain([format!("held since {:.0}", held.at)]).collect(),
+            break_glass: workload.marks.known_break_glass(),
         },
     }
 }

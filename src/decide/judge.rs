@@ -6,7 +6,9 @@
 use jiff::Timestamp;
 
 use super::Case;
+use super::backstop::unauthorized;
 use super::decisions::SERVICE_ACCOUNT_PREFIX;
+use super::exceptions::{Lifted, part};
 use super::window::window;
 use crate::api::change_record::Outcome;
 use crate::api::changes::OutsideWindow;
@@ -15,7 +17,6 @@ use crate::api::incident::{Incident, IncidentStage};
 use crate::api::pilot::Mode;
 use crate::api::trigger::TriggerAction;
 use crate::api::workload::WorkloadReference;
-use crate::observation::PilotDecision;
 
 /// What someone wants to do to a guarded workload.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,8 +103,10 @@ pub struct Judgement {
     pub kept_replicas: Option<i32>,
     /// The replicas that would be put back if everything were enforced.
     pub enforced_replicas: Option<i32>,
-    /// What every guard found; empty where nothing is wrong.
+    /// What every guard found, but for what owners lifted; empty where nothing is wrong.
     pub findings: Vec<Finding>,
+    /// What guards found and owners lifted for this release.
+    pub lifted: Vec<Lifted>,
 }
 
 /// What one guard found.
@@ -137,6 +140,8 @@ pub enum GuardName {
     Quarantine,
     /// An incident holds changes.
     Incident,
+    /// What runs was never admitted.
+    Unauthorized,
     /// Outside the change windows.
     Window,
     /// More replicas than the pilot may have.
@@ -152,6 +157,7 @@ impl GuardName {
             Self::DecisionDate => "DecisionDatePassed",
             Self::Quarantine => "ReleaseQuarantined",
             Self::Incident => "IncidentOpen",
+            Self::Unauthorized => "UnauthorizedChange",
             Self::Window => "OutsideWindow",
             Self::BlastRadius => "BlastRadiusExceeded",
             Self::Containment => "Contained",
@@ -162,7 +168,7 @@ impl GuardName {
 type Guard = fn(&Case<'_>, &Proposal) -> Option<Finding>;
 
 /// The guards of a move to another release, in the order in which people read them.
-const RELEASE_GUARDS: [Guard; 4] = [quarantine, incident, decision_date, window];
+const RELEASE_GUARDS: [Guard; 5] = [quarantine, incident, unauthorized, decision_date, window];
 
 /// The guards of the number of replicas.
 const REPLICA_GUARDS: [Guard; 2] = [containment, blast_radius];
@@ -172,8 +178,9 @@ pub fn judge(case: &Case<'_>, proposal: &Proposal) -> Judgement {
     let is_guarded =
         proposal.moves_release && !is_rollback_target(case, proposal) && !takes_back_what_waits(case, proposal);
     let release_guards: &[Guard] = if is_guarded { &RELEASE_GUARDS } else { &[] };
-    let findings: Vec<Finding> =
+    let found: Vec<Finding> =
         release_guards.iter().chain(&REPLICA_GUARDS).filter_map(|guard| guard(case, proposal)).collect();
+    let (lifted, findings) = part(case, proposal, found);
     let counted =
         |binding_only: bool| findings.iter().filter(move |finding| !binding_only || finding.mode == Mode::Enforce);
     let strictest = |binding_only: bool| {
@@ -190,6 +197,7 @@ pub fn judge(case: &Case<'_>, proposal: &Proposal) -> Judgement {
         kept_replicas: kept(true),
         enforced_replicas: kept(false),
         findings,
+        lifted,
     }
 }
 
@@ -262,7 +270,7 @@ fn answer(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Verdict {
     if puts_back { Verdict::Pin } else { Verdict::Deny }
 }
 
-fn is_service_account(requester: &Requester) -> bool {
+pub(super) fn is_service_account(requester: &Requester) -> bool {
     requester.user.starts_with(SERVICE_ACCOUNT_PREFIX)
 }
 
@@ -283,23 +291,38 @@ fn quarantine(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
     })
 }
 
-/// Whether a change to this release failed and nobody has readmitted the release since.
-fn was_rolled_back(case: &Case<'_>, proposal: &Proposal) -> bool {
-    let payload = proposal.payload.as_str();
-    let changes = case.seen.changes.iter();
-    let failed = changes.filter(|change| change.outcome == Outcome::Failed && change.ran(payload));
+/// What the records say was rolled back and nobody has readmitted since, the newest first: a workload that is created
+/// anew has lost the marks that say so.
+pub fn rolled_back_before(case: &Case<'_>) -> Vec<String> {
+    let failed = case.seen.changes.iter().filter(|change| change.outcome == Outcome::Failed);
+    let of_changes = failed.flat_map(|change| {
+        let parts = change.parts.iter().map(|part| &part.payload);
+        parts.chain([&change.payload]).map(|payload| (change.started_at, payload))
+    });
     let records = case.seen.decisions.iter().filter(|decision| decision.is_record);
-    let put_away = records.filter(|record| record.quarantined.iter().any(|quarantined| quarantined == payload));
-    let instants = failed.map(|change| change.started_at).chain(put_away.map(|record| record.created_at));
-    let Some(failed_at) = instants.max() else {
-        return false;
-    };
-    let is_readmission = |decision: &&PilotDecision| {
+    let of_records = records.flat_map(|it| it.quarantined.iter().map(|payload| (it.created_at, payload)));
+    let mut all: Vec<(Timestamp, &String)> = of_changes.chain(of_records).collect();
+    all.sort_by(|one, other| other.cmp(one));
+    let mut payloads: Vec<String> = Vec::new();
+    for (at, payload) in all {
+        if !payloads.contains(payload) && !is_readmitted_since(case, payload, at) {
+            payloads.push(payload.clone());
+        }
+    }
+    payloads
+}
+
+fn was_rolled_back(case: &Case<'_>, proposal: &Proposal) -> bool {
+    rolled_back_before(case).contains(&proposal.payload)
+}
+
+fn is_readmitted_since(case: &Case<'_>, payload: &str, at: Timestamp) -> bool {
+    case.seen.decisions.iter().any(|decision| {
         decision.type_ == DecisionType::Readmit
             && decision.phase == Some(DecisionPhase::Accepted)
             && decision.payload.as_deref() == Some(payload)
-    };
-    !case.seen.decisions.iter().filter(is_readmission).any(|decision| decision.created_at > failed_at)
+            && decision.created_at > at
+    })
 }
 
 fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {

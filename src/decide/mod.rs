@@ -6,11 +6,13 @@
 //! line call the same functions; none of them may repeat a rule.
 
 mod acts;
+mod backstop;
 mod bake;
 mod bounds;
 mod condition;
 mod containment;
 mod decisions;
+pub mod exceptions;
 mod held;
 mod incident;
 mod inquiry;

@@ -18,6 +18,7 @@ pub fn decide(case: &Case<'_>) -> Plan {
     let firing = turn.read_triggers();
     turn.advance_release();
     let word = turn.weigh_decisions();
+    turn.undo_what_was_never_admitted();
     turn.advance_incident(&firing, word);
     turn.keep_contained();
     turn.release_what_waits();

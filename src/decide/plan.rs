@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Ledger;
-use crate::api::change_record::{ChangeClass, Outcome};
+use crate::api::change_record::{ApprovalOwed, ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionSpec, Requester};
 use crate::api::workload::{ReleasePart, WorkloadReference};
 use crate::observation::Question;
@@ -93,6 +93,8 @@ pub enum Effect {
     OpenChange(OpenChange),
     /// Complete a ChangeRecord.
     UpdateChange(UpdateChange),
+    /// Say on a ChangeRecord that the change was an emergency.
+    DeclareEmergency(DeclareEmergency),
     /// Roll out a release that was held.
     Release(Release),
     /// Go back to a stored release.
@@ -151,6 +153,17 @@ pub struct OpenChange {
     pub started_at: Timestamp,
     /// What the guards found.
     pub findings: Vec<String>,
+    /// The approval that it owes, where it is an emergency.
+    pub approval_owed: Option<ApprovalOwed>,
+}
+
+/// A change that was recorded as normal while it was held and came in by an exception.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeclareEmergency {
+    /// The ChangeRecord.
+    pub change: String,
+    /// The approval that it owes.
+    pub approval_owed: ApprovalOwed,
 }
 
 /// What a ChangeRecord is to say.
@@ -203,7 +216,7 @@ pub struct RollBack {
     /// Payload digests that may not come back, those of before included.
     pub quarantined: BTreeSet<String>,
     /// A note on the release that is put away: whoever applied it still asks for it, until another one is admitted.
-    pub put_away: Option<Held>,
+    pub put_away: Option<Box<Held>>,
 }
 
 /// Scale down, in one patch.

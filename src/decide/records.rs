@@ -5,12 +5,13 @@
 
 use jiff::Timestamp;
 
-use super::plan::{Effect, OpenChange, Stamp, UpdateChange};
+use super::exceptions::approval_owed;
+use super::plan::{Effect, OpenChange, UpdateChange};
 use super::turn::Turn;
 use super::whole::{parts_of, waiting_changes};
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionSpec, DecisionType, IncidentRecord, Requester};
-use crate::api::incident::{Closing, Incident, IncidentStage};
+use crate::api::incident::{Closing, Incident};
 use crate::api::status::ReleaseState;
 use crate::api::trigger::TriggerAction;
 use crate::api::workload::{ReleasePart, WorkloadReference};
@@ -35,11 +36,9 @@ impl Turn<'_> {
             self.keep_waiting(change);
         }
         for workload in self.workloads() {
-            match workload.admitted() {
-                Some(_) => self.keep_snapshots(workload),
-                // Of what was created held no pod runs that could be taken over.
-                None if workload.waiting.is_some() => {}
-                None => self.stamp(workload),
+            self.stamp_what_came_unseen(workload);
+            if workload.admitted().is_some() {
+                self.keep_snapshots(workload);
             }
         }
         if let Some(admitted) = self.whole.admitted.clone() {
@@ -69,47 +68,12 @@ impl Turn<'_> {
             requested_by: Requester { user: first.by.clone(), groups: first.groups.clone() },
             started_at: first.at,
             findings: first.reasons.clone(),
+            approval_owed: None,
         }));
     }
 
     pub(super) fn change_name(&self, payload: &str, at: Timestamp) -> String {
         change_name(&self.case.declaration.pilot.name, payload, at)
-    }
-
-    /// A template that carries no stamp of its own was there before the pilot, or came in past the guards.
-    fn stamp(&mut self, workload: &Workload) {
-        let is_acting = self.ledger.incident.as_ref().is_some_and(|incident| incident.stage == IncidentStage::Acting);
-        if is_acting {
-            return;
-        }
-        let is_known =
-            workload.snapshot_of(&workload.payload).is_some_and(|snapshot| snapshot.template == workload.template);
-        let is_first = workload.marks.admitted.is_none() && workload.snapshots.is_empty();
-        let is_adopted = workload.marks.admitted.is_none() && (is_first || is_known);
-        if is_adopted && !workload.is_complete {
-            return;
-        }
-        let now = self.case.now;
-        let (verdict, change, by) = if is_adopted {
-            (AdmittedVerdict::Adopted, String::new(), OPERATOR)
-        } else {
-            (AdmittedVerdict::Unauthorized, self.change_name(&workload.payload, now), "unknown")
-        };
-        self.effects.push(Effect::Stamp(Stamp {
-            workload: workload.reference.clone(),
-            uid: workload.uid.clone(),
-            resource_version: workload.resource_version.clone(),
-            admitted: Admitted {
-                template: workload.template.clone(),
-                payload: workload.payload.clone(),
-                by: by.to_owned(),
-                groups: Vec::new(),
-                at: now,
-                change,
-                verdict,
-                reasons: Vec::new(),
-            },
-        }));
     }
 
     fn keep_snapshots(&mut self, workload: &Workload) {
@@ -149,6 +113,7 @@ impl Turn<'_> {
                 None => self.open_change(admitted),
                 Some(change) => self.advance_change(change, admitted),
             }
+            self.declare_emergency(admitted);
         }
         let blamed = self.ledger.incident.as_ref().and_then(|incident| incident.suspect.clone());
         for change in changes {
@@ -185,6 +150,7 @@ impl Turn<'_> {
             | AdmittedVerdict::Pin
             | AdmittedVerdict::Deny
             | AdmittedVerdict::Adopted => ChangeClass::Normal,
+            AdmittedVerdict::Override | AdmittedVerdict::BreakGlass => ChangeClass::Emergency,
         };
         self.effects.push(Effect::OpenChange(OpenChange {
             name: admitted.change.clone(),
@@ -193,6 +159,7 @@ impl Turn<'_> {
             requested_by: Requester { user: admitted.by.clone(), groups: admitted.groups.clone() },
             started_at: admitted.at,
             findings: admitted.reasons.clone(),
+            approval_owed: approval_owed(self.case.declaration, admitted),
         }));
     }
 
@@ -268,6 +235,7 @@ impl Turn<'_> {
             type_,
             incident: Some(incident.id.clone()),
             payload: None,
+            fix: false,
             until: (type_ == DecisionType::Continue).then_some(closing.at),
             reason: format!("{}; {}", closing.summary, incident.because),
             by: Some(Requester { user: OPERATOR.to_owned(), groups: Vec::new() }),

@@ -54,6 +54,8 @@ impl Turn<'_> {
             | AdmittedVerdict::Hold
             | AdmittedVerdict::Pin
             | AdmittedVerdict::Deny
+            | AdmittedVerdict::Override
+            | AdmittedVerdict::BreakGlass
             | AdmittedVerdict::Unauthorized => {}
         }
         if let Condition::ConsecutiveFailedChanges { .. } = trigger.when {

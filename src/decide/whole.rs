@@ -100,7 +100,8 @@ fn is_within(first: Timestamp, later: Timestamp, within: SignedDuration) -> bool
     later.duration_since(first) <= within
 }
 
-/// What kind of event brought a release: only changes of people are grouped with each other.
+/// What kind of event brought a release: only changes of people are grouped with each other, and emergencies only with
+/// emergencies.
 const fn origin(stamp: &Admitted) -> u8 {
     match stamp.verdict {
         AdmittedVerdict::Adopted => 0,
@@ -110,5 +111,6 @@ const fn origin(stamp: &Admitted) -> u8 {
         | AdmittedVerdict::Pin
         | AdmittedVerdict::Deny
         | AdmittedVerdict::Unauthorized => 2,
+        AdmittedVerdict::Override | AdmittedVerdict::BreakGlass => 3,
     }
 }

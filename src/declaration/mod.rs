@@ -13,7 +13,7 @@ use jiff::tz::TimeZoneDatabase;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::change_calendar::CALENDAR_LABEL;
-use crate::api::changes::OutsideWindow;
+use crate::api::changes::{OutsideWindow, UnauthorizedPolicy};
 use crate::api::owners::{Owner, Owners};
 use crate::api::pilot::{Dependency, Enforcement, Pilot, PilotSpec};
 use crate::api::slo::Slo;
@@ -22,7 +22,7 @@ use crate::api::workload::{ConfigurationKind, WorkloadKind, WorkloadReference};
 use crate::calendar::Calendar;
 use crate::violation::Violation;
 
-/// The longest that a Continue, and later an Override, may last.
+/// The longest that a Continue or an Override may last.
 pub const LONGEST_EXCEPTION: SignedDuration = SignedDuration::from_hours(4);
 
 /// A pilot as it is meant.
@@ -52,6 +52,8 @@ pub struct Declaration {
     pub bake: SignedDuration,
     /// Changes so close together are one.
     pub group_within: SignedDuration,
+    /// What becomes of a release that runs without having been admitted.
+    pub unauthorized: UnauthorizedPolicy,
     /// A known-good release is a target only if it ran within this time.
     pub rollback_max_age: SignedDuration,
     /// The MetricsSource.
@@ -199,6 +201,7 @@ impl Declaration {
             outside_window: spec.changes.outside_window,
             runway: spec.changes.runway.as_signed(),
             bake: spec.changes.bake.as_signed(),
+            unauthorized: spec.changes.unauthorized,
             group_within: spec.changes.group_within.as_signed(),
             rollback_max_age: spec.rollback.max_age.as_signed(),
             metrics_source: spec.metrics_source.clone(),

@@ -20,7 +20,7 @@ use super::calendars::Calendars;
 use super::index::{Entry, Index, Owner};
 use super::readable::readable;
 use crate::api::change_record::{ChangeRecord, ChangeRecordStatus};
-use crate::api::decision::Decision;
+use crate::api::decision::{Decision, DecisionType};
 use crate::api::workload::{WorkloadKind, WorkloadReference};
 use crate::decide::records::OPERATOR;
 use crate::declaration::{Declaration, PilotId};
@@ -158,6 +158,11 @@ impl Cluster {
         is_known.then(|| gather(Vec::new(), self.changes.of(&owner), self.decisions.of(&owner)))
     }
 
+    /// The Decisions that name a pilot, as far as they have been seen.
+    pub fn decisions_of(&self, pilot: &PilotId) -> Vec<PilotDecision> {
+        self.decisions.of(&Owner { namespace: pilot.namespace.clone(), name: pilot.name.clone() })
+    }
+
     /// Waits until every watch has seen its first complete list.
     pub async fn ready(&self) {
         for kind in WorkloadKind::WITH_PODS {
@@ -286,7 +291,8 @@ pub fn reduce_change(record: &ChangeRecord) -> Entry<Change> {
     let created_at = created_at(&record.metadata);
     let name = record.name_any();
     let owner = Owner { namespace: record.namespace().unwrap_or_default(), name: record.spec.pilot.clone() };
-    let ChangeRecordStatus { started_at, completed_at, outcome, .. } = record.status.clone().unwrap_or_default();
+    let ChangeRecordStatus { started_at, completed_at, outcome, approval_owed, .. } =
+        record.status.clone().unwrap_or_default();
     let kept = Change {
         name: name.clone(),
         class: record.spec.class,
@@ -295,27 +301,29 @@ pub fn reduce_change(record: &ChangeRecord) -> Entry<Change> {
         started_at: started_at.unwrap_or(created_at),
         completed_at,
         outcome,
+        owes_approval: approval_owed.is_some(),
     };
     Entry { owner, name, kept }
 }
 
-/// Keeps a Decision under its pilot. Of one that has been judged nobody asks any more who decided and why.
+/// Keeps a Decision under its pilot. Of one that has been judged nobody asks any more who decided and why, unless it is an
+/// Override: it counts until it ends.
 pub fn reduce_decision(decision: &Decision) -> Entry<PilotDecision> {
     let created_at = created_at(&decision.metadata);
     let name = decision.name_any();
     let owner = Owner { namespace: decision.namespace().unwrap_or_default(), name: decision.spec.pilot.clone() };
     let by_operator = decision.spec.by.as_ref().is_some_and(|by| by.user == OPERATOR);
     let phase = decision.status.as_ref().and_then(|status| status.phase);
-    let (by, reason) = match phase {
-        None => (decision.spec.by.clone(), decision.spec.reason.clone()),
-        Some(_) => (None, String::new()),
-    };
+    let is_over = phase.is_some() && decision.spec.type_ != DecisionType::Override;
+    let (by, reason) =
+        if is_over { (None, String::new()) } else { (decision.spec.by.clone(), decision.spec.reason.clone()) };
     let kept = PilotDecision {
         name: name.clone(),
         type_: decision.spec.type_,
         incident: decision.spec.incident.clone(),
         payload: decision.spec.payload.clone(),
         until: decision.spec.until,
+        fix: decision.spec.fix,
         reason,
         is_record: by_operator && decision.spec.record.is_some(),
         by,

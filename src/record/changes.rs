@@ -4,9 +4,10 @@ use kube::api::ObjectMeta;
 use serde_json::json;
 
 use crate::act::writer::{WriteError, Writer};
+use crate::api::change_record::ChangeClass;
 use crate::api::change_record::{ChangeRecord, ChangeRecordSpec, ChangeRecordStatus, Outcome};
 use crate::api::decision::Requester;
-use crate::decide::plan::{OpenChange, UpdateChange};
+use crate::decide::plan::{DeclareEmergency, OpenChange, UpdateChange};
 use crate::declaration::PilotId;
 use crate::release::vector::{release_digest, release_payload};
 
@@ -34,6 +35,7 @@ pub async fn open(writer: &Writer, pilot: &PilotId, effect: &OpenChange) -> Resu
         started_at: Some(effect.started_at),
         outcome: Outcome::Pending,
         findings: effect.findings.iter().take(20).map(|finding| finding.chars().take(512).collect()).collect(),
+        approval_owed: effect.approval_owed.clone(),
         ..ChangeRecordStatus::default()
     };
     writer.merge_status::<ChangeRecord>(&pilot.namespace, &effect.name, &json!({ "status": status })).await
@@ -62,6 +64,15 @@ pub async fn update(writer: &Writer, pilot: &PilotId, effect: &UpdateChange) -> 
         status["cause"] = json!(shortened(cause));
     }
     writer.merge_status::<ChangeRecord>(&pilot.namespace, &effect.name, &json!({ "status": status })).await
+}
+
+/// Says on a ChangeRecord that the change was an emergency; what it owes comes first, so that a lost write is made again.
+pub async fn declare_emergency(writer: &Writer, pilot: &PilotId, effect: &DeclareEmergency) -> Result<(), WriteError> {
+    let (namespace, name) = (&pilot.namespace, &effect.change);
+    let owed = json!({ "status": { "approvalOwed": effect.approval_owed } });
+    writer.merge_status::<ChangeRecord>(namespace, name, &owed).await?;
+    let class = json!({ "spec": { "class": ChangeClass::Emergency } });
+    writer.merge::<ChangeRecord>(namespace, name, &class).await
 }
 
 /// What was decided upon an old view does not overwrite an outcome: only Pending moves on, and what succeeded may

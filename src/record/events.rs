@@ -18,23 +18,23 @@ use crate::report::announcements::Announcement;
 /// The API server refuses a longer note.
 const LONGEST_NOTE: usize = 1024;
 
-/// Tells an announcement on the Pilot and on those of its workloads that exist.
+/// Tells an announcement on the Pilot and on those of its workloads that exist; returns whether it was not told before.
 pub async fn tell(
     writer: &Writer,
     declaration: &Declaration,
     workloads: &[Workload],
     announcement: &Announcement,
     now: Timestamp,
-) -> Result<(), WriteError> {
+) -> Result<bool, WriteError> {
     let pilot = &declaration.pilot;
     let on_pilot = reference("pilotguard.dev/v1alpha1", "Pilot", &pilot.namespace, &pilot.name, &pilot.uid);
-    writer.create(&pilot.namespace, &event(on_pilot.clone(), None, announcement, now)).await?;
+    let is_news = writer.create(&pilot.namespace, &event(on_pilot.clone(), None, announcement, now)).await?;
     for workload in workloads {
         let WorkloadReference { kind, name } = &workload.reference;
         let on_workload = reference("apps/v1", kind.as_str(), &pilot.namespace, name, &workload.uid);
         writer.create(&pilot.namespace, &event(on_workload, Some(on_pilot.clone()), announcement, now)).await?;
     }
-    Ok(())
+    Ok(is_news)
 }
 
 fn event(

@@ -20,14 +20,21 @@ pub const CONTAINED: &str = "pilotguard.dev/contained";
 pub const PARKED_REPLICAS: &str = "pilotguard.dev/parked-replicas";
 /// Written by people: `unsafe: <reason>` forbids an automatic rollback across this release.
 pub const ROLLBACK: &str = "pilotguard.dev/rollback";
+/// Written by people in a request that passes all guards: why. Only a request in [`BREAK_GLASS_GROUP`] may write it.
+pub const BREAK_GLASS_REASON: &str = "pilotguard.dev/break-glass-reason";
+/// Whoever impersonates this group and says why passes all guards.
+pub const BREAK_GLASS_GROUP: &str = "pilotguard:break-glass";
 /// Written by people: changes with the same value are one change.
 pub const CHANGE: &str = "pilotguard.dev/change";
 
-/// More of the reason behind `unsafe:` is not kept.
+/// More of a reason that people write into an annotation is not kept.
 const LONGEST_REASON: usize = 256;
 
 /// The annotations that only pilotguard writes.
 pub const OURS: [&str; 5] = [ADMITTED, HELD, QUARANTINED, CONTAINED, PARKED_REPLICAS];
+
+/// The annotations that a request which is judged cannot change: ours, and the one that only break-glass writes.
+pub const KEPT: [&str; 6] = [ADMITTED, HELD, QUARANTINED, CONTAINED, PARKED_REPLICAS, BREAK_GLASS_REASON];
 
 /// How the stored template came to be admitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,12 +52,15 @@ pub struct Admitted {
     pub at: Timestamp,
     /// The change that it belongs to: the name of its ChangeRecord.
     pub change: String,
-    /// `Allow`, `Adopted`, `Rollback` or `Unauthorized`; with enforcement Observe what it would have been
+    /// `Allow`, `Override`, `BreakGlass`, `Adopted`, `Rollback` or `Unauthorized`; with enforcement Observe what it would have been
     /// (`Hold`, `Pin` or `Deny`).
     pub verdict: AdmittedVerdict,
     /// What the guards found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
+    /// The break-glass reason that was on the workload when the operator stamped it last: another one is news.
+    #[serde(rename = "breakGlass", default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<String>,
 }
 
 /// How a template came to be admitted.
@@ -64,6 +74,10 @@ pub enum AdmittedVerdict {
     Pin,
     /// It would have been refused; enforcement is Observe.
     Deny,
+    /// Guards refused it and owners let it through.
+    Override,
+    /// It was let in by break-glass.
+    BreakGlass,
     /// It ran before the Pilot existed.
     Adopted,
     /// The operator put it back.
@@ -145,6 +159,11 @@ impl Marks {
         }
     }
 
+    /// The break-glass reason that the stamp knows of.
+    pub fn known_break_glass(&self) -> Option<String> {
+        self.admitted.as_ref()?.break_glass.clone()
+    }
+
     /// The annotations that express these marks; a key of [`OURS`] that is missing here shall be absent.
     pub fn write(&self) -> BTreeMap<&'static str, String> {
         let json = |value: serde_json::Result<String>| value.unwrap_or_default();
@@ -166,6 +185,12 @@ impl Marks {
         }
         annotations
     }
+}
+
+/// The reason of the last break-glass request, if there was one.
+pub fn break_glass(annotations: &BTreeMap<String, String>) -> Option<String> {
+    let reason = annotations.get(BREAK_GLASS_REASON)?;
+    (!reason.is_empty()).then(|| reason.chars().take(LONGEST_REASON).collect())
 }
 
 /// The reason behind `unsafe:` in the rollback annotation, if a person wrote one.

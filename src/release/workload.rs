@@ -11,7 +11,7 @@ use crate::observation::Workload;
 use crate::release::configuration;
 use crate::release::digest::{digest, payload_digest, template_digest};
 use crate::release::foreign::foreign;
-use crate::release::marks::{CHANGE, Held, HeldVerdict, Marks, rollback_unsafe};
+use crate::release::marks::{CHANGE, Held, HeldVerdict, Marks, break_glass, rollback_unsafe};
 use crate::release::ownership::owes_fields;
 
 /// The part of a release that an object of this kind is; `None` where it has no pod template and so is none.
@@ -39,6 +39,7 @@ pub fn read(kind: WorkloadKind, object: &Value) -> Option<Workload> {
         is_complete,
         progress_deadline_exceeded: is_observed && progress_deadline_exceeded(object),
         rollback_unsafe: rollback_unsafe(&annotations),
+        break_glass: break_glass(&annotations),
         change_label: annotations.get(CHANGE).filter(|label| !label.is_empty()).cloned(),
         foreign: foreign(object),
         owes_fields: owes_fields(object),

@@ -5,6 +5,7 @@
 
 use jiff::Timestamp;
 
+use super::exceptions;
 use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent};
 use crate::api::trigger::TriggerAction;
 use crate::decide::Case;
@@ -30,6 +31,7 @@ pub fn announce(case: &Case<'_>, plan: &Plan) -> Vec<Announcement> {
     if let Some(incident) = &plan.ledger.incident {
         told.extend(of_incident(incident, case.now));
     }
+    told.extend(plan.effects.iter().filter_map(|effect| exceptions::of(case, effect)));
     told.extend(plan.waiting.iter().map(of_waiting));
     for effect in &plan.effects {
         if let Effect::ScaleDown(act) = effect {
@@ -164,6 +166,7 @@ fn why(intent: &Intent) -> String {
         (DecidedBy::Deadline, _) => "the decision window ended and nobody decided otherwise".to_owned(),
         (DecidedBy::Person, Some(decision)) => format!("the Decision {decision} says so"),
         (DecidedBy::Person, None) => "a person decided so".to_owned(),
+        (DecidedBy::Policy, _) => "such a release is put back at once".to_owned(),
         (DecidedBy::Recovery, _) => "the service recovered".to_owned(),
     }
 }

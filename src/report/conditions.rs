@@ -61,6 +61,8 @@ pub enum Reason {
     SourceUnavailable,
     WindowInThePast,
     WindowsCurrent,
+    ApprovalOwed,
+    NothingOwed,
     Narrowing,
     InvalidCalendar,
     ConflictingController,
@@ -116,6 +118,7 @@ pub fn all(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Ve
         in_sync(case),
         incident_open(decided),
         changes_held(case, decided),
+        approvals_current(case),
         conflicting_controller(case),
     ];
     stamped(findings, &surroundings.conditions, surroundings.generation, case.now)
@@ -190,7 +193,7 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
     if workloads.iter().any(|workload| came_in_unseen(workload).is_some()) {
         return not(
             Reason::UnauthorizedChange,
-            "what runs came in past the guards; apply a release to replace it".into(),
+            "what runs came in past the guards; an owner accepts it by an Override of that release, or puts back the known-good one".into(),
         );
     }
     if let Some(message) = act_that_is_not_possible(case) {
@@ -419,8 +422,23 @@ fn changes_held(case: &Case<'_>, decided: &Ledger) -> Finding {
         let message = format!("the decision date {} has passed", case.declaration.decision_date);
         return finding("ChangesHeld", Truth::True, Reason::DecisionDatePassed, message);
     }
+    let unseen = case.seen.workloads.iter().find_map(came_in_unseen);
+    if let Some(message) = unseen.filter(|_| enforcement.changes == Mode::Enforce) {
+        return finding("ChangesHeld", Truth::True, Reason::UnauthorizedChange, message);
+    }
     if let Some((reason, message)) = case.seen.workloads.iter().find_map(put_off) {
         return finding("ChangesHeld", Truth::True, reason, message);
     }
     finding("ChangesHeld", Truth::False, Reason::NothingHeld, "")
+}
+
+/// Emergency changes are approved afterwards.
+fn approvals_current(case: &Case<'_>) -> Finding {
+    let owing = case.seen.changes.iter().filter(|change| change.owes_approval);
+    let names: Vec<&str> = owing.map(|change| change.name.as_str()).collect();
+    if names.is_empty() {
+        return finding("ApprovalsCurrent", Truth::True, Reason::NothingOwed, "");
+    }
+    let message = format!("emergency changes owe an approval: {}", names.join(", "));
+    finding("ApprovalsCurrent", Truth::False, Reason::ApprovalOwed, message)
 }

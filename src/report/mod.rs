@@ -3,6 +3,8 @@
 pub mod announcements;
 pub mod calendars;
 pub mod conditions;
+mod exceptions;
 pub mod projection;
 pub mod refusal;
+pub mod remedy;
 pub mod surroundings;

@@ -7,19 +7,14 @@
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
 
-use crate::api::GROUP;
-use crate::api::incident::IncidentStage;
+use super::remedy::{Remedy, remedies};
 use crate::api::pilot::Mode;
 use crate::decide::Case;
-use crate::decide::judge::{Finding, GuardName, Judgement, Proposal, Until, Verdict};
+use crate::decide::judge::{Finding, Judgement, Proposal, Until, Verdict};
 
 /// The longest one-line rendering, in bytes: longer warnings may be cut by the API server.
 pub const LONGEST_LINE: usize = 250;
-
-/// How long the Continue of a suggested command lasts.
-const SUGGESTED_CONTINUE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Why something may not happen, and what can be done about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +29,8 @@ pub struct Refusal {
     pub owner: Option<String>,
     /// The first instant at which the time guards allow it.
     pub allowed_from: Option<Moment>,
-    /// The command by which an owner makes an exception.
-    pub exception: Option<Exception>,
+    /// The commands by which owners let it through, where commands can.
+    pub remedies: Vec<Remedy>,
 }
 
 /// What one guard found.
@@ -58,15 +53,6 @@ pub struct Moment {
     pub now: Timestamp,
 }
 
-/// A command that an owner can run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exception {
-    /// What it does. Example: `let this release be tried again`.
-    pub purpose: &'static str,
-    /// A line for sh and bash.
-    pub command: String,
-}
-
 impl Refusal {
     /// What is said about a judgement: of a refusal the findings that bind, otherwise all.
     pub fn of(case: &Case<'_>, proposal: &Proposal, judgement: &Judgement, what: String) -> Self {
@@ -86,7 +72,7 @@ impl Refusal {
                 zone: case.declaration.calendar.common_zone().cloned(),
                 now: case.now,
             }),
-            exception: findings.iter().find_map(|finding| exception(case, proposal, finding.guard)),
+            remedies: remedies(case, proposal, &findings),
             clauses: findings.into_iter().map(Clause::of).collect(),
         }
     }
@@ -100,11 +86,9 @@ impl Refusal {
         }));
         lines.extend(self.earliest());
         lines.extend(self.owner.as_deref().map(|owner| format!("Owner: {}", flat(owner))));
-        lines.extend(
-            self.exception.as_ref().map(|it| {
-                format!("To {}, an owner can run, with a reason of their own:\n  {}", it.purpose, it.command)
-            }),
-        );
+        lines.extend(self.remedies.iter().map(|it| {
+            format!("To {}, {} can run, with a reason of their own:\n  {}", it.purpose, flat(&it.who), it.command)
+        }));
         lines.join("\n")
     }
 
@@ -175,51 +159,6 @@ fn owner(case: &Case<'_>) -> Option<String> {
     let owner = case.declaration.owners.service_owner.as_ref()?;
     let contact = owner.contacts.first().map(|contact| format!(", {contact}")).unwrap_or_default();
     Some(format!("{} (service owner){contact}", owner.name))
-}
-
-/// The Decision that would lift what a guard found, where there is one.
-fn exception(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Option<Exception> {
-    let incident = case.ledger.incident.as_ref();
-    let resume = |incident: &str| json!({"type": "Resume", "incident": incident, "reason": "why it is safe"});
-    let (purpose, spec) = match guard {
-        GuardName::Quarantine => {
-            let spec = json!({"type": "Readmit", "payload": proposal.payload, "reason": "why it is safe now"});
-            ("let this release be tried again", spec)
-        }
-        GuardName::Incident => match incident?.stage {
-            IncidentStage::DecisionWindow => {
-                let until = case.now.checked_add(SUGGESTED_CONTINUE).ok()?.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-                let spec = json!({"type": "Continue", "incident": incident?.id, "until": until,
-                    "reason": "why it may run on"});
-                ("let the running release run on for an hour (changes stay held)", spec)
-            }
-            IncidentStage::Standing => ("end the incident and allow changes again", resume(&incident?.id)),
-            _ => return None,
-        },
-        GuardName::Containment => {
-            let contained = case.seen.workload(&proposal.workload)?.marks.contained.as_ref()?;
-            ("end the incident and restore the replicas", resume(&contained.incident))
-        }
-        GuardName::DecisionDate | GuardName::Window | GuardName::BlastRadius => return None,
-    };
-    let command = create_command(case, spec)?;
-    Some(Exception { purpose, command })
-}
-
-fn create_command(case: &Case<'_>, mut spec: Value) -> Option<String> {
-    let pilot = &case.declaration.pilot;
-    let kind = spec.get("type")?.as_str()?.to_lowercase();
-    spec["pilot"] = Value::String(pilot.name.clone());
-    let decision = json!({
-        "apiVersion": format!("{GROUP}/v1alpha1"),
-        "kind": "Decision",
-        "metadata": {"generateName": format!("{}-{kind}-", pilot.name)},
-        "spec": spec,
-    })
-    .to_string();
-    // Inside single quotes only these two can change what a shell passes on; no valid name contains them.
-    let is_safe = !decision.contains(['\'', '\\']) && !decision.chars().any(char::is_control);
-    is_safe.then(|| format!("echo '{decision}' | kubectl create -n {} -f -", pilot.namespace))
 }
 
 /// One line: every run of white space and control characters becomes one space.

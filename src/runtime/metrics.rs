@@ -27,6 +27,11 @@ struct SloLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AnnouncementLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReviewLabels {
     outcome: ReviewOutcome,
 }
@@ -54,6 +59,7 @@ pub struct Metrics {
     failed_looks: Counter,
     failed_effects: Counter,
     reviews: Family<ReviewLabels, Counter>,
+    announcements: Family<AnnouncementLabels, Counter>,
     incident_open: Family<PilotLabels, Gauge>,
     budget_remaining: Family<SloLabels, Gauge<f64, AtomicU64>>,
     slo_known: Family<SloLabels, Gauge>,
@@ -68,6 +74,7 @@ impl Metrics {
         let failed_looks = Counter::default();
         let failed_effects = Counter::default();
         let reviews = Family::default();
+        let announcements = Family::default();
         let incident_open = Family::default();
         let budget_remaining = Family::default();
         let slo_known = Family::default();
@@ -80,6 +87,11 @@ impl Metrics {
             failed_effects.clone(),
         );
         registry.register("admission_reviews", "Admission reviews by what became of them", reviews.clone());
+        registry.register(
+            "announcements",
+            "What people were told in Events, by reason: incidents, unauthorized changes, exceptions",
+            announcements.clone(),
+        );
         registry.register("incident_open", "1 while an incident of the pilot is open", incident_open.clone());
         registry.register(
             "slo_budget_remaining_ratio",
@@ -98,6 +110,7 @@ impl Metrics {
             failed_looks,
             failed_effects,
             reviews,
+            announcements,
             incident_open,
             budget_remaining,
             slo_known,
@@ -128,6 +141,11 @@ impl Metrics {
     /// Counts an admission review.
     pub fn reviewed(&self, outcome: ReviewOutcome) {
         self.reviews.get_or_create(&ReviewLabels { outcome }).inc();
+    }
+
+    /// Counts something that people were told.
+    pub fn told(&self, reason: &'static str) {
+        self.announcements.get_or_create(&AnnouncementLabels { reason }).inc();
     }
 
     /// Counts a look that came to nothing.

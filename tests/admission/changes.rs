@@ -9,7 +9,9 @@ use pilotguard::api::decision::Decision;
 use pilotguard::api::workload::WorkloadKind;
 use pilotguard::observe::cluster::{Cluster, RawWorkload, reduce_workload};
 use pilotguard::release::digest::{payload_digest, template_digest};
-use pilotguard::release::marks::AdmittedVerdict::{self, Adopted, Allow, Deny, Rollback, Unauthorized};
+use pilotguard::release::marks::AdmittedVerdict::{
+    self, Adopted, Allow, BreakGlass, Deny, Override, Rollback, Unauthorized,
+};
 use pilotguard::release::marks::{ADMITTED, CONTAINED, PARKED_REPLICAS, QUARANTINED};
 use pilotguard::release::ownership::LAST_APPLIED;
 use serde_json::{Value, json};
@@ -187,6 +189,7 @@ fn changes_close_together_or_named_alike_are_one() {
     let (recent, at_limit, long_ago) = ("2026-11-18T09:59:30Z", "2026-11-18T09:59:00Z", "2026-11-18T09:58:59Z");
     let named = json!({"pilotguard.dev/change": "CHG-7"});
     let notifying = with(pilot(), &json!({"status": {"incident": incident("Standing", "Notify")}}));
+    let observing = with(pilot(), &json!({"spec": {"enforcement": {"changes": "Observe"}}}));
     let payload = payload_digest(&template("web:1"));
     let proven = json!({"payload": payload, "admittedAt": recent, "state": "KnownGood"});
     let proven = with(pilot(), &json!({"status": {"release": proven}}));
@@ -198,7 +201,9 @@ fn changes_close_together_or_named_alike_are_one() {
         ("observed", pilot(), Deny, recent, json!({}), true),
         ("after an adoption", pilot(), Adopted, recent, named.clone(), false),
         ("after a rollback", pilot(), Rollback, recent, named.clone(), false),
-        ("after an unauthorized one", pilot(), Unauthorized, recent, named.clone(), false),
+        ("after an unauthorized one", observing, Unauthorized, recent, named.clone(), false),
+        ("after an exception", pilot(), Override, recent, named.clone(), false),
+        ("after break-glass", pilot(), BreakGlass, recent, named.clone(), false),
         ("with an incident open", notifying, Allow, recent, named.clone(), false),
         ("after the bake", proven, Allow, recent, named, false),
     ];
@@ -481,9 +486,17 @@ fn a_workload_that_is_created_anew_does_not_bring_back_what_was_rolled_back() {
     let changes = std::slice::from_ref(&failed);
     let refused = denial(create(&records(changes, &[]), "web:2"));
     assert!(refused.message.contains("rolled back after an incident"), "{}", refused.message);
-    assert!(matches!(create(&records(changes, &[]), "web:3"), Answer::Allowed { .. }));
+    // It comes back neither at once nor with the next update.
+    let created = stored(create(&records(changes, &[]), "web:3"), &with_image("web:3"));
+    assert_eq!(created["metadata"]["annotations"][QUARANTINED], json!([payload]).to_string());
+    denial(judge(
+        &guarded,
+        OPEN,
+        &review("UPDATE", "grace", &created, &with(created.clone(), &json!({"spec": {"template": template("web:2")}}))),
+    ));
     let readmitted = records(changes, &[readmit("2026-11-21T10:00:00Z", "Accepted")]);
-    assert!(matches!(create(&readmitted, "web:2"), Answer::Allowed { .. }));
+    let created = stored(create(&readmitted, "web:2"), &with_image("web:2"));
+    assert_eq!(created["metadata"]["annotations"].get(QUARANTINED), None);
     for no_readmission in [readmit("2026-11-19T10:00:00Z", "Accepted"), readmit("2026-11-21T10:00:00Z", "Refused")] {
         denial(create(&records(changes, &[no_readmission]), "web:2"));
     }

@@ -104,6 +104,7 @@ pub fn stamp(template: &Value, verdict: AdmittedVerdict, time: &str, change: &st
         change: change.to_owned(),
         verdict,
         reasons: vec![],
+        break_glass: None,
     })
     .unwrap()
 }

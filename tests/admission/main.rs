@@ -8,6 +8,7 @@ mod calendars;
 mod changes;
 mod cluster;
 mod endpoint;
+mod exceptions;
 mod fixtures;
 mod index;
 mod kinds;

@@ -21,6 +21,11 @@ fn quarantined() -> Value {
     review("UPDATE", "grace", &old, &new)
 }
 
+fn contained() -> Value {
+    let intent = json!({"action": "ScaleDown", "decidedBy": "Person", "at": "2026-11-18T09:56:00Z"});
+    with(in_incident("Standing", "ScaleDown"), &json!({"status": {"incident": {"intent": intent}}}))
+}
+
 fn in_incident(stage: &str, action: &str) -> Value {
     with(pilot(), &json!({"status": {"incident": incident(stage, action)}}))
 }
@@ -32,6 +37,8 @@ fn a_closed_window_names_the_next_opening_in_its_own_zone() {
     - outside the change windows; the next is weekday-mornings
     Allowed from Mon 2026-11-23 09:00 Europe/Berlin (08:00 UTC, in 2d 14h)
     Owner: Ada Lovelace (service owner), ada@example.com
+    To let this release through now (an emergency change), an owner other than grace can run, with a reason of their own:
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"why it cannot wait","type":"Override","until":"2026-11-20T18:48:00Z"}}' | kubectl create -n shop -f -
     "#);
 }
 
@@ -59,25 +66,27 @@ fn a_quarantined_release_comes_with_the_command_that_readmits_it() {
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release be tried again, an owner can run, with a reason of their own:
       echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-readmit-"},"spec":{"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"why it is safe now","type":"Readmit"}}' | kubectl create -n shop -f -
+    To let this release through now (an emergency change), an owner other than grace can run, with a reason of their own:
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"why it cannot wait","type":"Override","until":"2026-11-20T18:48:00Z"}}' | kubectl create -n shop -f -
     "#);
 }
 
 #[test]
-fn an_incident_comes_with_the_command_that_fits_its_stage() {
+fn an_incident_comes_with_the_command_that_rolls_a_fix_forward() {
     let change = update("grace", &with_image("web:2"));
     insta::assert_snapshot!(refused(&in_incident("DecisionWindow", "Rollback"), OPEN, &change), @r#"
     Refused: updating Deployment checkout, guarded by pilot checkout.
     - incident fast-burn-3f9c2a71 is open; Rollback follows at 2026-11-18T10:05:00Z; allowed after the incident has closed, or an owner decides
     Owner: Ada Lovelace (service owner), ada@example.com
-    To let the running release run on for an hour (changes stay held), an owner can run, with a reason of their own:
-      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-continue-"},"spec":{"incident":"fast-burn-3f9c2a71","pilot":"checkout","reason":"why it may run on","type":"Continue","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
+    To let this release through as the fix (an emergency change), an owner can run, with a reason of their own:
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"fix":true,"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"why it cannot wait","type":"Override","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
     "#);
     insta::assert_snapshot!(refused(&in_incident("Standing", "HoldChanges"), OPEN, &change), @r#"
     Refused: updating Deployment checkout, guarded by pilot checkout.
     - incident fast-burn-3f9c2a71 holds changes; allowed after it is clear, or an owner resumes
     Owner: Ada Lovelace (service owner), ada@example.com
-    To end the incident and allow changes again, an owner can run, with a reason of their own:
-      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-resume-"},"spec":{"incident":"fast-burn-3f9c2a71","pilot":"checkout","reason":"why it is safe","type":"Resume"}}' | kubectl create -n shop -f -
+    To let this release through as the fix (an emergency change), an owner can run, with a reason of their own:
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"fix":true,"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"why it cannot wait","type":"Override","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
     "#);
     insta::assert_snapshot!(refused(&in_incident("Acting", "Rollback"), OPEN, &change), @r#"
     Refused: updating Deployment checkout, guarded by pilot checkout.
@@ -103,6 +112,8 @@ fn a_past_decision_date_names_who_has_to_decide() {
     Refused: resuming the rollout of Deployment checkout, guarded by pilot checkout.
     - the pilot's decision date 2026-12-31T00:00:00Z has passed; allowed after the owners decide to scale, iterate or stop, and move intent.decisionDate
     Owner: Ada Lovelace (service owner), ada@example.com
+    To let this release through now (an emergency change), an owner other than grace can run, with a reason of their own:
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"payload":"8612dfb8064e0b1be4003032843e5ca79d3c630135e7eb675ec5e32fc2b9fcb2","pilot":"checkout","reason":"why it cannot wait","type":"Override","until":"2027-01-05T11:00:00Z"}}' | kubectl create -n shop -f -
     "#);
 }
 
@@ -123,11 +134,12 @@ fn suggested_commands_reach_kubectl_unharmed_from_sh_and_bash() {
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
     let change = update("grace", &with_image("web:2"));
     let texts = [
-        ("Readmit", refused(&pilot(), OPEN, &quarantined())),
-        ("Continue", refused(&in_incident("DecisionWindow", "Rollback"), OPEN, &change)),
-        ("Resume", refused(&in_incident("Standing", "HoldChanges"), OPEN, &change)),
+        ("Readmit", OPEN, refused(&pilot(), OPEN, &quarantined())),
+        ("Override", OPEN, refused(&in_incident("DecisionWindow", "Rollback"), OPEN, &change)),
+        ("Override", CLOSED, refused(&pilot(), CLOSED, &change)),
+        ("Resume", OPEN, refused(&contained(), OPEN, &scale(0, 3))),
     ];
-    for (kind, text) in texts {
+    for (kind, now, text) in texts {
         let command = text.lines().find(|line| line.contains("| kubectl")).unwrap().trim();
         for shell in ["sh", "bash"] {
             let output = Command::new(shell).args(["-c", command]).env("PATH", &path).output().unwrap();
@@ -138,8 +150,23 @@ fn suggested_commands_reach_kubectl_unharmed_from_sh_and_bash() {
             assert_eq!(format!("{:?}", decision.spec.type_), kind);
             // It passes admission too.
             let object = json!(decision);
-            let answer = judge(&guarded(&[pilot()]), OPEN, &review("CREATE", "ada", &Value::Null, &object));
+            let answer = judge(&guarded(&[pilot()]), now, &review("CREATE", "ada", &Value::Null, &object));
             assert!(warnings(answer).is_empty(), "{kind}");
         }
     }
+}
+
+#[test]
+fn a_machine_needs_two_owners_and_what_no_word_mends_comes_without_a_command() {
+    let ci = refused(&pilot(), CLOSED, &update("system:serviceaccount:ci:deployer", &with_image("web:2")));
+    assert!(ci.contains("To let this release through now (an emergency change), each of two owners can run"), "{ci}");
+    let deletion = refused(&pilot(), CLOSED, &review("DELETE", "grace", &deployment("web:1"), &Value::Null));
+    assert!(!deletion.contains("kubectl"), "{deletion}");
+    // A fix would not bring it in, and Readmit counts only once the incident has closed.
+    let quarantined = refused(&in_incident("Standing", "Rollback"), OPEN, &quarantined());
+    assert!(!quarantined.contains("kubectl"), "{quarantined}");
+    let mut too_many = with_image("web:2");
+    too_many["spec"]["replicas"] = json!(9);
+    let grown = refused(&pilot(), CLOSED, &update("grace", &too_many));
+    assert!(grown.contains("outside the change windows") && !grown.contains("kubectl"), "{grown}");
 }

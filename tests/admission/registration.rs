@@ -70,6 +70,10 @@ fn only_enforcing_pilots_can_stop_anyone_and_only_in_their_namespaces() {
         let conditions = entry["matchConditions"].as_array().unwrap();
         assert!(conditions.iter().any(|condition| condition["name"] == "not-ourselves"), "{name}");
     }
+    for (name, entry) in entries.iter().filter(|(_, entry)| entry["rules"][0]["apiGroups"] == json!(["apps"])) {
+        let conditions = entry["matchConditions"].as_array().unwrap();
+        assert!(conditions.iter().any(|condition| condition["name"] == "not-break-glass"), "{name}");
+    }
     let guarded = &entries[0].1["matchConditions"][0]["expression"];
     let name = "(oldObject != null ? oldObject : object).metadata.?name.orValue('')";
     assert_eq!(
@@ -133,5 +137,5 @@ fn a_long_list_gives_way_to_the_namespaces_alone() {
         assert!(json!(entries).to_string().len() < 6 * LONGEST_LIST, "stays far below what etcd takes");
         entries[0].1["matchConditions"].as_array().unwrap().len()
     };
-    assert_eq!((conditions(1_000), conditions(20_000)), (3, 2));
+    assert_eq!((conditions(1_000), conditions(20_000)), (4, 3));
 }

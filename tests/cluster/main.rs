@@ -47,6 +47,7 @@ mod crashes;
 mod deletion;
 mod everyday;
 mod examples;
+mod exceptions;
 mod footprint;
 mod gitops;
 mod held;
@@ -75,6 +76,7 @@ fn all() -> Vec<Test> {
         configuration::tests(),
         several::tests(),
         everyday::tests(),
+        exceptions::tests(),
         owners::tests(),
         observing::tests(),
         bad_metrics::tests(),

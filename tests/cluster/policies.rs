@@ -15,6 +15,7 @@ tests![
     nobody_decides_in_anothers_name,
     the_operator_may_touch_little_of_a_workload,
     nobody_writes_release_snapshots,
+    break_glass_says_why_and_nobody_forges_it,
     the_policies_are_type_checked,
     the_policies_name_every_field_of_a_workload,
     the_operator_may_only_scale_a_stateful_set_and_mark_a_daemon_set,
@@ -243,9 +244,80 @@ async fn nobody_writes_release_snapshots(cluster: &Cluster) -> anyhow::Result<()
     Ok(())
 }
 
+async fn break_glass_says_why_and_nobody_forges_it(cluster: &Cluster) -> anyhow::Result<()> {
+    let guarded = cluster.rig.namespace("guarded").await?;
+    Release::install(cluster, &guarded, &["external=true", "breakGlass.users[0]=carol"]).await?;
+    let mallory = cluster.rig.person("mallory", &[]).await?;
+    cluster.rig.grant(&mallory, &guarded, "cluster-admin").await?;
+    let carol = cluster.rig.person("carol", &[]).await?;
+    let key = "pilotguard.dev/break-glass-reason";
+    cluster.done(&["create", "deployment", "web", "--image=web:1", "--namespace", &guarded]).await?;
+    let run = async |person: &Person, line: &str, breaks_glass: bool| {
+        let mut words: Vec<&str> = line.split(' ').chain(["--namespace", &guarded]).collect();
+        if breaks_glass {
+            words.extend(["--as=carol", "--as-group=pilotguard:break-glass"]);
+        }
+        person.kubectl(&words).await
+    };
+    // A new policy is obeyed a moment after it was stored.
+    wait::until("policy in force", SOON, || async {
+        let line = format!("annotate deployment web {key}=forged --dry-run=server");
+        let said = run(&mallory, &line, false).await.map_err(|error| error.to_string())?;
+        if said.succeeded() { Err("accepted".to_owned()) } else { Ok(()) }
+    })
+    .await?;
+    let forged = "is written only under break-glass";
+    let silent = "break-glass says why";
+    let marks = "its own, under break-glass too";
+    // In this order: each step starts from what the ones before left.
+    let steps: Vec<(&Person, String, bool, Option<&str>)> = vec![
+        (&mallory, format!("annotate deployment web {key}=forged"), false, Some(forged)),
+        (&mallory, "set image deployment/web web=web:2".to_owned(), false, None),
+        (&carol, "set image deployment/web web=web:3".to_owned(), false, Some("cannot")),
+        (&carol, "set image deployment/web web=web:3".to_owned(), true, Some(silent)),
+        (&carol, "delete deployment web".to_owned(), true, Some(silent)),
+        (&carol, format!("annotate deployment web {key}=outage"), true, None),
+        (&carol, "label deployment web a=c".to_owned(), true, Some(silent)),
+        (
+            &carol,
+            format!("annotate deployment web {key}=more pilotguard.dev/admitted={{}} --overwrite"),
+            true,
+            Some(marks),
+        ),
+        (&carol, format!("annotate deployment web --overwrite {key}={}", "x".repeat(257)), true, Some("at most 256")),
+        (&mallory, format!("annotate deployment web --overwrite {key}=mine"), false, Some(forged)),
+        (&mallory, "label deployment web a=b".to_owned(), false, None),
+        (&mallory, format!("annotate deployment web {key}-"), false, None),
+        (&mallory, format!("annotate deployment web {key}=outage"), false, Some(forged)),
+        (&carol, format!("annotate deployment web {key}=again"), true, None),
+        (&carol, "delete deployment web".to_owned(), true, None),
+        (&mallory, "create deployment web --image=web:1".to_owned(), false, None),
+    ];
+    for (person, line, breaks_glass, refusal) in steps {
+        let output = run(person, &line, breaks_glass).await?;
+        match refusal {
+            None => ensure!(output.succeeded(), "{line}: {}", output.stderr),
+            Some(text) => ensure!(!output.succeeded() && output.stderr.contains(text), "{line}: {output:?}"),
+        }
+    }
+    // Nor through the status, nor with something new.
+    let get = ["get", "deployment", "web", "--namespace", &guarded, "-o", "json"];
+    let mut copy: Value = serde_json::from_str(&cluster.done(&get).await?)?;
+    copy["metadata"]["annotations"][key] = json!("forged");
+    let patch = json!({"metadata": {"annotations": {key: "forged"}}}).to_string();
+    let arguments =
+        ["patch", "deployment", "web", "--namespace", &guarded, "--subresource=status", "--type=merge", "-p"];
+    let output = mallory.kubectl(&[&arguments[..], &[&patch]].concat()).await?;
+    ensure!(!output.succeeded() && output.stderr.contains(forged), "{output:?}");
+    json_patch::merge(&mut copy, &json!({"metadata": {"name": "other", "resourceVersion": null, "uid": null}}));
+    let output = mallory.kubectl_with(&["create", "-f", "-"], &copy.to_string()).await?;
+    ensure!(!output.succeeded() && output.stderr.contains(forged), "{output:?}");
+    Ok(())
+}
+
 async fn the_policies_are_type_checked(cluster: &Cluster) -> anyhow::Result<()> {
     let (release, _) = installed(cluster).await?;
-    for part in ["decisions", "workloads", "statefulsets", "daemonsets", "snapshots"] {
+    for part in ["decisions", "workloads", "statefulsets", "daemonsets", "snapshots", "break-glass"] {
         let policy = format!("{}-{part}", release.name);
         let get = ["get", "validatingadmissionpolicy", &policy, "-o"];
         let checked = [&get[..], &["jsonpath={.status.observedGeneration}"]].concat();

@@ -46,7 +46,7 @@ async fn opened(scene: &Scene<'_>, incident: &Incident) -> anyhow::Result<()> {
     let open = scene.until("conditions of the incident", |pilot| holds(pilot, "IncidentOpen", "True")).await?;
     ensure!(holds(&open, "ChangesHeld", "True") && holds(&open, "Ready", "False"));
     let refused = scene.apply(&scene.grace, &scene.release(3, 0)).await?;
-    refused.refused(&[&incident.id, "Rollback follows at", "Owner: Ada Lovelace", r#""type":"Continue""#])
+    refused.refused(&[&incident.id, "Rollback follows at", "Owner: Ada Lovelace", r#""fix":true"#])
 }
 
 async fn recorded(scene: &Scene<'_>, decision: &Decision, incident: &Incident) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 //! no longer holds, and each leaves the same world however often it is carried out. At every act it is checked what
 //! must never happen.
 
-use pilotguard::api::change_record::Outcome;
+use pilotguard::api::change_record::{ChangeClass, Outcome};
 use pilotguard::api::decision::DecisionPhase;
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::trigger::TriggerAction;
@@ -20,7 +20,9 @@ impl World {
         match effect {
             Effect::Stamp(stamp) => {
                 let verdict = stamp.admitted.verdict;
-                assert!(matches!(verdict, AdmittedVerdict::Adopted | AdmittedVerdict::Unauthorized), "{verdict:?}");
+                let keeps = seen.workloads.iter().any(|it| it.admitted().is_some_and(|it| it.verdict == verdict));
+                let is_ours = !matches!(verdict, AdmittedVerdict::Allow | AdmittedVerdict::Rollback);
+                assert!(keeps || is_ours, "{verdict:?}");
                 let deployment = self.expect_version(&stamp.uid, &stamp.resource_version)?;
                 deployment.marks.admitted = Some(stamp.admitted.clone());
             }
@@ -33,12 +35,10 @@ impl World {
             Effect::MarkRunning { snapshot, stopped_at } => {
                 self.expect_snapshot(snapshot, seen)?.last_running_at = *stopped_at;
             }
-            Effect::Prune { snapshots } => {
-                for deployment in &mut self.deployments {
-                    deployment.snapshots.retain(|snapshot| !snapshots.contains(&snapshot.name));
-                }
+            Effect::Prune { snapshots } => self.prune(snapshots),
+            Effect::OpenChange(_) | Effect::UpdateChange(_) | Effect::DeclareEmergency(_) => {
+                self.write_change(effect, seen)?
             }
-            Effect::OpenChange(_) | Effect::UpdateChange(_) => self.write_change(effect, seen)?,
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) if self.refuses_patches => {
                 return Err("a policy refuses it".to_owned());
             }
@@ -65,6 +65,7 @@ impl World {
                         incident: spec.incident.clone(),
                         payload: None,
                         until: spec.until,
+                        fix: spec.fix,
                         reason: spec.reason.clone(),
                         by: spec.by.clone(),
                         is_record: spec.record.is_some(),
@@ -78,6 +79,12 @@ impl World {
         }
         self.settle();
         Ok(())
+    }
+
+    fn prune(&mut self, snapshots: &[String]) {
+        for deployment in &mut self.deployments {
+            deployment.snapshots.retain(|snapshot| !snapshots.contains(&snapshot.name));
+        }
     }
 
     fn act(&mut self, effect: &Effect) -> Result<(), String> {
@@ -97,7 +104,8 @@ impl World {
         let deployment = self.expect_deployment(uid, Some(generation))?;
         let decided_by =
             incident.as_ref().and_then(|incident| incident.intent.as_ref()).map(|intent| intent.decided_by);
-        assert!(has_cause || decided_by == Some(DecidedBy::Person), "an act without any breach that was seen");
+        let calls_for_it = matches!(decided_by, Some(DecidedBy::Person | DecidedBy::Policy));
+        assert!(has_cause || calls_for_it, "an act without any breach that was seen");
         check_act(effect, incident.as_ref(), deployment);
         check_reach(effect, kind, deployment);
         let before = (deployment.runs.clone(), deployment.replicas, deployment.marks.clone());
@@ -113,7 +121,7 @@ impl World {
                 deployment.unsafe_reason = None;
                 deployment.marks.admitted = Some(act.admitted.clone());
                 deployment.marks.quarantined.clone_from(&act.quarantined);
-                deployment.marks.held.clone_from(&act.put_away);
+                deployment.marks.held = act.put_away.as_deref().cloned();
             }
             Effect::ScaleDown(act) => {
                 deployment.owes_fields |= deployment.replicas != act.replicas;
@@ -197,7 +205,13 @@ impl World {
                     started_at: open.started_at,
                     completed_at: None,
                     outcome: Outcome::Pending,
+                    owes_approval: open.approval_owed.is_some(),
                 });
+            }
+            Effect::DeclareEmergency(emergency) => {
+                let change = self.changes.iter_mut().find(|change| change.name == emergency.change).unwrap();
+                change.class = ChangeClass::Emergency;
+                change.owes_approval = true;
             }
             Effect::UpdateChange(update) => {
                 let was = seen.changes.iter().find(|change| change.name == update.name).cloned();

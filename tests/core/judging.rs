@@ -83,6 +83,7 @@ fn workload(marks: Marks) -> Workload {
         rollback_unsafe: None,
         owes_fields: false,
         waiting: None,
+        break_glass: None,
         change_label: None,
         generated: BTreeSet::new(),
         foreign: None,
@@ -422,6 +423,7 @@ fn failures_in_a_row_peak_at_the_eighth_change() {
             started_at: completed - SignedDuration::from_mins(5),
             completed_at: Some(completed),
             outcome,
+            owes_approval: false,
         });
         fired.insert(name, fires_after(&changes));
     }
@@ -441,6 +443,7 @@ fn undecided_changes_neither_count_nor_end_a_streak() {
         started_at: at(minute),
         completed_at: Some(at(minute + 1)),
         outcome,
+        owes_approval: false,
     };
     let between = |class, outcome| {
         let failed = |minute| change(minute, ChangeClass::Normal, Outcome::Failed);

@@ -46,14 +46,20 @@ fn pilots() -> impl Strategy<Value = Value> {
         json!([{"name": "checkout"}, {"name": "worker"}, {"name": "cache"}]),
     ];
     let bakes = vec!["10m", "20m"];
-    (prop::sample::select(sets), prop::sample::select(bakes), any::<bool>(), prop::sample::select(workloads)).prop_map(
-        |(triggers, bake, depends, workloads)| {
-            let dependencies =
-                if depends { json!([{"name": "payments", "query": "payments_down"}]) } else { json!([]) };
-            json!({"triggers": triggers, "workloads": workloads, "constraints": {"dependencies": dependencies},
-                   "changes": {"windows": [{"name": "always", "always": true}], "bake": bake}})
-        },
-    )
+    let unauthorized = prop::sample::select(vec!["Notify", "Rollback"]);
+    let choices = (
+        prop::sample::select(sets),
+        prop::sample::select(bakes),
+        any::<bool>(),
+        prop::sample::select(workloads),
+        unauthorized,
+    );
+    choices.prop_map(|(triggers, bake, depends, workloads, unauthorized)| {
+        let dependencies = if depends { json!([{"name": "payments", "query": "payments_down"}]) } else { json!([]) };
+        json!({"triggers": triggers, "workloads": workloads, "constraints": {"dependencies": dependencies},
+                   "changes": {"windows": [{"name": "always", "always": true}], "bake": bake,
+                               "unauthorized": unauthorized}})
+    })
 }
 
 fn release() -> impl Strategy<Value = String> {
@@ -73,13 +79,15 @@ fn word() -> impl Strategy<Value = Word> {
         DecisionType::Resume,
         DecisionType::Resume,
         DecisionType::Readmit,
+        DecisionType::Override,
     ];
     (prop::sample::select(types), prop::sample::select(vec!["ada", "grace"]), release()).prop_map(
         |(type_, by, release)| Word {
             type_,
             by: by.to_owned(),
-            lasts: (type_ == DecisionType::Continue).then(|| "20m".to_owned()),
-            release: (type_ == DecisionType::Readmit).then_some(release),
+            lasts: matches!(type_, DecisionType::Continue | DecisionType::Override).then(|| "20m".to_owned()),
+            fix: type_ == DecisionType::Override && release != "v2",
+            release: matches!(type_, DecisionType::Readmit | DecisionType::Override).then_some(release),
         },
     )
 }
@@ -116,6 +124,11 @@ fn event() -> impl Strategy<Value = Event> {
         1 => prop::sample::select(vec![0.0, 0.05, 10.0]).prop_map(move |rate| Event { traffic: Some(rate), ..blank() }),
         1 => (release(), workload()).prop_map(move |(release, workload)| Event {
             bypass: Some(release),
+            workload,
+            ..blank()
+        }),
+        1 => (release(), workload(), 0..3_u8).prop_map(move |(release, workload, reason)| Event {
+            break_glass: Some((release, format!("outage {reason}"))),
             workload,
             ..blank()
         }),
@@ -240,6 +253,7 @@ proptest! {
             event.metrics = None;
             event.values = event.values.take().filter(|_| event.at == "0s");
         }
+        story.pilot["changes"]["unauthorized"] = json!("Notify");
         story.timeline.push(Event { at: "1400s".to_owned(), metrics: Some(why), ..Event::default() });
         for trigger in story.pilot["triggers"].as_array_mut().unwrap() {
             trigger["for"] = json!("0s");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use pilotguard::api::change_record::Outcome;
+use pilotguard::api::change_record::{ChangeClass, Outcome};
 use pilotguard::api::decision::{DecisionPhase, DecisionType};
 use pilotguard::api::incident::{DecidedBy, IncidentStage};
 use pilotguard::api::status::{PilotStatus, ReleaseState};
@@ -80,6 +80,12 @@ pub struct Expectation {
     /// What became of people's Decisions, in their order.
     #[serde(default)]
     pub decisions: Vec<DecisionPhase>,
+    /// The class of the newest change to each release.
+    #[serde(default)]
+    pub classes: BTreeMap<String, ChangeClass>,
+    /// The releases whose changes owe an approval at the end.
+    #[serde(default)]
+    pub owing: BTreeSet<String>,
     /// What the operator recorded, in order.
     #[serde(default)]
     pub records: Vec<DecisionType>,
@@ -116,10 +122,14 @@ pub struct Event {
     pub driven_by: Option<Driver>,
     /// A release is applied through admission.
     pub deploy: Option<String>,
+    /// A release is applied through admission by someone else than dev.
+    pub deploy_as: Option<(String, String)>,
     /// A release is applied through admission by a GitOps tool.
     pub sync: Option<String>,
     /// A release appears without having been admitted.
     pub bypass: Option<String>,
+    /// A release is applied by break-glass for this reason; the operator may be down.
+    pub break_glass: Option<(String, String)>,
     /// Somebody scales the Deployment.
     pub scale: Option<i32>,
     /// Whether the API server refuses the operator's patches from now on.
@@ -151,6 +161,8 @@ pub struct Word {
     #[serde(rename = "for")]
     pub lasts: Option<String>,
     pub release: Option<String>,
+    #[serde(default)]
+    pub fix: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -299,7 +311,7 @@ fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mu
     }
     move_workload(event, world, teller);
     if let Some(word) = &event.decide {
-        let detail = (word.release.clone(), word.lasts.as_deref().map(duration));
+        let detail = (word.release.clone(), word.lasts.as_deref().map(duration), word.fix);
         let name = world.decide(word.type_, &word.by, detail);
         teller.say(world, &format!("{} writes {name}: {:?}", word.by, word.type_));
     }
@@ -353,12 +365,22 @@ fn move_workload(event: &Event, world: &mut World, teller: &mut Teller) {
     if let Some(release) = &event.deploy {
         apply(&name, release, ("dev", "dev"), world, teller);
     }
+    if let Some((release, user)) = &event.deploy_as {
+        apply(&name, release, (user, user), world, teller);
+    }
     if let Some(release) = &event.sync {
         apply(&name, release, ("a GitOps tool", GITOPS), world, teller);
     }
     if let Some(release) = &event.bypass {
         world.roll_out(&name, release);
         teller.say(world, &format!("{release} is applied past admission"));
+    }
+    if let Some((release, reason)) = &event.break_glass {
+        if let Some(deployment) = world.deployment_mut(&name) {
+            deployment.break_glass = Some(reason.clone());
+        }
+        world.roll_out(&name, release);
+        teller.say(world, &format!("{release} is applied by break-glass: {reason}"));
     }
     if let Some(reason) = &event.unsafe_reason {
         if let Some(deployment) = world.deployment_mut(&name) {
@@ -404,6 +426,13 @@ impl Outturn {
             let newest = world.changes.iter().rfind(|change| world.release_of(&change.payload) == *release);
             assert_eq!(newest.map(|change| change.outcome), Some(*outcome), "outcome of {release}");
         }
+        for (release, class) in &expect.classes {
+            let newest = world.changes.iter().rfind(|change| world.release_of(&change.payload) == *release);
+            assert_eq!(newest.map(|change| change.class), Some(*class), "class of {release}");
+        }
+        let owing = world.changes.iter().filter(|change| change.owes_approval);
+        let owing: BTreeSet<String> = owing.map(|change| world.release_of(&change.payload)).collect();
+        assert_eq!(owing, expect.owing, "owing an approval");
         let (records, words): (Vec<_>, Vec<_>) = world.decisions.iter().partition(|decision| decision.is_record);
         let phases: Vec<_> = words.iter().filter_map(|decision| decision.phase).collect();
         assert_eq!(phases, expect.decisions, "decisions");

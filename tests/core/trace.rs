@@ -136,6 +136,9 @@ fn describe(effect: &Effect) -> String {
             let cause = update.cause.as_ref().map(|cause| format!(", {cause}")).unwrap_or_default();
             format!("change {}: {:?}, {completed}{cause}", update.name, update.outcome)
         }
+        Effect::DeclareEmergency(emergency) => {
+            format!("change {} is an emergency and owes an approval", emergency.change)
+        }
         Effect::Release(release) => {
             format!("RELEASE {}, held for {}", release.admitted.payload, release.admitted.by)
         }

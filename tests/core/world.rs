@@ -16,7 +16,7 @@ use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot, Work
 use pilotguard::release::change::change_name;
 use pilotguard::release::digest::digest;
 use pilotguard::release::foreign::Foreign;
-use pilotguard::release::marks::{Admitted, AdmittedVerdict, Held, HeldVerdict, Marks};
+use pilotguard::release::marks::{Admitted, Held, HeldVerdict, Marks};
 use pilotguard::release::vector::release_payload;
 use serde_json::{Value, json};
 
@@ -39,6 +39,8 @@ pub struct Deployment {
     pub rolled_out_at: Timestamp,
     pub unsafe_reason: Option<String>,
     pub change_label: Option<String>,
+    /// The annotation that a break-glass request writes.
+    pub break_glass: Option<String>,
     pub foreign: Option<Foreign>,
     /// The operator owns fields that belong to others.
     pub owes_fields: bool,
@@ -87,16 +89,6 @@ pub fn template_of(release: &str) -> String {
 /// The user under which a GitOps tool applies releases.
 pub const GITOPS: &str = "system:serviceaccount:argocd:argocd-application-controller";
 
-/// How a verdict appears in the stamp.
-const fn as_stamped(verdict: Verdict) -> AdmittedVerdict {
-    match verdict {
-        Verdict::Allow => AdmittedVerdict::Allow,
-        Verdict::Hold => AdmittedVerdict::Hold,
-        Verdict::Pin => AdmittedVerdict::Pin,
-        Verdict::Deny => AdmittedVerdict::Deny,
-    }
-}
-
 impl World {
     pub fn new(pilot: &Pilot, source: SourceFacts, now: Timestamp, first_sample: Timestamp) -> Self {
         let zones = jiff::tz::TimeZoneDatabase::bundled();
@@ -143,6 +135,7 @@ impl World {
             rolled_out_at: self.now - ROLLOUT,
             unsafe_reason: None,
             change_label: None,
+            break_glass: None,
             foreign: None,
             owes_fields: false,
             marks: Marks::default(),
@@ -198,11 +191,7 @@ impl World {
                 replicas_after: replicas,
             },
         );
-        let findings: Vec<String> = judgement
-            .findings
-            .iter()
-            .map(|finding| format!("{}: {}", finding.guard.as_str(), finding.problem))
-            .collect();
+        let findings = judgement.reasons();
         if judgement.verdict == Verdict::Deny {
             return Err(findings);
         }
@@ -223,8 +212,9 @@ impl World {
             groups: Vec::new(),
             at: self.now,
             change: change_name(&self.declaration.pilot.name, &payload, self.now),
-            verdict: as_stamped(judgement.enforced_verdict),
+            verdict: judgement.stamped(),
             reasons: findings,
+            break_glass: stored.and_then(|stored| stored.marks.known_break_glass()),
         };
         self.roll_out(name, release);
         if let Some(deployment) = self.deployment_mut(name) {
@@ -271,10 +261,10 @@ impl World {
         &mut self,
         type_: DecisionType,
         by: &str,
-        detail: (Option<String>, Option<SignedDuration>),
+        detail: (Option<String>, Option<SignedDuration>, bool),
     ) -> String {
         let name = format!("decision-{}", self.decisions.len() + 1);
-        let (release, lasts) = detail;
+        let (release, lasts, fix) = detail;
         let names_incident = matches!(type_, DecisionType::Continue | DecisionType::Resume);
         let open = self.status.incident.as_ref().map(|incident| incident.id.clone());
         let contained = self.deployments.iter().find_map(|deployment| deployment.marks.contained.as_ref());
@@ -285,6 +275,7 @@ impl World {
             incident: incident.filter(|_| names_incident),
             payload: release.map(|release| payload_of(&release)),
             until: lasts.map(|lasts| self.now + lasts),
+            fix,
             reason: format!("{by} says so"),
             by: Some(Requester { user: by.to_owned(), groups: Vec::new() }),
             is_record: false,
@@ -333,6 +324,7 @@ impl World {
             rollback_unsafe: deployment.unsafe_reason.clone(),
             owes_fields: deployment.owes_fields,
             waiting: deployment.marks.held.clone().filter(|held| held.verdict == HeldVerdict::Hold),
+            break_glass: deployment.break_glass.clone(),
             change_label: deployment.change_label.clone(),
             foreign: deployment.foreign,
             generated: BTreeSet::new(),

@@ -1,0 +1,55 @@
+//! What is known when a change is judged, beside the object itself: records of the past, and owners' exceptions.
+//!
+//! Both come from memory. Exceptions are looked up only where one may change the answer, so that an ordinary change
+//! costs nothing more.
+
+use jiff::SignedDuration;
+
+use super::pilots::Guardian;
+use super::review::Context;
+use super::wire::Answer;
+use crate::decide::judge::{Judgement, Operation, Proposal, judge};
+use crate::decide::{Case, SourceFacts};
+use crate::declaration::Declaration;
+use crate::observation::Observation;
+use crate::observe::cluster::Cluster;
+
+/// Judging a change asks no metrics source.
+const NO_SOURCE: SourceFacts =
+    SourceFacts { evaluation_interval: SignedDuration::ZERO, query_offset: SignedDuration::ZERO };
+
+/// Without the records nobody can say whether the release was rolled back before.
+const RECORDS_UNKNOWN: &str =
+    "pilotguard has just started and has not read the change records yet; try again in a few seconds";
+
+/// What is known of a workload that is stored, or of one that does not exist yet; `None` before the records are read.
+pub(super) fn known(
+    stored: &Observation,
+    operation: Operation,
+    guardian: &Guardian,
+    cluster: &Cluster,
+) -> Option<Observation> {
+    if operation == Operation::Create { cluster.records(&guardian.id) } else { Some(stored.clone()) }
+}
+
+/// The answer while the records have not been read.
+pub(super) fn records_unknown() -> Answer {
+    Answer::unavailable(RECORDS_UNKNOWN.to_owned())
+}
+
+/// Judges a proposal, with the exceptions that owners made where something was found.
+pub(super) fn judged<'a>(
+    (declaration, guardian): (&'a Declaration, &'a Guardian),
+    seen: &'a mut Observation,
+    context: &Context<'_>,
+    proposal: &Proposal,
+) -> (Case<'a>, Judgement) {
+    let (ledger, now) = (&guardian.ledger, context.now);
+    let judgement = judge(&Case { declaration, source: NO_SOURCE, seen, ledger, now }, proposal);
+    if judgement.findings.is_empty() {
+        return (Case { declaration, source: NO_SOURCE, seen, ledger, now }, judgement);
+    }
+    seen.decisions = context.cluster.decisions_of(&guardian.id);
+    let case = Case { declaration, source: NO_SOURCE, seen, ledger, now };
+    (case, judge(&case, proposal))
+}

@@ -1,0 +1,171 @@
+//! The backstop: what becomes of a release that runs without having been judged at admission.
+//!
+//! It was there before the pilot, was let in by break-glass, or came in past the guards. It is stamped as what it is,
+//! so that it is seen once; what came in past the guards holds further changes, and is put back where that is declared
+//! or where it had been rolled back before.
+
+use serde_json::json;
+
+use super::Case;
+use super::exceptions::overrides_of;
+use super::judge::{Finding, GuardName, Proposal, Until};
+use super::plan::{Effect, Stamp};
+use super::records::OPERATOR;
+use super::turn::Turn;
+use crate::api::changes::UnauthorizedPolicy;
+use crate::api::decision::Requester;
+use crate::api::incident::{DecidedBy, Incident, IncidentStage};
+use crate::api::trigger::TriggerAction;
+use crate::observation::Workload;
+use crate::release::digest;
+use crate::release::marks::{Admitted, AdmittedVerdict, BREAK_GLASS_GROUP};
+
+/// The trigger name of an incident about a release that came in past the guards.
+const OPENED_BY_BACKSTOP: &str = "unauthorized";
+
+/// Who is named where nobody saw who asked.
+pub(super) const UNKNOWN: &str = "unknown";
+
+/// Nothing is built on a release that nobody judged.
+pub(super) fn unauthorized(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
+    let stamp = case.seen.workloads.iter().find_map(unauthorized_stamp)?;
+    Some(Finding {
+        guard: GuardName::Unauthorized,
+        mode: case.declaration.enforcement.changes,
+        problem: format!("what runs came in past the guards (change {})", stamp.change),
+        until: Until::Someone("an owner accepts it, or the known-good release is back".to_owned()),
+    })
+}
+
+fn unauthorized_stamp(workload: &Workload) -> Option<&Admitted> {
+    workload.admitted().filter(|admitted| admitted.verdict == AdmittedVerdict::Unauthorized)
+}
+
+impl Turn<'_> {
+    /// Stamps a workload of which the stamp does not tell all that was seen on it.
+    pub(super) fn stamp_what_came_unseen(&mut self, workload: &Workload) {
+        let is_acting = self.ledger.incident.as_ref().is_some_and(|incident| incident.stage == IncidentStage::Acting);
+        if is_acting {
+            return;
+        }
+        let admitted = match workload.admitted() {
+            // Of what was created held no pod runs that could be taken over.
+            None if workload.waiting.is_some() => None,
+            None => self.arrival(workload),
+            Some(known) if workload.broken_glass().is_some() => Some(known.clone()),
+            Some(known) => self.accepted(workload, known),
+        };
+        let Some(mut admitted) = admitted else { return };
+        admitted.break_glass = workload.break_glass.clone().or(admitted.break_glass);
+        self.effects.push(Effect::Stamp(Stamp {
+            workload: workload.reference.clone(),
+            uid: workload.uid.clone(),
+            resource_version: workload.resource_version.clone(),
+            admitted,
+        }));
+    }
+
+    /// The stamp of a template that carries none of its own: it was there before the pilot, or nobody judged it.
+    fn arrival(&self, workload: &Workload) -> Option<Admitted> {
+        let is_known =
+            workload.snapshot_of(&workload.payload).is_some_and(|snapshot| snapshot.template == workload.template);
+        let is_first = workload.marks.admitted.is_none() && workload.snapshots.is_empty();
+        let is_adopted = workload.marks.admitted.is_none() && (is_first || is_known);
+        let (now, glass) = (self.case.now, workload.broken_glass());
+        if glass.is_none() && is_adopted && !workload.is_complete {
+            return None;
+        }
+        let change = self.change_name(&workload.payload, now);
+        let unknown = Requester { user: UNKNOWN.to_owned(), groups: Vec::new() };
+        let (verdict, change, by) = match glass {
+            Some(_) => {
+                let groups = vec![BREAK_GLASS_GROUP.to_owned()];
+                (AdmittedVerdict::BreakGlass, change, Requester { groups, ..unknown })
+            }
+            None if is_adopted => {
+                let operator = Requester { user: OPERATOR.to_owned(), groups: Vec::new() };
+                (AdmittedVerdict::Adopted, String::new(), operator)
+            }
+            None => (AdmittedVerdict::Unauthorized, change, unknown),
+        };
+        Some(Admitted {
+            template: workload.template.clone(),
+            payload: workload.payload.clone(),
+            by: by.user,
+            groups: by.groups,
+            at: now,
+            change,
+            verdict,
+            reasons: glass.map(|reason| format!("break-glass: {reason}")).into_iter().collect(),
+            break_glass: workload.marks.known_break_glass(),
+        })
+    }
+
+    /// The stamp of what came in past the guards, once an owner's Override names it.
+    fn accepted(&self, workload: &Workload, known: &Admitted) -> Option<Admitted> {
+        let overrides = overrides_of(&self.case, &workload.payload);
+        let decision = overrides.first().filter(|_| known.verdict == AdmittedVerdict::Unauthorized)?;
+        let owner = decision.by.as_ref().map_or(UNKNOWN, |by| by.user.as_str());
+        let accepted = format!("accepted by Override {} of {owner} ({})", decision.name, decision.reason);
+        Some(Admitted { verdict: AdmittedVerdict::Override, reasons: vec![accepted], ..known.clone() })
+    }
+
+    /// Puts back what came in past the guards, where that is declared or where it had been rolled back before.
+    pub(super) fn undo_what_was_never_admitted(&mut self) {
+        if self.ledger.incident.is_some() {
+            return;
+        }
+        let unauthorized = |workload| Some((workload, unauthorized_stamp(workload)?));
+        let Some((workload, stamp)) = self.workloads().iter().find_map(unauthorized) else { return };
+        let is_quarantined = workload.marks.quarantined.contains(&workload.payload);
+        let is_declared = self.case.declaration.unauthorized == UnauthorizedPolicy::Rollback;
+        let is_accepted = !overrides_of(&self.case, &workload.payload).is_empty();
+        let because = match (is_quarantined, is_declared && !is_accepted) {
+            (true, _) => "a release that had been rolled back came in past the guards",
+            (false, true) => "a release came in past the guards, and changes.unauthorized is Rollback",
+            (false, false) => return,
+        };
+        let id = self.backstop_incident(&stamp.change);
+        // What was decided about this very change once is not decided again.
+        if self.case.seen.decisions.iter().any(|record| record.is_record && record.incident.as_ref() == Some(&id)) {
+            return;
+        }
+        let mut incident = self.backstop(id, because);
+        let crossing = incident.target.as_ref().and_then(|target| self.unsafe_to_cross(target));
+        match crossing {
+            Some(reason) => self.stand(&mut incident, &format!("going back is declared unsafe ({reason})")),
+            None => self.start(&mut incident, TriggerAction::Rollback, DecidedBy::Policy, None),
+        }
+        self.ledger.incident = Some(incident);
+    }
+
+    fn backstop(&self, id: String, because: &str) -> Incident {
+        Incident {
+            id,
+            trigger: OPENED_BY_BACKSTOP.to_owned(),
+            opened_at: self.case.now,
+            stage: IncidentStage::DecisionWindow,
+            deadline: self.case.now,
+            declared: TriggerAction::Rollback,
+            action: TriggerAction::Rollback,
+            scale_down_to: 0,
+            because: because.to_owned(),
+            evidence: Vec::new(),
+            suspect: self.change_that_runs(),
+            target: self.ledger.rollback_target.clone(),
+            burn_at_trip: None,
+            last_fresh: None,
+            continued: None,
+            intent: None,
+            paged: None,
+            closing: None,
+        }
+    }
+
+    /// The same for one change at every look.
+    fn backstop_incident(&self, change: &str) -> String {
+        let mut hash = digest::digest(&json!([self.case.declaration.pilot.uid, OPENED_BY_BACKSTOP, change]));
+        hash.truncate(8);
+        format!("{OPENED_BY_BACKSTOP}-{hash}")
+    }
+}

@@ -1,0 +1,181 @@
+//! Exceptions: which Overrides let a release through although guards refuse it, and what such a change owes.
+//!
+//! An Override speaks of one release and ends. It never lifts quarantine (Readmit does), the blast radius or a
+//! containment, and never lets anybody delete a workload.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::Case;
+use super::decisions::may_loosen;
+use super::judge::{Finding, GuardName, Judgement, Operation, Proposal, Verdict, is_service_account};
+use super::plan::{DeclareEmergency, Effect};
+use super::turn::Turn;
+use crate::api::change_record::{ApprovalOwed, ChangeClass};
+use crate::api::decision::{DecisionPhase, DecisionType};
+use crate::api::incident::IncidentStage;
+use crate::declaration::{Declaration, LONGEST_EXCEPTION};
+use crate::observation::PilotDecision;
+use crate::release::marks::{Admitted, AdmittedVerdict};
+
+/// A finding that owners lifted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lifted {
+    /// What was found.
+    pub finding: Finding,
+    /// The Overrides that lifted it, in words.
+    pub by: String,
+}
+
+/// Parts what owners lifted from what still stands.
+pub(super) fn part(case: &Case<'_>, proposal: &Proposal, findings: Vec<Finding>) -> (Vec<Lifted>, Vec<Finding>) {
+    let (mut lifted, mut standing) = (Vec::new(), Vec::new());
+    for finding in findings {
+        let overrides = lifting(case, proposal, finding.guard);
+        if overrides.is_empty() {
+            standing.push(finding);
+        } else {
+            let by = overrides.iter().map(|it| describe(it)).collect::<Vec<_>>().join(" and ");
+            lifted.push(Lifted { finding, by });
+        }
+    }
+    (lifted, standing)
+}
+
+/// The Overrides that lift what a guard found; none where there are not enough.
+fn lifting<'a>(case: &Case<'a>, proposal: &Proposal, guard: GuardName) -> Vec<&'a PilotDecision> {
+    if proposal.operation == Operation::Delete {
+        return Vec::new();
+    }
+    let overrides = overrides_of(case, &proposal.payload);
+    match guard {
+        GuardName::Incident => {
+            let is_fix = |it: &&PilotDecision| it.fix && incident_takes_a_fix(case);
+            overrides.into_iter().find(is_fix).into_iter().collect()
+        }
+        GuardName::Window | GuardName::DecisionDate | GuardName::Unauthorized => four_eyes(overrides, proposal),
+        GuardName::Quarantine | GuardName::BlastRadius | GuardName::Containment => Vec::new(),
+    }
+}
+
+/// Whether an open incident lets a fix through: not while it acts or finds out whether the act helped.
+pub fn incident_takes_a_fix(case: &Case<'_>) -> bool {
+    let stage = case.ledger.incident.as_ref().map(|incident| incident.stage);
+    matches!(stage, Some(IncidentStage::DecisionWindow | IncidentStage::Continued | IncidentStage::Standing))
+}
+
+/// One owner who is not the requester; two where the requester is no person.
+fn four_eyes<'a>(overrides: Vec<&'a PilotDecision>, proposal: &Proposal) -> Vec<&'a PilotDecision> {
+    let needed = owners_needed(proposal);
+    let mut by_owner: BTreeMap<&str, &PilotDecision> = BTreeMap::new();
+    for decision in overrides {
+        let owner = decision.by.as_ref().map_or("", |by| by.user.as_str());
+        if owner != proposal.requester.user {
+            by_owner.entry(owner).or_insert(decision);
+        }
+    }
+    if by_owner.len() < needed { Vec::new() } else { by_owner.into_values().take(needed).collect() }
+}
+
+/// How many owners besides the requester have to agree.
+pub fn owners_needed(proposal: &Proposal) -> usize {
+    if is_service_account(&proposal.requester) { 2 } else { 1 }
+}
+
+/// The Overrides for a release that count now, oldest first.
+pub(super) fn overrides_of<'a>(case: &Case<'a>, payload: &str) -> Vec<&'a PilotDecision> {
+    let counts = |decision: &&PilotDecision| {
+        decision.type_ == DecisionType::Override
+            && !decision.is_record
+            && decision.phase != Some(DecisionPhase::Refused)
+            && decision.payload.as_deref() == Some(payload)
+            && end_of(decision, case.now).is_ok()
+            && may_loosen(&case.declaration.owners, decision.by.as_ref()).is_ok()
+    };
+    case.seen.decisions.iter().filter(counts).collect()
+}
+
+/// The end of an exception, if it has one that is near enough and ahead.
+pub(super) fn end_of(decision: &PilotDecision, now: Timestamp) -> Result<Timestamp, String> {
+    let Some(until) = decision.until else {
+        return Err(format!("{:?} needs an end: set until", decision.type_));
+    };
+    if until > decision.created_at + LONGEST_EXCEPTION {
+        return Err("until lies more than 4h after the Decision was created".to_owned());
+    }
+    if until <= now {
+        return Err("until has passed".to_owned());
+    }
+    Ok(until)
+}
+
+fn describe(decision: &PilotDecision) -> String {
+    let owner = decision.by.as_ref().map_or("", |by| by.user.as_str());
+    format!("Override {} of {owner} ({})", decision.name, decision.reason)
+}
+
+impl Judgement {
+    /// Whether it passes only because owners made an exception.
+    pub const fn is_emergency(&self) -> bool {
+        !self.lifted.is_empty()
+    }
+
+    /// How the release appears in its stamp.
+    pub const fn stamped(&self) -> AdmittedVerdict {
+        match self.enforced_verdict {
+            Verdict::Allow if self.is_emergency() => AdmittedVerdict::Override,
+            Verdict::Allow => AdmittedVerdict::Allow,
+            Verdict::Hold => AdmittedVerdict::Hold,
+            Verdict::Pin => AdmittedVerdict::Pin,
+            Verdict::Deny => AdmittedVerdict::Deny,
+        }
+    }
+
+    /// What is written down: what was lifted and by whom, then what still stood.
+    pub fn reasons(&self) -> Vec<String> {
+        let told = |finding: &Finding| format!("{}: {}", finding.guard.as_str(), finding.problem);
+        let lifted = self.lifted.iter().map(|it| format!("{}; lifted by {}", told(&it.finding), it.by));
+        lifted.chain(self.findings.iter().map(told)).collect()
+    }
+}
+
+/// Whether a release came in by an exception.
+pub(super) const fn is_emergency(verdict: AdmittedVerdict) -> bool {
+    matches!(verdict, AdmittedVerdict::Override | AdmittedVerdict::BreakGlass)
+}
+
+/// The approval that a change owes which came in by an exception.
+pub(super) fn approval_owed(declaration: &Declaration, admitted: &Admitted) -> Option<ApprovalOwed> {
+    if !is_emergency(admitted.verdict) {
+        return None;
+    }
+    let owners = declaration.owners.who_may_loosen();
+    let from = owners.map(|(role, owner)| format!("{} ({role})", owner.name)).collect();
+    let not_from = (admitted.verdict == AdmittedVerdict::Override).then(|| admitted.by.clone());
+    Some(ApprovalOwed { from, not_from })
+}
+
+impl Turn<'_> {
+    pub(super) fn weigh_override(&self, decision: &PilotDecision) -> Result<String, String> {
+        let until = end_of(decision, self.case.now)?;
+        let payload = decision.payload.as_deref().ok_or("Override needs the payload digest of a release")?;
+        let release = payload.get(..8).unwrap_or(payload);
+        let fix = if decision.fix { "an open incident, and " } else { "" };
+        Ok(format!(
+            "until {until:.0} release {release} passes {fix}windows and the decision date where someone else applies it \
+             (a service account needs two owners)"
+        ))
+    }
+
+    /// A change that was recorded while it was held turns out to be an emergency when owners let it through.
+    pub(super) fn declare_emergency(&mut self, admitted: &Admitted) {
+        let Some(approval_owed) = approval_owed(self.case.declaration, admitted) else { return };
+        let is_normal = |class| class == ChangeClass::Normal;
+        let mut changes = self.case.seen.changes.iter();
+        if changes.any(|change| change.name == admitted.change && is_normal(change.class)) {
+            let change = admitted.change.clone();
+            self.effects.push(Effect::DeclareEmergency(DeclareEmergency { change, approval_owed }));
+        }
+    }
+}

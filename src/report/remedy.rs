@@ -1,0 +1,108 @@
+//! The commands by which owners make an exception: printed only where they would let through what was refused.
+//!
+//! A command is one line for sh and bash, complete but for the reason.
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use crate::api::GROUP;
+use crate::decide::Case;
+use crate::decide::exceptions::{incident_takes_a_fix, owners_needed};
+use crate::decide::judge::{Finding, GuardName, Operation, Proposal};
+
+/// How long the exception of a suggested command lasts.
+const SUGGESTED: SignedDuration = SignedDuration::from_hours(1);
+
+/// A command that an owner can run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remedy {
+    /// What it does. Example: `let this release be tried again`.
+    pub purpose: &'static str,
+    /// Who can run it. Example: `an owner other than grace`.
+    pub who: String,
+    /// A line for sh and bash.
+    pub command: String,
+}
+
+/// What an exception has to be about.
+#[derive(Default)]
+struct Needs {
+    readmission: bool,
+    override_: bool,
+    fix: bool,
+    resume: Option<String>,
+}
+
+/// The commands that together let a proposal through; none where no command does.
+pub(super) fn remedies(case: &Case<'_>, proposal: &Proposal, findings: &[&Finding]) -> Vec<Remedy> {
+    let Some(needs) = needs(case, proposal, findings) else { return Vec::new() };
+    let owner = || "an owner".to_owned();
+    let mut wanted: Vec<(&'static str, String, Value)> = Vec::new();
+    if needs.readmission {
+        let spec = json!({"type": "Readmit", "payload": proposal.payload, "reason": "why it is safe now"});
+        wanted.push(("let this release be tried again", owner(), spec));
+    }
+    if needs.override_ || needs.fix {
+        let Some(until) = case.now.checked_add(SUGGESTED).ok() else { return Vec::new() };
+        let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let mut spec = json!({"type": "Override", "payload": proposal.payload, "until": until,
+            "reason": "why it cannot wait"});
+        if needs.fix {
+            spec["fix"] = Value::Bool(true);
+        }
+        let who = match (needs.override_, owners_needed(proposal)) {
+            (false, _) => owner(),
+            (true, 1) => format!("an owner other than {}", proposal.requester.user),
+            (true, _) => "each of two owners".to_owned(),
+        };
+        let purpose = if needs.fix {
+            "let this release through as the fix (an emergency change)"
+        } else {
+            "let this release through now (an emergency change)"
+        };
+        wanted.push((purpose, who, spec));
+    }
+    if let Some(incident) = needs.resume {
+        let spec = json!({"type": "Resume", "incident": incident, "reason": "why it is safe"});
+        wanted.push(("end the incident and restore the replicas", owner(), spec));
+    }
+    let remedy = |(purpose, who, spec)| Some(Remedy { purpose, who, command: create_command(case, spec)? });
+    wanted.into_iter().map(remedy).collect::<Option<_>>().unwrap_or_default()
+}
+
+/// `None` where something was found that no exception lifts.
+fn needs(case: &Case<'_>, proposal: &Proposal, findings: &[&Finding]) -> Option<Needs> {
+    let mut needs = Needs::default();
+    for finding in findings {
+        match finding.guard {
+            GuardName::Quarantine if case.ledger.incident.is_none() => needs.readmission = true,
+            GuardName::Incident if incident_takes_a_fix(case) => needs.fix = true,
+            GuardName::Window | GuardName::DecisionDate | GuardName::Unauthorized => needs.override_ = true,
+            // The write happens without the replicas.
+            GuardName::Containment if proposal.operation == Operation::Update => {}
+            GuardName::Containment => {
+                let contained = case.seen.workload(&proposal.workload)?.marks.contained.as_ref()?;
+                needs.resume = Some(contained.incident.clone());
+            }
+            GuardName::Quarantine | GuardName::Incident | GuardName::BlastRadius => return None,
+        }
+    }
+    let is_deleted = proposal.operation == Operation::Delete;
+    (!is_deleted || findings.is_empty()).then_some(needs)
+}
+
+fn create_command(case: &Case<'_>, mut spec: Value) -> Option<String> {
+    let pilot = &case.declaration.pilot;
+    let kind = spec.get("type")?.as_str()?.to_lowercase();
+    spec["pilot"] = Value::String(pilot.name.clone());
+    let decision = json!({
+        "apiVersion": format!("{GROUP}/v1alpha1"),
+        "kind": "Decision",
+        "metadata": {"generateName": format!("{}-{kind}-", pilot.name)},
+        "spec": spec,
+    })
+    .to_string();
+    // Inside single quotes only these two can change what a shell passes on; no valid name contains them.
+    let is_safe = !decision.contains(['\'', '\\']) && !decision.chars().any(char::is_control);
+    is_safe.then(|| format!("echo '{decision}' | kubectl create -n {} -f -", pilot.namespace))
+}

@@ -1,0 +1,265 @@
+//! Exceptions as people make them: the command that a refusal prints is pasted into a shell, and then the change goes
+//! through; and the glass is broken, also while nobody answers.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use kube::Api;
+use kube::api::DeleteParams;
+use pilotguard::api::change_record::{ChangeClass, ChangeRecord};
+use pilotguard::release::marks::AdmittedVerdict;
+use pilotguard_rig::{Operator, OperatorOptions, Output, Person, Tool, wait};
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::scene::{Outcome, PATIENCE, Scene, condition, holds, incident};
+
+tests![
+    the_commands_in_refusals_work_when_pasted,
+    the_glass_is_broken_while_the_operator_is_down,
+    what_comes_in_past_the_guards_holds_changes_and_is_put_back_where_declared,
+];
+
+/// Runs the commands that a refusal prints, as this person would paste them.
+async fn paste(cluster: &Cluster, person: &Person, refusal: &Output) -> anyhow::Result<Vec<Output>> {
+    let tool = cluster.rig.tool(Tool::Kubectl);
+    let folder = tool.parent().map(Path::to_owned).context("where kubectl is")?;
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH")?);
+    let mut pasted = Vec::new();
+    for line in refusal.stderr.lines().map(str::trim).filter(|line| line.contains("| kubectl create")) {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).env("PATH", &path).env("KUBECONFIG", &person.kubeconfig);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        pasted.push(Output {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        });
+    }
+    ensure!(!pasted.is_empty(), "no command in: {}", refusal.stderr);
+    Ok(pasted)
+}
+
+/// Repeats a command until it is accepted: the webhook hears of a Decision a moment after it was stored.
+async fn goes_through(scene: &Scene<'_>, person: &Person, line: &str) -> anyhow::Result<()> {
+    let attempt = || async {
+        let output = scene.kubectl(person, line).await.map_err(|error| error.to_string())?;
+        output.accepted().map_err(|error| error.to_string())
+    };
+    Ok(wait::until(line, PATIENCE, attempt).await?)
+}
+
+async fn the_commands_in_refusals_work_when_pasted(cluster: &Cluster) -> anyhow::Result<()> {
+    let scene = Scene::set(cluster).await?;
+    let (later, _) = Scene::later();
+    let closed = json!({"slos": [], "changes": {"windows": [later], "bake": "1s"}});
+    scene.guard(&scene.pilot(&closed)).await?;
+    scene.known_good().await?;
+
+    // Outside the windows: an Override, by an owner who did not ask for the change.
+    let change = "set image deployment/web web=web:2";
+    let refused = scene.kubectl(&scene.grace, change).await?;
+    refused.refused(&["outside the change windows", "an owner other than grace can run"])?;
+    for output in paste(cluster, &scene.mallory, &refused).await? {
+        output.accepted()?;
+    }
+    scene.kubectl(&scene.grace, change).await?.refused(&["outside the change windows"])?;
+    for output in paste(cluster, &scene.ada, &refused).await? {
+        output.accepted()?;
+    }
+    goes_through(&scene, &scene.grace, change).await?;
+    let stamp = scene.marks().await?.admitted.context("a stamp")?;
+    ensure!((stamp.verdict, stamp.by.as_str()) == (AdmittedVerdict::Override, "grace"), "{stamp:?}");
+    let owes = |change: &ChangeRecord| change.status.as_ref().is_some_and(|status| status.approval_owed.is_some());
+    let record = scene.change(ChangeClass::Emergency, owes).await?;
+    ensure!(record.spec.requested_by.user == "grace", "{record:#?}");
+    told(&scene, &["OverrideAccepted", "EmergencyChange"]).await?;
+    let pilot = scene.until("debt of an approval", |pilot| holds(pilot, "ApprovalsCurrent", "False")).await?;
+    let message = condition(&pilot, "ApprovalsCurrent").map(|it| it.message.clone()).unwrap_or_default();
+    ensure!(record.metadata.name.as_ref().is_some_and(|name| message.contains(name)), "{message}");
+    scene
+        .kubectl(&scene.grace, "set image deployment/web web=web:3")
+        .await?
+        .refused(&["outside the change windows"])?;
+
+    // While an incident stands: a fix.
+    scene.declare(&scene.pilot(&json!({"slos": [], "changes": {"bake": "10m"}}))).await?;
+    scene.decide(&scene.mallory, &json!({"type": "HoldChanges"})).await?;
+    scene.incident().await?;
+    let fix = "set image deployment/web web=web:4";
+    let refused = wait_for_refusal(&scene, fix, "holds changes").await?;
+    paste(cluster, &scene.ada, &refused).await?;
+    goes_through(&scene, &scene.grace, fix).await?;
+    told(&scene, &["FixForwardAccepted"]).await?;
+
+    // What was rolled back: a Readmit.
+    let opened = scene.incident().await?.id;
+    scene.decide(&scene.ada, &json!({"type": "Resume", "incident": opened})).await?;
+    scene.closed(&opened).await?;
+    scene.decide(&scene.mallory, &json!({"type": "Rollback"})).await?;
+    scene
+        .until("end of the rollback", |pilot| incident(pilot).is_none() && !holds(pilot, "IncidentOpen", "True"))
+        .await?;
+    let refused = wait_for_refusal(&scene, fix, "this release was rolled back after an incident").await?;
+    paste(cluster, &scene.ada, &refused).await?;
+    goes_through(&scene, &scene.grace, fix).await?;
+    told(&scene, &["ReleaseReadmitted"]).await
+}
+
+async fn wait_for_refusal(scene: &Scene<'_>, line: &str, why: &str) -> anyhow::Result<Output> {
+    let attempt = || async {
+        let dry = format!("{line} --dry-run=server");
+        let output = scene.kubectl(&scene.grace, &dry).await.map_err(|error| error.to_string())?;
+        if output.stderr.contains(why) && output.stderr.contains("| kubectl create") {
+            Ok(output)
+        } else {
+            Err(output.stderr)
+        }
+    };
+    Ok(wait::until(why, PATIENCE, attempt).await?)
+}
+
+/// Waits until all of this has been told in Events, and is counted.
+async fn told(scene: &Scene<'_>, reasons: &[&str]) -> anyhow::Result<()> {
+    let all = || async {
+        let events = scene.events("Pilot").await.map_err(|error| error.to_string())?;
+        let metrics = reqwest::get(scene.operator.metrics_url()).await.map_err(|error| error.to_string())?;
+        let metrics = metrics.text().await.map_err(|error| error.to_string())?;
+        let is_told = |reason: &&&str| {
+            let counted = format!("pilotguard_announcements_total{{reason=\"{reason}\"}}");
+            events.iter().any(|told| told == **reason) && metrics.contains(&counted)
+        };
+        match reasons.iter().find(|reason| !is_told(reason)) {
+            None => Ok(()),
+            Some(missing) => Err(format!("{missing} is not among {events:?}, or not counted")),
+        }
+    };
+    Ok(wait::until("Events", PATIENCE, all).await?)
+}
+
+async fn own_operator(cluster: &Cluster, prefix: &str, settings: &[&str]) -> anyhow::Result<(Operator, String)> {
+    let guarded = cluster.rig.namespace(prefix).await?;
+    let own = cluster.rig.namespace("pilotguard").await?;
+    let options = OperatorOptions {
+        program: env!("CARGO_BIN_EXE_pilotguard").into(),
+        name: own.clone(),
+        namespace: own,
+        guarded: vec![guarded.clone()],
+        settings: settings.iter().map(ToString::to_string).collect(),
+    };
+    Ok((Operator::install(&cluster.rig, options).await?, guarded))
+}
+
+/// A patch of the image, and of the reason where one is given.
+fn patch(image: &str, reason: Option<&str>) -> String {
+    let mut patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": image}]}}}});
+    if let Some(reason) = reason {
+        patch["metadata"] = json!({"annotations": {"pilotguard.dev/break-glass-reason": reason}});
+    }
+    patch.to_string()
+}
+
+async fn send(scene: &Scene<'_>, person: &Person, patch: &str, breaks_glass: bool) -> anyhow::Result<Output> {
+    let name = format!("--as={}", person.name);
+    let mut words = vec!["patch", "deployment", "web", "--namespace", &scene.namespace, "-p", patch];
+    if breaks_glass {
+        words.extend([name.as_str(), "--as-group=pilotguard:break-glass"]);
+    }
+    Ok(person.kubectl(&words).await?)
+}
+
+async fn the_glass_is_broken_while_the_operator_is_down(cluster: &Cluster) -> anyhow::Result<()> {
+    let (operator, namespace) = own_operator(cluster, "glass", &["breakGlass.users[0]=carol"]).await?;
+    let scene = Scene::set_with(cluster, &operator, namespace).await?;
+    let (later, _) = Scene::later();
+    scene.guard(&scene.pilot(&json!({"slos": [], "changes": {"windows": [later]}}))).await?;
+    scene.known_good().await?;
+    let carol = cluster.rig.person("carol", &[]).await?;
+    let root = cluster.rig.person("root", &[]).await?;
+    cluster.rig.grant(&root, &scene.namespace, "cluster-admin").await?;
+
+    operator.kill();
+    let why = "outage 42: the price is wrong";
+    let refusals = [
+        (&root, patch("web:8", None), false, "failed calling webhook"),
+        (&root, patch("web:8", Some(why)), false, "failed calling webhook"),
+        (&carol, patch("web:8", Some(why)), false, "User \"carol\" cannot"),
+        (&carol, patch("web:8", None), true, "failed calling webhook"),
+        (&scene.grace, patch("web:8", Some(why)), true, "cannot impersonate"),
+    ];
+    for (person, patch, breaks_glass, text) in refusals {
+        send(&scene, person, &patch, breaks_glass).await?.refused(&[text])?;
+    }
+    send(&scene, &carol, &patch("web:2", Some(why)), true).await?.accepted()?;
+    ensure!(scene.marks().await?.admitted.is_some_and(|stamp| stamp.verdict == AdmittedVerdict::Adopted));
+
+    operator.start().await?;
+    let owes = |change: &ChangeRecord| change.status.as_ref().is_some_and(|status| status.approval_owed.is_some());
+    let record = scene.change(ChangeClass::Emergency, owes).await?;
+    ensure!(record.spec.requested_by.groups == ["pilotguard:break-glass"], "{record:#?}");
+    let findings = record.status.map(|status| status.findings).unwrap_or_default();
+    ensure!(findings == [format!("break-glass: {why}")], "{findings:?}");
+    told(&scene, &["BreakGlass", "EmergencyChange"]).await?;
+    ensure!(scene.changes().await?.iter().all(|change| change.spec.class != ChangeClass::Unauthorized));
+
+    // While it runs: an account with every right is refused and brings no reason in; the glass can be broken again.
+    scene.guarded().await?;
+    send(&scene, &root, &patch("web:8", Some("me")), false).await?.refused(&["outside the change windows"])?;
+    let note = json!({"metadata": {"annotations": {"pilotguard.dev/break-glass-reason": "forged"}}}).to_string();
+    send(&scene, &root, &note, false).await?.accepted()?;
+    let kept = pilotguard::release::workload::annotations(&scene.deployment().await?);
+    ensure!(kept.get("pilotguard.dev/break-glass-reason").is_some_and(|reason| reason == why), "{kept:?}");
+    send(&scene, &carol, &patch("web:3", Some("outage 43")), true).await?.accepted()?;
+    let is_second = |change: &ChangeRecord| {
+        change.status.as_ref().is_some_and(|status| status.findings == ["break-glass: outage 43"])
+    };
+    scene.change(ChangeClass::Emergency, is_second).await?;
+    let stamp = scene.marks().await?.admitted.context("a stamp")?;
+    ensure!(
+        stamp.verdict == AdmittedVerdict::BreakGlass && stamp.break_glass.as_deref() == Some("outage 43"),
+        "{stamp:?}"
+    );
+    Ok(())
+}
+
+async fn what_comes_in_past_the_guards_holds_changes_and_is_put_back_where_declared(
+    cluster: &Cluster,
+) -> anyhow::Result<()> {
+    let (operator, namespace) = own_operator(cluster, "backstop", &[]).await?;
+    let scene = Scene::set_with(cluster, &operator, namespace).await?;
+    let pilot = |unauthorized: &str| scene.pilot(&json!({"slos": [], "changes": {"unauthorized": unauthorized}}));
+    scene.guard(&pilot("Notify")).await?;
+    scene.known_good().await?;
+    let good = scene.deployment().await?;
+
+    // An administrator takes the guards away.
+    operator.kill();
+    let client = cluster.rig.admin().client()?;
+    let name = &operator.release.options.name;
+    Api::<MutatingWebhookConfiguration>::all(client.clone()).delete(name, &DeleteParams::default()).await?;
+    Api::<ValidatingWebhookConfiguration>::all(client).delete(name, &DeleteParams::default()).await?;
+    goes_through(&scene, &scene.grace, "set image deployment/web web=web:2").await?;
+    operator.start().await?;
+    let unauthorized = scene.change(ChangeClass::Unauthorized, |_| true).await?;
+    told(&scene, &["UnauthorizedChange"]).await?;
+    let change = unauthorized.metadata.name.context("a name")?;
+    let refused = wait_for_refusal(&scene, "set image deployment/web web=web:3", "came in past the guards").await?;
+    ensure!(refused.stderr.contains(&change), "{}", refused.stderr);
+    ensure!(image(&scene.deployment().await?) == Some("web:2"), "it is only told");
+
+    scene.declare(&pilot("Rollback")).await?;
+    let is_back = || async {
+        let now = scene.deployment().await.map_err(|error| error.to_string())?;
+        if now["spec"] == good["spec"] { Ok(()) } else { Err(now["spec"].to_string()) }
+    };
+    wait::until("known-good release", PATIENCE, is_back).await?;
+    scene.until("end of the rollback", |pilot| incident(pilot).is_none() && holds(pilot, "InSync", "True")).await?;
+    scene.kubectl(&scene.grace, "set image deployment/web web=web:2").await?.refused(&["was rolled back"])?;
+    scene.kubectl(&scene.grace, "set image deployment/web web=web:3").await?.accepted()
+}
+
+fn image(deployment: &Value) -> Option<&str> {
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"].as_str()
+}
