@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
-use crate::api::workload::{ReleasePart, WorkloadReference};
+use crate::api::workload::{PartReference, ReleasePart};
 use crate::release::foreign::Foreign;
 use crate::release::marks::{Admitted, Held, Marks};
 
@@ -164,7 +164,7 @@ pub struct Observation {
 
 impl Observation {
     /// One of the pilot's workloads, if it exists.
-    pub fn workload(&self, reference: &WorkloadReference) -> Option<&Workload> {
+    pub fn workload(&self, reference: &PartReference) -> Option<&Workload> {
         self.workloads.iter().find(|workload| workload.reference == *reference)
     }
 }
@@ -173,7 +173,7 @@ impl Observation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimed {
     /// The workload.
-    pub workload: WorkloadReference,
+    pub workload: PartReference,
     /// The name of the Pilot that it belongs to.
     pub by: String,
 }
@@ -182,7 +182,7 @@ pub struct Claimed {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
     /// Which one.
-    pub reference: WorkloadReference,
+    pub reference: PartReference,
     /// Its uid.
     pub uid: String,
     /// Its resourceVersion: moves with every write. Never compared, only handed back as a precondition.

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::api::workload::WorkloadKind;
+use crate::api::workload::PartKind;
 use crate::observation::Workload;
 use crate::release::digest::{all_images_are_pinned, template_digest};
 use crate::release::workload;
@@ -27,7 +27,7 @@ pub(super) enum Move {
 }
 
 /// Raw old against raw new: what the update does to the release.
-pub(super) fn move_of(kind: WorkloadKind, old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
+pub(super) fn move_of(kind: PartKind, old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
     let (before, after) = (workload::template(kind, old), workload::template(kind, new));
     let (before, after) = (&*before.unwrap_or_default(), &*after.unwrap_or_default());
     let is_resumed = workload::is_resumed(kind, old, new);

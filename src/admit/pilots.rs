@@ -14,7 +14,7 @@ use kube::runtime::watcher;
 use tokio::sync::watch;
 
 use crate::api::pilot::{Enforcement, Mode, Pilot};
-use crate::api::workload::WorkloadReference;
+use crate::api::workload::PartReference;
 use crate::decide::Ledger;
 use crate::declaration::{Declaration, PilotId, named_calendar, parts};
 use crate::violation::Violation;
@@ -25,12 +25,12 @@ pub struct WorkloadKey {
     /// Its namespace.
     pub namespace: String,
     /// Its kind and name.
-    pub reference: WorkloadReference,
+    pub reference: PartReference,
 }
 
 impl WorkloadKey {
     /// The key of a workload in a namespace.
-    pub fn new(namespace: &str, reference: &WorkloadReference) -> Self {
+    pub fn new(namespace: &str, reference: &PartReference) -> Self {
         Self { namespace: namespace.to_owned(), reference: reference.clone() }
     }
 }
@@ -49,7 +49,7 @@ pub struct Guardian {
     /// When it was created.
     pub created_at: Timestamp,
     /// The workloads that it names.
-    pub workloads: Vec<WorkloadReference>,
+    pub workloads: Vec<PartReference>,
     /// The ChangeCalendar that its label names.
     pub named_calendar: Option<String>,
     /// Whether its rules bind.

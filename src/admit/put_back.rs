@@ -6,11 +6,11 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation, RemoveOperation};
 use serde_json::Value;
 
-use crate::api::workload::WorkloadKind;
+use crate::api::workload::PartKind;
 use crate::release::workload;
 
 /// The operations on `new` after which it releases what `old` did.
-pub(super) fn put_back(kind: WorkloadKind, old: &Value, new: &Value) -> Vec<PatchOperation> {
+pub(super) fn put_back(kind: PartKind, old: &Value, new: &Value) -> Vec<PatchOperation> {
     let fields: Vec<Vec<&str>> = match workload::brake(kind) {
         Some(brake) => vec![vec!["spec", "template"], vec!["spec", brake]],
         None => vec![vec!["data"], vec!["binaryData"], vec!["immutable"]],

@@ -18,7 +18,7 @@ use kube::api::ObjectMeta;
 use super::paths::{OBJECTS, OBSERVED, SCALE, WORKLOADS};
 use super::pilots::{GuardedSet, WorkloadKey};
 use super::review::COLLECTORS;
-use crate::api::workload::WorkloadKind;
+use crate::api::workload::PartKind;
 use crate::release::marks::{BREAK_GLASS_GROUP, BREAK_GLASS_REASON};
 
 /// The API server waits so long for an answer, in seconds.
@@ -204,7 +204,7 @@ impl Registration {
         operations: &'static [&'static str],
         more: Vec<MatchCondition>,
     ) -> Option<Entry> {
-        let kinds: BTreeSet<WorkloadKind> = workloads.iter().map(|workload| workload.reference.kind).collect();
+        let kinds: BTreeSet<PartKind> = workloads.iter().map(|workload| workload.reference.kind).collect();
         let group = kinds.first()?.group();
         Some(Entry {
             name: format!("{name}.pilotguard.dev"),

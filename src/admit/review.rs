@@ -18,7 +18,7 @@ use super::put_back::{put, put_back};
 use super::scaled::scaled_workload;
 use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
-use crate::api::workload::{WorkloadKind, WorkloadReference};
+use crate::api::workload::{PartKind, PartReference};
 use crate::decide::Case;
 use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, rolled_back_before};
 use crate::observation::{Observation, Workload};
@@ -56,10 +56,10 @@ const MOST_QUARANTINED: usize = 32;
 const STATUS: &str = "status";
 
 /// The kind of workload that a request is about, and the subresource, empty where it is about the whole.
-pub(super) fn target(request: &Request) -> Option<(WorkloadKind, &str)> {
+pub(super) fn target(request: &Request) -> Option<(PartKind, &str)> {
     let (group, target) = request.target.split_once('/')?;
     let (resource, subresource) = target.split_once('/').unwrap_or((target, ""));
-    Some((WorkloadKind::of_resource(group, resource)?, subresource))
+    Some((PartKind::of_resource(group, resource)?, subresource))
 }
 
 /// Judges a request on a workload. In one on its status only our marks are put back.
@@ -107,7 +107,7 @@ pub fn of_scale(request: &Request, context: &Context<'_>) -> Answer {
     if request.requester.user == context.own_account && !request.is_dry_run {
         return Answer::untouched();
     }
-    let workload = WorkloadReference { kind, name: request.name.clone() };
+    let workload = PartReference { kind, name: request.name.clone() };
     match guardian(request, &workload, context, false) {
         Ok(guardian) => Attempt::on_scale(request, workload, &guardian, context).answer(&guardian, context),
         Err(answer) => answer,
@@ -133,7 +133,7 @@ fn is_cleaning_up(request: &Request) -> bool {
 /// The Pilot that guards the workload, or the answer where there is none or nobody knows yet.
 fn guardian(
     request: &Request,
-    workload: &WorkloadReference,
+    workload: &PartReference,
     context: &Context<'_>,
     is_critical: bool,
 ) -> Result<Arc<Guardian>, Answer> {
@@ -150,7 +150,7 @@ fn guardian(
     context.guarded.guardian(&WorkloadKey::new(&request.namespace, workload)).ok_or_else(Answer::untouched)
 }
 
-fn probe(kind: WorkloadKind, object: &Value) -> Option<&str> {
+fn probe(kind: PartKind, object: &Value) -> Option<&str> {
     let of = if kind.has_pods() { object.pointer("/spec/template")? } else { object };
     of.pointer("/metadata/annotations")?.get(PROBE)?.as_str()
 }
@@ -165,7 +165,7 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    fn on_workload(request: &'a Request, (kind, subresource): (WorkloadKind, &str), context: &Context<'_>) -> Self {
+    fn on_workload(request: &'a Request, (kind, subresource): (PartKind, &str), context: &Context<'_>) -> Self {
         let stored = workload::read(kind, &request.old_object);
         let (operation, move_) = match request.operation {
             Verb::Create => (Operation::Create, Move::Releases),
@@ -188,7 +188,7 @@ impl<'a> Attempt<'a> {
             Move::Nothing if replicas_before != replicas_after => "scaling".to_owned(),
             Move::Nothing | Move::Relabels | Move::Releases => "updating".to_owned(),
         };
-        let reference = WorkloadReference { kind, name: request.name.clone() };
+        let reference = PartReference { kind, name: request.name.clone() };
         Self {
             request,
             what: format!("{verb} {reference}"),
@@ -216,12 +216,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn on_scale(
-        request: &'a Request,
-        reference: WorkloadReference,
-        guardian: &Guardian,
-        context: &Context<'_>,
-    ) -> Self {
+    fn on_scale(request: &'a Request, reference: PartReference, guardian: &Guardian, context: &Context<'_>) -> Self {
         let [before, after] = [&request.old_object, &request.object].map(workload::scale_replicas);
         Self {
             request,

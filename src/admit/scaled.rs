@@ -11,7 +11,7 @@ use super::pilots::Guardian;
 use super::wire::Request;
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::trigger::TriggerAction;
-use crate::api::workload::WorkloadReference;
+use crate::api::workload::PartReference;
 use crate::observation::Workload;
 use crate::observe::cluster::Cluster;
 use crate::observe::index::Owner;
@@ -21,7 +21,7 @@ use crate::release::workload;
 /// What is known of the workload that is scaled.
 pub(super) fn scaled_workload(
     request: &Request,
-    reference: WorkloadReference,
+    reference: PartReference,
     guardian: &Guardian,
     cluster: &Cluster,
 ) -> Workload {
@@ -54,13 +54,13 @@ pub(super) fn scaled_workload(
 }
 
 /// The mark on the same workload, as the watch saw it last.
-fn marked(request: &Request, reference: &WorkloadReference, cluster: &Cluster, uid: &str) -> Option<Contained> {
+fn marked(request: &Request, reference: &PartReference, cluster: &Cluster, uid: &str) -> Option<Contained> {
     let owner = Owner { namespace: request.namespace.clone(), name: reference.name.clone() };
     let seen = cluster.workloads.of(reference.kind).of(&owner).into_iter().find(|seen| seen.uid == uid)?;
     seen.marks.contained.clone()
 }
 
-fn contained(incident: &Incident, workload: &WorkloadReference, marked: Option<Contained>) -> Option<Contained> {
+fn contained(incident: &Incident, workload: &PartReference, marked: Option<Contained>) -> Option<Contained> {
     // Of its own the incident knows more than a watch that lags.
     let of_another = marked.filter(|marked| marked.incident != incident.id);
     let Some(intent) = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::ScaleDown) else {

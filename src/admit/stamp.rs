@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::api::decision::Requester;
 use crate::api::status::ReleaseState;
-use crate::api::workload::WorkloadKind;
+use crate::api::workload::PartKind;
 use crate::decide::Ledger;
 use crate::decide::judge::Judgement;
 use crate::declaration::Declaration;
@@ -41,7 +41,7 @@ pub struct Change<'a> {
     /// What was decided before.
     pub ledger: &'a Ledger,
     /// The kind of the workload.
-    pub kind: WorkloadKind,
+    pub kind: PartKind,
     /// The workload as it is stored; null where it is new.
     pub old: &'a Value,
     /// The workload as it would be stored.
@@ -170,7 +170,7 @@ pub fn of_same_release(change: &Change<'_>) -> Option<String> {
 }
 
 /// The digest of what is released, and the payload digest.
-fn digests(kind: WorkloadKind, object: &Value) -> (String, String) {
+fn digests(kind: PartKind, object: &Value) -> (String, String) {
     let template = workload::template(kind, object).unwrap_or_default();
     (template_digest(&template), workload::payload(kind, &template))
 }

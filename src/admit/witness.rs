@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::review::target;
 use super::wire::{Answer, Request};
-use crate::api::workload::WorkloadKind;
+use crate::api::workload::PartKind;
 use crate::release::marks::HeldVerdict;
 use crate::runtime::metrics::{Metrics, ReviewOutcome};
 
@@ -96,7 +96,7 @@ pub async fn tell(client: Client, mut waiting: mpsc::Receiver<Refused>, stop: Ca
     }
 }
 
-fn workload(kind: WorkloadKind, request: &Request) -> ObjectReference {
+fn workload(kind: PartKind, request: &Request) -> ObjectReference {
     let uid = |object: &Value| object.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
     ObjectReference {
         api_version: Some("apps/v1".to_owned()),

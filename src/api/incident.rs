@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decimal::Decimal;
 use super::trigger::TriggerAction;
-use super::workload::{WorkloadKind, WorkloadReference};
+use super::workload::{PartKind, PartReference};
 
 /// An open incident. A Pilot has at most one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -141,7 +141,7 @@ pub struct RollbackTarget {
 #[serde(rename_all = "camelCase")]
 pub struct TargetPart {
     /// Its kind: `Deployment`, `StatefulSet`, `DaemonSet` or `ConfigMap`.
-    pub kind: WorkloadKind,
+    pub kind: PartKind,
     /// The workload's name.
     #[schemars(length(max = 253))]
     pub name: String,
@@ -203,7 +203,7 @@ pub struct Intent {
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadIntent {
     /// The workload.
-    pub workload: WorkloadReference,
+    pub workload: PartReference,
     /// Its uid: a workload that was deleted and created anew is another one.
     #[schemars(length(max = 64))]
     pub uid: String,

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A workload of the Pilot's own namespace.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadReference {
     /// `Deployment`, `StatefulSet` or `DaemonSet` (apps/v1). Default Deployment. A StatefulSet and a DaemonSet are
@@ -19,14 +19,57 @@ pub struct WorkloadReference {
     pub name: String,
 }
 
-impl WorkloadReference {
+/// The kinds of workload that can be guarded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum WorkloadKind {
+    /// apps/v1 Deployment.
+    #[default]
+    Deployment,
+    /// apps/v1 StatefulSet.
+    StatefulSet,
+    /// apps/v1 DaemonSet.
+    DaemonSet,
+}
+
+/// A part of a release, by the object that it is: a workload, or a ConfigMap that configures workloads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PartReference {
+    /// Its kind: `Deployment`, `StatefulSet`, `DaemonSet` or `ConfigMap`.
+    pub kind: PartKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+impl From<&WorkloadReference> for PartReference {
+    fn from(workload: &WorkloadReference) -> Self {
+        let kind = match workload.kind {
+            WorkloadKind::Deployment => PartKind::Deployment,
+            WorkloadKind::StatefulSet => PartKind::StatefulSet,
+            WorkloadKind::DaemonSet => PartKind::DaemonSet,
+        };
+        Self { kind, name: workload.name.clone() }
+    }
+}
+
+impl From<&ConfigurationReference> for PartReference {
+    fn from(configuration: &ConfigurationReference) -> Self {
+        let kind = match configuration.kind {
+            ConfigurationKind::ConfigMap => PartKind::ConfigMap,
+        };
+        Self { kind, name: configuration.name.clone() }
+    }
+}
+
+impl PartReference {
     /// Whether these are its kind and name.
-    pub fn is(&self, kind: WorkloadKind, name: &str) -> bool {
+    pub fn is(&self, kind: PartKind, name: &str) -> bool {
         self.kind == kind && self.name == name
     }
 }
 
-impl fmt::Display for WorkloadReference {
+impl fmt::Display for PartReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind.as_str(), self.name)
     }
@@ -37,7 +80,7 @@ impl fmt::Display for WorkloadReference {
 #[serde(rename_all = "camelCase")]
 pub struct ReleasePart {
     /// Its kind: `Deployment`, `StatefulSet`, `DaemonSet` or `ConfigMap`.
-    pub kind: WorkloadKind,
+    pub kind: PartKind,
     /// The workload's name.
     #[schemars(length(max = 253))]
     pub name: String,
@@ -49,11 +92,10 @@ pub struct ReleasePart {
     pub payload: String,
 }
 
-/// The kinds of workload that can be guarded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum WorkloadKind {
+/// The kinds of objects that a release consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum PartKind {
     /// apps/v1 Deployment.
-    #[default]
     Deployment,
     /// apps/v1 StatefulSet.
     StatefulSet,
@@ -63,7 +105,7 @@ pub enum WorkloadKind {
     ConfigMap,
 }
 
-impl WorkloadKind {
+impl PartKind {
     /// Every kind.
     pub const ALL: [Self; 4] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet, Self::ConfigMap];
 

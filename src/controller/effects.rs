@@ -6,7 +6,7 @@ use super::Context;
 use super::look::Look;
 use crate::act::writer::{WriteError, Writer};
 use crate::act::{self, StoredConfiguration};
-use crate::api::workload::{WorkloadKind, WorkloadReference};
+use crate::api::workload::{PartKind, PartReference};
 use crate::decide::plan::{Effect, GiveBack, RollBack, ScaleDown};
 use crate::declaration::Declaration;
 use crate::observe::cluster::{ObserveError, RawWorkload, raw, read_workload, within};
@@ -170,7 +170,7 @@ impl Hand<'_> {
         names.retain(|name| configuration::governs(&self.declaration.workloads, name));
         let mut contents = Vec::new();
         for name in names {
-            let reference = WorkloadReference { kind: WorkloadKind::ConfigMap, name };
+            let reference = PartReference { kind: PartKind::ConfigMap, name };
             let found = within("a ConfigMap", read_workload(self.writer.client(), namespace, &reference)).await?;
             if let Some(found) = found {
                 contents.push(StoredConfiguration { name: reference.name, content: configuration::content(&found) });
@@ -181,7 +181,7 @@ impl Hand<'_> {
 
     /// The generation to act on: annotations move it too, so where the workload still runs what was decided upon,
     /// the one just read counts; else a chatty annotator could put an act off for ever.
-    fn generation(&self, workload: &WorkloadReference, live: &Value, decided: i64) -> i64 {
+    fn generation(&self, workload: &PartReference, live: &Value, decided: i64) -> i64 {
         let Some(live) = workload::read(workload.kind, live) else { return decided };
         let is_as_seen = self.look.seen.workload(&live.reference).is_some_and(|seen| {
             live.uid == seen.uid && live.template == seen.template && live.replicas == seen.replicas
@@ -189,12 +189,12 @@ impl Hand<'_> {
         if is_as_seen { live.generation } else { decided }
     }
 
-    async fn stored(&self, workload: &WorkloadReference) -> Result<Value, EffectError> {
+    async fn stored(&self, workload: &PartReference) -> Result<Value, EffectError> {
         let namespace = &self.declaration.pilot.namespace;
         Ok(raw(&self.writer.read_of::<RawWorkload>(&workload.kind, namespace, &workload.name).await?))
     }
 
-    async fn patch(&self, workload: &WorkloadReference, patch: json_patch::Patch) -> Result<(), EffectError> {
+    async fn patch(&self, workload: &PartReference, patch: json_patch::Patch) -> Result<(), EffectError> {
         let place = (self.declaration.pilot.namespace.as_str(), workload.name.as_str());
         self.writer.patch_of::<RawWorkload>(&workload.kind, place, patch).await?;
         Ok(())

@@ -26,7 +26,7 @@ use crate::api::change_record::ChangeRecord;
 use crate::api::decision::Decision;
 use crate::api::metrics_source::MetricsSource;
 use crate::api::pilot::Pilot;
-use crate::api::workload::{WorkloadKind, WorkloadReference};
+use crate::api::workload::{PartKind, PartReference};
 use crate::observe::cluster::{RawWorkload, reduce_change, reduce_decision, reduce_snapshot, reduce_workload};
 use crate::observe::configuration::reduce_version;
 use crate::observe::index::{Entry, Index, Owner};
@@ -148,14 +148,14 @@ struct Wake {
     context: Arc<Context>,
     pilots: mpsc::UnboundedSender<ObjectRef<Pilot>>,
     /// Whether owners are workloads of one of these kinds, which their pilots have to be looked up by.
-    by_workload: Option<&'static [WorkloadKind]>,
+    by_workload: Option<&'static [PartKind]>,
 }
 
 impl Wake {
     fn pilot_of(&self, owner: &Owner) {
         let Some(kinds) = self.by_workload else { return self.wake(owner) };
         for kind in kinds {
-            let workload = WorkloadReference { kind: *kind, name: owner.name.clone() };
+            let workload = PartReference { kind: *kind, name: owner.name.clone() };
             let key = WorkloadKey { namespace: owner.namespace.clone(), reference: workload };
             if let Some(guardian) = self.context.guarded.guardian(&key) {
                 self.wake(&Owner { namespace: owner.namespace.clone(), name: guardian.id.name.clone() });
@@ -179,15 +179,15 @@ pub async fn watch(
     calendars::follow(&watching, &context, pilots.clone());
     let of_pilot = Wake { context: context.clone(), pilots, by_workload: None };
     // A snapshot names its workload and not the kind.
-    let of_workload = Wake { by_workload: Some(&WorkloadKind::ALL), ..of_pilot.clone() };
-    for kind in &WorkloadKind::WITH_PODS {
+    let of_workload = Wake { by_workload: Some(&PartKind::ALL), ..of_pilot.clone() };
+    for kind in &PartKind::WITH_PODS {
         let events = watching.events_of::<RawWorkload>(kind, config());
         let of_kind = Wake { by_workload: Some(std::slice::from_ref(kind)), ..of_pilot.clone() };
         let reduce = |workload: &_| reduce_workload(*kind, workload);
         watching.feed(events, |context| context.cluster.workloads.of(*kind), reduce, of_kind);
     }
     let versions = watching.events::<PartialObjectMeta<ConfigMap>>(config());
-    let of_config_map = Wake { by_workload: Some(&[WorkloadKind::ConfigMap]), ..of_pilot.clone() };
+    let of_config_map = Wake { by_workload: Some(&[PartKind::ConfigMap]), ..of_pilot.clone() };
     watching.feed(versions, |context| &context.cluster.versions, reduce_version, of_config_map);
     let snapshots = watching.readable::<ControllerRevision>(config().labels(snapshots::ALL));
     let changes = watching.readable::<ChangeRecord>(config());

@@ -16,13 +16,13 @@ use crate::api::decision::{DecisionPhase, DecisionType, Requester};
 use crate::api::incident::{Incident, IncidentStage};
 use crate::api::pilot::Mode;
 use crate::api::trigger::TriggerAction;
-use crate::api::workload::WorkloadReference;
+use crate::api::workload::PartReference;
 
 /// What someone wants to do to a guarded workload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proposal {
     /// The workload.
-    pub workload: WorkloadReference,
+    pub workload: PartReference,
     /// What is asked.
     pub operation: Operation,
     /// Who asks.

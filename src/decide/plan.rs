@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Ledger;
 use crate::api::change_record::{ApprovalOwed, ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionSpec, Requester};
-use crate::api::workload::{ReleasePart, WorkloadReference};
+use crate::api::workload::{PartReference, ReleasePart};
 use crate::observation::Question;
 use crate::release::marks::{Admitted, Held};
 
@@ -64,7 +64,7 @@ pub enum Effect {
     /// Store the release that runs.
     TakeSnapshot {
         /// The workload.
-        workload: WorkloadReference,
+        workload: PartReference,
         /// The payload digest of what it runs.
         payload: String,
     },
@@ -129,7 +129,7 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stamp {
     /// The workload.
-    pub workload: WorkloadReference,
+    pub workload: PartReference,
     /// The workload's uid.
     pub uid: String,
     /// The resourceVersion that was seen; the stamp is refused where it has moved.
@@ -187,7 +187,7 @@ pub struct UpdateChange {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Release {
     /// The workload.
-    pub workload: WorkloadReference,
+    pub workload: PartReference,
     /// The workload's uid.
     pub uid: String,
     /// The generation that was seen.
@@ -204,7 +204,7 @@ pub struct RollBack {
     /// The incident.
     pub incident: String,
     /// The workload.
-    pub workload: WorkloadReference,
+    pub workload: PartReference,
     /// The workload's uid.
     pub uid: String,
     /// The generation that was seen.
@@ -225,7 +225,7 @@ pub struct ScaleDown {
     /// The incident.
     pub incident: String,
     /// The workload.
-    pub workload: WorkloadReference,
+    pub workload: PartReference,
     /// The workload's uid.
     pub uid: String,
     /// The generation that was seen.
@@ -240,7 +240,7 @@ pub struct ScaleDown {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RestoreReplicas {
     /// The workload.
-    pub workload: WorkloadReference,
+    pub workload: PartReference,
     /// The workload's uid.
     pub uid: String,
     /// The generation that was seen.
@@ -253,7 +253,7 @@ pub struct RestoreReplicas {
 #[derive(Clone, Debug, PartialEq)]
 pub struct GiveBack {
     /// The workload.
-    pub workload: WorkloadReference,
+    pub workload: PartReference,
     /// The workload's uid.
     pub uid: String,
     /// The digest of the template that was seen; where another is stored by now, its owners are left alone.
@@ -266,7 +266,7 @@ pub struct GiveBack {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Readmit {
     /// The workload.
-    pub workload: WorkloadReference,
+    pub workload: PartReference,
     /// The workload's uid.
     pub uid: String,
     /// The resourceVersion that was seen.

@@ -14,7 +14,7 @@ use crate::api::decision::{DecisionSpec, DecisionType, IncidentRecord, Requester
 use crate::api::incident::{Closing, Incident};
 use crate::api::status::ReleaseState;
 use crate::api::trigger::TriggerAction;
-use crate::api::workload::{ReleasePart, WorkloadReference};
+use crate::api::workload::{PartReference, ReleasePart};
 use crate::observation::{Change, PilotDecision, Workload};
 use crate::release::change::change_name;
 use crate::release::marks::{Admitted, AdmittedVerdict, Held};
@@ -57,7 +57,7 @@ impl Turn<'_> {
         let mut release = parts_of(self.workloads());
         for (workload, held) in change {
             release.retain(|part| !workload.reference.is(part.kind, &part.name));
-            let WorkloadReference { kind, name } = workload.reference.clone();
+            let PartReference { kind, name } = workload.reference.clone();
             let (template, payload) = (held.template.clone(), held.payload.clone());
             release.push(ReleasePart { kind, name, template, payload });
         }

@@ -18,7 +18,7 @@ use crate::api::owners::{Owner, Owners};
 use crate::api::pilot::{Dependency, Enforcement, Pilot, PilotSpec};
 use crate::api::slo::Slo;
 use crate::api::trigger::{Operator, Trigger as TriggerSpec, TriggerAction, WorkloadCondition};
-use crate::api::workload::{ConfigurationKind, WorkloadKind, WorkloadReference};
+use crate::api::workload::{PartReference, WorkloadKind, WorkloadReference};
 use crate::calendar::Calendar;
 use crate::violation::Violation;
 
@@ -37,7 +37,7 @@ pub struct Declaration {
     /// Who answers for it.
     pub owners: Owners,
     /// What it guards, the parts of its release: at least one workload, and behind the workloads the configuration.
-    pub workloads: Vec<WorkloadReference>,
+    pub workloads: Vec<PartReference>,
     /// The most replicas that the workload may ask for.
     pub max_replicas: Option<i32>,
     /// When it may change: its own windows; as it is judged by, narrowed by the ChangeCalendars that apply.
@@ -255,11 +255,9 @@ impl Owners {
 }
 
 /// The parts of the pilot's release.
-pub fn parts(spec: &PilotSpec) -> Vec<WorkloadReference> {
-    let configuration = spec.configuration.iter().map(|it| match it.kind {
-        ConfigurationKind::ConfigMap => WorkloadReference { kind: WorkloadKind::ConfigMap, name: it.name.clone() },
-    });
-    spec.workloads.iter().cloned().chain(configuration).collect()
+pub fn parts(spec: &PilotSpec) -> Vec<PartReference> {
+    let workloads = spec.workloads.iter().map(PartReference::from);
+    workloads.chain(spec.configuration.iter().map(PartReference::from)).collect()
 }
 
 fn parse_slos(slos: &[Slo], violations: &mut Vec<Violation>) -> Vec<Objective> {

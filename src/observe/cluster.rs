@@ -21,7 +21,7 @@ use super::index::{Entry, Index, Owner};
 use super::readable::readable;
 use crate::api::change_record::{ChangeRecord, ChangeRecordStatus};
 use crate::api::decision::{Decision, DecisionType};
-use crate::api::workload::{WorkloadKind, WorkloadReference};
+use crate::api::workload::{PartKind, PartReference};
 use crate::decide::records::OPERATOR;
 use crate::declaration::{Declaration, PilotId};
 use crate::observation::{Change, Observation, PilotDecision, Snapshot, Workload};
@@ -46,22 +46,22 @@ pub struct RawWorkload {
 }
 
 impl kube::Resource for RawWorkload {
-    type DynamicType = WorkloadKind;
+    type DynamicType = PartKind;
     type Scope = kube::core::DynamicResourceScope;
 
-    fn kind(kind: &WorkloadKind) -> Cow<'_, str> {
+    fn kind(kind: &PartKind) -> Cow<'_, str> {
         kind.as_str().into()
     }
 
-    fn group(kind: &WorkloadKind) -> Cow<'_, str> {
+    fn group(kind: &PartKind) -> Cow<'_, str> {
         kind.group().into()
     }
 
-    fn version(_: &WorkloadKind) -> Cow<'_, str> {
+    fn version(_: &PartKind) -> Cow<'_, str> {
         "v1".into()
     }
 
-    fn plural(kind: &WorkloadKind) -> Cow<'_, str> {
+    fn plural(kind: &PartKind) -> Cow<'_, str> {
         kind.resource().into()
     }
 
@@ -102,12 +102,12 @@ pub struct ByKind<T> {
 
 impl<T> ByKind<T> {
     /// The one of a kind.
-    pub const fn of(&self, kind: WorkloadKind) -> &T {
+    pub const fn of(&self, kind: PartKind) -> &T {
         match kind {
-            WorkloadKind::Deployment => &self.deployments,
-            WorkloadKind::StatefulSet => &self.stateful_sets,
-            WorkloadKind::DaemonSet => &self.daemon_sets,
-            WorkloadKind::ConfigMap => &self.config_maps,
+            PartKind::Deployment => &self.deployments,
+            PartKind::StatefulSet => &self.stateful_sets,
+            PartKind::DaemonSet => &self.daemon_sets,
+            PartKind::ConfigMap => &self.config_maps,
         }
     }
 }
@@ -165,7 +165,7 @@ impl Cluster {
 
     /// Waits until every watch has seen its first complete list.
     pub async fn ready(&self) {
-        for kind in WorkloadKind::WITH_PODS {
+        for kind in PartKind::WITH_PODS {
             self.workloads.of(kind).ready().await;
         }
         self.versions.ready().await;
@@ -199,7 +199,7 @@ pub async fn observe_live(client: &Client, declaration: &Declaration) -> Result<
 pub async fn read_workload(
     client: &Client,
     namespace: &str,
-    reference: &WorkloadReference,
+    reference: &PartReference,
 ) -> Result<Option<Value>, kube::Error> {
     Ok(read_raw(client, namespace, reference).await?.map(|workload| raw(&workload)))
 }
@@ -208,7 +208,7 @@ pub async fn read_workload(
 pub(super) async fn read_raw(
     client: &Client,
     namespace: &str,
-    reference: &WorkloadReference,
+    reference: &PartReference,
 ) -> Result<Option<RawWorkload>, kube::Error> {
     let api: Api<RawWorkload> = Api::namespaced_with(client.clone(), namespace, &reference.kind);
     api.get_opt(&reference.name).await
@@ -273,7 +273,7 @@ pub fn raw(workload: &RawWorkload) -> Value {
 }
 
 /// Keeps a workload under its own name.
-pub fn reduce_workload(kind: WorkloadKind, workload: &RawWorkload) -> Option<Entry<Arc<Workload>>> {
+pub fn reduce_workload(kind: PartKind, workload: &RawWorkload) -> Option<Entry<Arc<Workload>>> {
     let owner = Owner { namespace: workload.namespace()?, name: workload.name_any() };
     let kept = Arc::new(workload::read(kind, &raw(workload))?);
     Some(Entry { name: owner.name.clone(), owner, kept })

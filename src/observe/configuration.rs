@@ -10,7 +10,7 @@ use kube::{Client, ResourceExt};
 
 use super::cluster::{Cluster, ObserveError, read_raw, reduce_workload, within};
 use super::index::{Entry, Owner};
-use crate::api::workload::{WorkloadKind, WorkloadReference};
+use crate::api::workload::{PartKind, PartReference};
 use crate::declaration::Declaration;
 
 /// Reads those that a Pilot governs and that have moved since they were read last.
@@ -25,7 +25,7 @@ async fn refresh_one(
     cluster: &Cluster,
     client: &Client,
     namespace: &str,
-    reference: &WorkloadReference,
+    reference: &PartReference,
 ) -> Result<(), ObserveError> {
     let owner = Owner { namespace: namespace.to_owned(), name: reference.name.clone() };
     let contents = cluster.workloads.of(reference.kind);
@@ -39,7 +39,7 @@ async fn refresh_one(
         None => None,
     };
     match found {
-        Some(found) => contents.see(&Event::Apply(found), |found| reduce_workload(WorkloadKind::ConfigMap, found)),
+        Some(found) => contents.see(&Event::Apply(found), |found| reduce_workload(PartKind::ConfigMap, found)),
         None => {
             let entry =
                 |owner: &Owner| Some(Entry { owner: owner.clone(), name: owner.name.clone(), kept: known.clone()? });

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use serde_json::json;
 
 use crate::act::writer::{WriteError, Writer};
-use crate::api::workload::WorkloadReference;
+use crate::api::workload::PartReference;
 use crate::declaration::Declaration;
 use crate::observation::Workload;
 use crate::release::digest;
@@ -30,7 +30,7 @@ pub async fn tell(
     let on_pilot = reference("pilotguard.dev/v1alpha1", "Pilot", &pilot.namespace, &pilot.name, &pilot.uid);
     let is_news = writer.create(&pilot.namespace, &event(on_pilot.clone(), None, announcement, now)).await?;
     for workload in workloads {
-        let WorkloadReference { kind, name } = &workload.reference;
+        let PartReference { kind, name } = &workload.reference;
         let on_workload = reference("apps/v1", kind.as_str(), &pilot.namespace, name, &workload.uid);
         writer.create(&pilot.namespace, &event(on_workload, Some(on_pilot.clone()), announcement, now)).await?;
     }

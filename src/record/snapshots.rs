@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::changes::label_value;
 use crate::act::writer::{WriteError, Writer};
 use crate::act::{StoredConfiguration, StoredRelease};
-use crate::api::workload::WorkloadKind;
+use crate::api::workload::PartKind;
 use crate::observation::Snapshot;
 use crate::release::digest::template_digest;
 use crate::release::marks::rollback_unsafe;
@@ -90,7 +90,7 @@ pub fn generated(revision: &ControllerRevision) -> Vec<StoredConfiguration> {
 /// Stores the release that a workload of this kind runs, with the generated ConfigMaps that it uses.
 pub async fn take(
     writer: &Writer,
-    kind: WorkloadKind,
+    kind: PartKind,
     workload: &Value,
     generated: Vec<StoredConfiguration>,
     revision: i64,
@@ -128,7 +128,7 @@ async fn annotate(writer: &Writer, namespace: &str, name: &str, noted: Value) ->
 }
 
 fn build(
-    kind: WorkloadKind,
+    kind: PartKind,
     object: &Value,
     generated: Vec<StoredConfiguration>,
     revision: i64,
@@ -175,7 +175,7 @@ fn build(
 fn stored(revision: &ControllerRevision) -> Option<Stored> {
     let stored: Stored = serde_json::from_value(revision.data.as_ref()?.0.clone()).ok()?;
     let owner = revision.owner_references().first()?;
-    let kind = WorkloadKind::ALL.into_iter().find(|kind| kind.as_str() == owner.kind)?;
+    let kind = PartKind::ALL.into_iter().find(|kind| kind.as_str() == owner.kind)?;
     let is_true = workload::payload(kind, &stored.template) == stored.payload_digest
         && template_digest(&stored.template) == stored.template_digest;
     is_true.then_some(stored)
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_read_again() {
-        let (namespace, snapshot) = build(WorkloadKind::StatefulSet, &workload(), Vec::new(), 3).unwrap();
+        let (namespace, snapshot) = build(PartKind::StatefulSet, &workload(), Vec::new(), 3).unwrap();
         assert_eq!(namespace, "shop");
         let owner = &snapshot.owner_references()[0];
         assert_eq!(owner.kind, "StatefulSet", "the collector takes what names an owner of another kind for an orphan");
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_not_believed_what_its_template_does_not_bear_out() {
-        let (_, honest) = build(WorkloadKind::Deployment, &workload(), Vec::new(), 1).unwrap();
+        let (_, honest) = build(PartKind::Deployment, &workload(), Vec::new(), 1).unwrap();
         let forge = |pointer: &str, value: Value| {
             let mut forged = honest.clone();
             let data = &mut forged.data.as_mut().unwrap().0;

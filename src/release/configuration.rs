@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::api::workload::WorkloadReference;
+use crate::api::workload::PartReference;
 use crate::release::digest::digest;
 
 /// kustomize appends ten of these characters to the name of a ConfigMap that it generates (its hasher replaces the
@@ -40,7 +40,7 @@ pub fn generated(template: &Value) -> BTreeSet<String> {
 }
 
 /// Whether a generated ConfigMap of this name belongs to a release of these parts.
-pub fn governs(parts: &[WorkloadReference], generated: &str) -> bool {
+pub fn governs(parts: &[PartReference], generated: &str) -> bool {
     let mut config_maps = parts.iter().filter(|part| !part.kind.has_pods());
     config_maps.any(|governed| is_generated_from(generated, &governed.name))
 }

@@ -31,11 +31,11 @@ fn over(parts: &[ReleasePart], pick: impl Fn(&ReleasePart) -> &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::workload::WorkloadKind;
+    use crate::api::workload::PartKind;
 
     fn part(name: &str, payload: &str) -> ReleasePart {
         ReleasePart {
-            kind: WorkloadKind::Deployment,
+            kind: PartKind::Deployment,
             name: name.to_owned(),
             template: format!("t-{payload}"),
             payload: payload.to_owned(),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::api::workload::{WorkloadKind, WorkloadReference};
+use crate::api::workload::{PartKind, PartReference};
 use crate::observation::Workload;
 use crate::release::configuration;
 use crate::release::digest::{digest, payload_digest, template_digest};
@@ -15,7 +15,7 @@ use crate::release::marks::{CHANGE, Held, HeldVerdict, Marks, break_glass, rollb
 use crate::release::ownership::owes_fields;
 
 /// The part of a release that an object of this kind is; `None` where it has no pod template and so is none.
-pub fn read(kind: WorkloadKind, object: &Value) -> Option<Workload> {
+pub fn read(kind: PartKind, object: &Value) -> Option<Workload> {
     let stored = template(kind, object)?;
     let annotations = annotations(object);
     let is_observed = is_observed(object);
@@ -29,7 +29,7 @@ pub fn read(kind: WorkloadKind, object: &Value) -> Option<Workload> {
         (None, _) => (template_digest(&stored), payload(kind, &stored)),
     };
     Some(Workload {
-        reference: WorkloadReference { kind, name: text(object, "/metadata/name") },
+        reference: PartReference { kind, name: text(object, "/metadata/name") },
         uid: text(object, "/metadata/uid"),
         resource_version: text(object, "/metadata/resourceVersion"),
         generation: number(object, "/metadata/generation").unwrap_or_default(),
@@ -56,20 +56,20 @@ fn is_observed(object: &Value) -> bool {
 }
 
 /// How many pods there shall be: as many as are asked for, or as there are nodes for.
-fn wanted(kind: WorkloadKind, object: &Value) -> i32 {
+fn wanted(kind: PartKind, object: &Value) -> i32 {
     let scheduled = || number(object, "/status/desiredNumberScheduled").and_then(|number| i32::try_from(number).ok());
     replicas(kind, object).or_else(scheduled).unwrap_or_default()
 }
 
 /// Whether all pods that there shall be exist, run the stored template and are available, and no others exist. Of a
 /// template that waits no pod is made.
-fn is_rolled_out(kind: WorkloadKind, object: &Value, is_waiting: bool) -> bool {
+fn is_rolled_out(kind: PartKind, object: &Value, is_waiting: bool) -> bool {
     let (existing, updated, available) = match kind {
         // The pods that a partition keeps back are not updated.
-        WorkloadKind::Deployment | WorkloadKind::StatefulSet | WorkloadKind::ConfigMap => {
+        PartKind::Deployment | PartKind::StatefulSet | PartKind::ConfigMap => {
             ("/status/replicas", "/status/updatedReplicas", "/status/availableReplicas")
         }
-        WorkloadKind::DaemonSet => {
+        PartKind::DaemonSet => {
             ("/status/currentNumberScheduled", "/status/updatedNumberScheduled", "/status/numberAvailable")
         }
     };
@@ -87,12 +87,12 @@ fn waiting(object: &Value, template: &Value, marks: &Marks) -> Option<Held> {
 
 /// Whether a rollout of it can be paused: only a Deployment's, and not where another controller rolls out, which heeds
 /// no pause.
-pub fn is_pausable(kind: WorkloadKind, object: &Value) -> bool {
-    kind == WorkloadKind::Deployment && foreign(object).is_none()
+pub fn is_pausable(kind: PartKind, object: &Value) -> bool {
+    kind == PartKind::Deployment && foreign(object).is_none()
 }
 
 /// Whether it can be paused, and all pods that there are belong to one ReplicaSet, so that this keeps exactly what runs.
-pub fn has_one_live_release(kind: WorkloadKind, object: &Value) -> bool {
+pub fn has_one_live_release(kind: PartKind, object: &Value) -> bool {
     let count = |pointer: &str| number(object, pointer).unwrap_or_default();
     let is_observed = number(object, "/status/observedGeneration") >= number(object, "/metadata/generation");
     let is_waiting = || read(kind, object).is_some_and(|workload| workload.waiting.is_some());
@@ -108,7 +108,7 @@ pub fn is_managed_by_gitops(object: &Value) -> bool {
 }
 
 /// What is released: the pod template, and of a ConfigMap its content.
-pub fn template(kind: WorkloadKind, object: &Value) -> Option<Cow<'_, Value>> {
+pub fn template(kind: PartKind, object: &Value) -> Option<Cow<'_, Value>> {
     if !kind.has_pods() {
         return object.is_object().then(|| Cow::Owned(configuration::content(object)));
     }
@@ -116,7 +116,7 @@ pub fn template(kind: WorkloadKind, object: &Value) -> Option<Cow<'_, Value>> {
 }
 
 /// The payload digest of what is released.
-pub fn payload(kind: WorkloadKind, template: &Value) -> String {
+pub fn payload(kind: PartKind, template: &Value) -> String {
     if kind.has_pods() { payload_digest(template) } else { digest(template) }
 }
 
@@ -128,7 +128,7 @@ pub fn annotations(object: &Value) -> BTreeMap<String, String> {
 }
 
 /// `spec.replicas`; 1 where it is not set, as the API server has it. `None` for a kind that has none.
-pub fn replicas(kind: WorkloadKind, object: &Value) -> Option<i32> {
+pub fn replicas(kind: PartKind, object: &Value) -> Option<i32> {
     kind.has_replicas().then(|| replicas_or(object, 1))
 }
 
@@ -147,31 +147,31 @@ pub fn is_paused(object: &Value) -> bool {
 }
 
 /// The field of the spec that says whether a stored template reaches the pods.
-pub const fn brake(kind: WorkloadKind) -> Option<&'static str> {
+pub const fn brake(kind: PartKind) -> Option<&'static str> {
     match kind {
-        WorkloadKind::Deployment => Some("paused"),
-        WorkloadKind::StatefulSet | WorkloadKind::DaemonSet => Some("updateStrategy"),
-        WorkloadKind::ConfigMap => None,
+        PartKind::Deployment => Some("paused"),
+        PartKind::StatefulSet | PartKind::DaemonSet => Some("updateStrategy"),
+        PartKind::ConfigMap => None,
     }
 }
 
 /// Whether an update lets the stored template reach pods that were kept from it.
-pub fn is_resumed(kind: WorkloadKind, old: &Value, new: &Value) -> bool {
+pub fn is_resumed(kind: PartKind, old: &Value, new: &Value) -> bool {
     kept_back(kind, new) < kept_back(kind, old)
 }
 
 /// How many pods the stored template is kept from.
-fn kept_back(kind: WorkloadKind, object: &Value) -> i64 {
+fn kept_back(kind: PartKind, object: &Value) -> i64 {
     let is_braked = match kind {
-        WorkloadKind::Deployment => is_paused(object),
-        WorkloadKind::StatefulSet | WorkloadKind::DaemonSet => text(object, "/spec/updateStrategy/type") == "OnDelete",
-        WorkloadKind::ConfigMap => false,
+        PartKind::Deployment => is_paused(object),
+        PartKind::StatefulSet | PartKind::DaemonSet => text(object, "/spec/updateStrategy/type") == "OnDelete",
+        PartKind::ConfigMap => false,
     };
     let partition = || number(object, "/spec/updateStrategy/rollingUpdate/partition").unwrap_or_default();
     match kind {
         _ if is_braked => i64::MAX,
-        WorkloadKind::StatefulSet => partition(),
-        WorkloadKind::Deployment | WorkloadKind::DaemonSet | WorkloadKind::ConfigMap => 0,
+        PartKind::StatefulSet => partition(),
+        PartKind::Deployment | PartKind::DaemonSet | PartKind::ConfigMap => 0,
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use WorkloadKind::{DaemonSet, Deployment, StatefulSet};
+    use PartKind::{DaemonSet, Deployment, StatefulSet};
 
     /// A workload of generation 2 of which the controller says this.
     fn object(spec: &Value, status: &Value) -> Value {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     /// The pods that it shall have, and whether it is complete.
-    fn state(kind: WorkloadKind, spec: &Value, status: &Value) -> (i32, bool) {
+    fn state(kind: PartKind, spec: &Value, status: &Value) -> (i32, bool) {
         let workload = read(kind, &object(spec, status)).unwrap();
         assert_eq!(workload.reference.to_string(), format!("{} web", kind.as_str()));
         (workload.replicas, workload.is_complete)

@@ -11,7 +11,7 @@ use crate::api::incident::IncidentStage;
 use crate::api::pilot::Mode;
 use crate::api::status::SloVerdict;
 use crate::api::trigger::TriggerAction;
-use crate::api::workload::WorkloadReference;
+use crate::api::workload::PartReference;
 use crate::calendar::{Opening, Reason as WindowReason};
 use crate::decide::judge::holds_changes;
 use crate::decide::{Case, Ledger};
@@ -275,7 +275,7 @@ fn act_that_is_not_possible(case: &Case<'_>) -> Option<String> {
 fn missing_workload(case: &Case<'_>) -> Option<String> {
     let declared = &case.declaration.workloads;
     // Of a ConfigMap that is generated under ever new names only the templates tell.
-    let is_generated = |part: &WorkloadReference| {
+    let is_generated = |part: &PartReference| {
         let mut names = case.seen.workloads.iter().flat_map(|workload| &workload.generated);
         !part.kind.has_pods() && names.any(|name| is_generated_from(name, &part.name))
     };

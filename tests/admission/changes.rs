@@ -6,7 +6,7 @@ use pilotguard::admit::review::Context;
 use pilotguard::admit::wire::Answer;
 use pilotguard::api::change_record::ChangeRecord;
 use pilotguard::api::decision::Decision;
-use pilotguard::api::workload::WorkloadKind;
+use pilotguard::api::workload::PartKind;
 use pilotguard::observe::cluster::{Cluster, RawWorkload, reduce_workload};
 use pilotguard::release::digest::{payload_digest, template_digest};
 use pilotguard::release::marks::AdmittedVerdict::{
@@ -395,7 +395,7 @@ fn scaling_what_the_watch_saw_contained_is_refused() {
     let mark = json!({"metadata": {"annotations": {CONTAINED: r#"{"incident":"i","replicas":1}"#}}});
     let scaled_by = |pilot: &Value, uid: &str| {
         let contained = with(with(deployment("web:1"), &mark), &json!({"metadata": {"uid": uid}}));
-        let (cluster, kind) = (no_records(), WorkloadKind::Deployment);
+        let (cluster, kind) = (no_records(), PartKind::Deployment);
         let event = Event::Apply(serde_json::from_value::<RawWorkload>(contained).unwrap());
         cluster.workloads.of(kind).see(&event, |workload| reduce_workload(kind, workload));
         let guarded = guarded(std::slice::from_ref(pilot));

@@ -20,7 +20,7 @@ use pilotguard::admit::registration::{Endpoint, Registration};
 use pilotguard::admit::server::{Admission, serve};
 use pilotguard::admit::witness::Witness;
 use pilotguard::api::custom_resource_definitions;
-use pilotguard::api::workload::WorkloadKind;
+use pilotguard::api::workload::PartKind;
 use pilotguard::observe::cluster::RawWorkload;
 use pilotguard::release::digest::template_digest;
 use pilotguard::release::marks::{ADMITTED, QUARANTINED};
@@ -163,7 +163,7 @@ impl Scene {
 
     /// Null where there is none.
     async fn deployment(&self) -> anyhow::Result<Value> {
-        let kind = WorkloadKind::Deployment;
+        let kind = PartKind::Deployment;
         let deployments: Api<RawWorkload> = Api::namespaced_with(self.team.client()?, &self.namespace, &kind);
         Ok(json!(deployments.get_opt("web").await?))
     }

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZoneDatabase;
 use kube::runtime::watcher::Event;
 use pilotguard::admit::pilots::{Guarded, WorkloadKey};
-use pilotguard::api::workload::{WorkloadKind, WorkloadReference};
+use pilotguard::api::workload::{PartKind, PartReference};
 use serde_json::{Value, json};
 
 use crate::fixtures::*;
@@ -13,7 +13,7 @@ fn named(name: &str, uid: &str, created: &str) -> Value {
 }
 
 fn checkout() -> WorkloadKey {
-    let reference = WorkloadReference { kind: WorkloadKind::Deployment, name: "checkout".to_owned() };
+    let reference = PartReference { kind: PartKind::Deployment, name: "checkout".to_owned() };
     WorkloadKey::new("shop", &reference)
 }
 
@@ -77,12 +77,12 @@ fn namesakes_of_another_kind_are_another_workload() {
     let old = named("old", "c", "2026-11-01T00:00:00Z");
     let guarded = guarded(&[young, old]);
     let of = |kind| {
-        let reference = WorkloadReference { kind, name: "checkout".to_owned() };
+        let reference = PartReference { kind, name: "checkout".to_owned() };
         guarded.guardian(&WorkloadKey::new("shop", &reference)).map(|guardian| guardian.id.name.clone())
     };
-    assert_eq!(of(WorkloadKind::Deployment).as_deref(), Some("old"));
-    assert_eq!(of(WorkloadKind::StatefulSet).as_deref(), Some("young"));
-    assert_eq!(of(WorkloadKind::DaemonSet), None);
+    assert_eq!(of(PartKind::Deployment).as_deref(), Some("old"));
+    assert_eq!(of(PartKind::StatefulSet).as_deref(), Some("young"));
+    assert_eq!(of(PartKind::DaemonSet), None);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use pilotguard::admit::pilots::{GuardedSet, WorkloadKey};
 use pilotguard::admit::registration::{Endpoint, LONGEST_LIST, Registration};
-use pilotguard::api::workload::{WorkloadKind, WorkloadReference};
+use pilotguard::api::workload::{PartKind, PartReference};
 use serde_json::{Value, json};
 
 use crate::fixtures::OPERATOR;
@@ -31,11 +31,11 @@ fn entries(
 }
 
 fn keys(names: &[(&str, &str)]) -> std::collections::BTreeSet<WorkloadKey> {
-    names.iter().map(|(namespace, name)| key(WorkloadKind::Deployment, namespace, name)).collect()
+    names.iter().map(|(namespace, name)| key(PartKind::Deployment, namespace, name)).collect()
 }
 
-fn key(kind: WorkloadKind, namespace: &str, name: &str) -> WorkloadKey {
-    WorkloadKey::new(namespace, &WorkloadReference { kind, name: name.to_owned() })
+fn key(kind: PartKind, namespace: &str, name: &str) -> WorkloadKey {
+    WorkloadKey::new(namespace, &PartReference { kind, name: name.to_owned() })
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn only_enforcing_pilots_can_stop_anyone_and_only_in_their_namespaces() {
 
 #[test]
 fn each_kind_is_registered_where_it_is_guarded_and_scaled_where_it_has_replicas() {
-    let kinds = [(WorkloadKind::StatefulSet, "shop"), (WorkloadKind::DaemonSet, "nodes")];
+    let kinds = [(PartKind::StatefulSet, "shop"), (PartKind::DaemonSet, "nodes")];
     let enforcing = kinds.map(|(kind, namespace)| key(kind, namespace, "db")).into();
     let entries = entries(&registration().configurations(&GuardedSet { enforcing, ..GuardedSet::default() }));
     let facts: Vec<_> = entries
@@ -131,7 +131,7 @@ fn an_empty_set_registers_nothing_on_workloads() {
 #[test]
 fn a_long_list_gives_way_to_the_namespaces_alone() {
     let conditions = |count: usize| {
-        let enforcing = (0..count).map(|n| key(WorkloadKind::Deployment, "shop", &format!("web-{n:05}"))).collect();
+        let enforcing = (0..count).map(|n| key(PartKind::Deployment, "shop", &format!("web-{n:05}"))).collect();
         let set = GuardedSet { enforcing, ..GuardedSet::default() };
         let entries = entries(&registration().configurations(&set));
         assert!(json!(entries).to_string().len() < 6 * LONGEST_LIST, "stays far below what etcd takes");

@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use pilotguard::api::change_record::ChangeClass;
 use pilotguard::api::incident::Incident;
-use pilotguard::api::workload::{WorkloadKind, WorkloadReference};
+use pilotguard::api::workload::{PartKind, PartReference};
 use pilotguard::observe::cluster::read_workload;
 use serde_json::{Value, json};
 
@@ -127,6 +127,6 @@ fn flags(scene: &Scene<'_>, name: &str, level: &str) -> Value {
 
 async fn config_map(scene: &Scene<'_>, name: &str) -> anyhow::Result<Option<Value>> {
     let client = scene.cluster.rig.admin().client()?;
-    let reference = WorkloadReference { kind: WorkloadKind::ConfigMap, name: name.to_owned() };
+    let reference = PartReference { kind: PartKind::ConfigMap, name: name.to_owned() };
     Ok(read_workload(&client, &scene.namespace, &reference).await?)
 }

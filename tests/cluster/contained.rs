@@ -5,7 +5,7 @@ use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Event;
 use kube::api::ListParams;
 use pilotguard::api::incident::IncidentStage;
-use pilotguard::api::workload::WorkloadKind;
+use pilotguard::api::workload::PartKind;
 use pilotguard::release::ownership::owes_fields;
 use pilotguard_rig::wait;
 use serde_json::{Value, json};
@@ -144,5 +144,5 @@ async fn told_autoscaler(scene: &Scene<'_>) -> anyhow::Result<()> {
 
 async fn replicas(scene: &Scene<'_>) -> anyhow::Result<i32> {
     let deployment: Value = scene.deployment().await?;
-    pilotguard::release::workload::replicas(WorkloadKind::Deployment, &deployment).context("replicas")
+    pilotguard::release::workload::replicas(PartKind::Deployment, &deployment).context("replicas")
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use futures::FutureExt;
 use futures::future::try_join_all;
 use pilotguard::api::incident::IncidentStage;
-use pilotguard::api::workload::WorkloadKind;
+use pilotguard::api::workload::PartKind;
 use pilotguard::release::workload::{is_paused, replicas, template};
 use pilotguard_rig::{Output, Person, Tool, wait};
 use serde_json::{Value, json};
@@ -274,18 +274,18 @@ impl<'a> Place<'a> {
             self.deploy(1, 0).await?;
             return self.scene.guarded().await;
         };
-        if template(WorkloadKind::Deployment, &now) != template(WorkloadKind::Deployment, &self.stands) {
+        if template(PartKind::Deployment, &now) != template(PartKind::Deployment, &self.stands) {
             self.deploy(1, 0).await?;
             // What kubectl has added by itself, such as the time of a restart, no manifest takes away.
             let patch =
-                json!([{"op": "replace", "path": "/spec/template", "value": template(WorkloadKind::Deployment, &self.stands)}]).to_string();
+                json!([{"op": "replace", "path": "/spec/template", "value": template(PartKind::Deployment, &self.stands)}]).to_string();
             let words =
                 ["patch", "deployment", "web", "--namespace", &self.scene.namespace, "--type=json", "-p", &patch];
             self.scene.grace.kubectl(&words).await?.accepted()?;
         }
-        let (now, stood) = (self.scene.deployment().await?, replicas(WorkloadKind::Deployment, &self.stands));
-        ensure!(template(WorkloadKind::Deployment, &now) == template(WorkloadKind::Deployment, &self.stands), "{now}");
-        if is_paused(&now) || replicas(WorkloadKind::Deployment, &now) > stood {
+        let (now, stood) = (self.scene.deployment().await?, replicas(PartKind::Deployment, &self.stands));
+        ensure!(template(PartKind::Deployment, &now) == template(PartKind::Deployment, &self.stands), "{now}");
+        if is_paused(&now) || replicas(PartKind::Deployment, &now) > stood {
             // Nobody but the operator may resume a rollout at any time.
             let patch = json!({"spec": {"paused": false, "replicas": stood}}).to_string();
             let line = format!("patch deployment web -p {patch}");

@@ -8,7 +8,7 @@ use pilotguard::api::decision::{Decision, DecisionPhase};
 use pilotguard::api::incident::IncidentStage;
 use pilotguard::api::pilot::Pilot;
 use pilotguard::api::trigger::TriggerAction;
-use pilotguard::api::workload::WorkloadKind;
+use pilotguard::api::workload::PartKind;
 use pilotguard::release::marks::{ADMITTED, Contained};
 use pilotguard_rig::wait;
 use serde_json::{Value, json};
@@ -24,26 +24,26 @@ tests![
 ];
 
 /// A workload `web` of this kind in this version, as Argo CD applies it.
-fn release(scene: &Scene<'_>, kind: WorkloadKind, version: u32) -> Value {
+fn release(scene: &Scene<'_>, kind: PartKind, version: u32) -> Value {
     let mut object = scene.release(version, 0);
     object["kind"] = kind.as_str().into();
     object["metadata"]["annotations"] = json!({"argocd.argoproj.io/tracking-id": "web"});
     let spec = object["spec"].as_object_mut();
     match kind {
-        WorkloadKind::StatefulSet => object["spec"]["serviceName"] = "web".into(),
-        WorkloadKind::DaemonSet => drop(spec.and_then(|spec| spec.remove("replicas"))),
-        WorkloadKind::Deployment | WorkloadKind::ConfigMap => {}
+        PartKind::StatefulSet => object["spec"]["serviceName"] = "web".into(),
+        PartKind::DaemonSet => drop(spec.and_then(|spec| spec.remove("replicas"))),
+        PartKind::Deployment | PartKind::ConfigMap => {}
     }
     object
 }
 
-fn pilot(scene: &Scene<'_>, kind: WorkloadKind, fields: &Value) -> Value {
+fn pilot(scene: &Scene<'_>, kind: PartKind, fields: &Value) -> Value {
     let mut pilot = scene.pilot(&json!({"slos": [], "workloads": [{"kind": kind, "name": "web"}]}));
     json_patch::merge(&mut pilot["spec"], fields);
     pilot
 }
 
-async fn guard(scene: &Scene<'_>, kind: WorkloadKind) -> anyhow::Result<()> {
+async fn guard(scene: &Scene<'_>, kind: PartKind) -> anyhow::Result<()> {
     scene.apply(&scene.grace, &release(scene, kind, 1)).await?.accepted()?;
     scene.declare(&pilot(scene, kind, &json!({}))).await?;
     scene.guarded().await?;
@@ -51,7 +51,7 @@ async fn guard(scene: &Scene<'_>, kind: WorkloadKind) -> anyhow::Result<()> {
 }
 
 /// Outside the windows people are refused and a GitOps tool is pinned; inside both may.
-async fn changes_are_guarded(cluster: &Cluster, scene: &Scene<'_>, kind: WorkloadKind) -> anyhow::Result<()> {
+async fn changes_are_guarded(cluster: &Cluster, scene: &Scene<'_>, kind: PartKind) -> anyhow::Result<()> {
     let accounts = scene.api::<ServiceAccount>();
     let metadata = ObjectMeta { name: Some("gitops".to_owned()), ..ObjectMeta::default() };
     accounts.create(&PostParams::default(), &ServiceAccount { metadata, ..ServiceAccount::default() }).await?;
@@ -85,7 +85,7 @@ async fn changes_are_guarded(cluster: &Cluster, scene: &Scene<'_>, kind: Workloa
 }
 
 async fn a_stateful_set_is_guarded_scaled_down_and_resumed(cluster: &Cluster) -> anyhow::Result<()> {
-    let kind = WorkloadKind::StatefulSet;
+    let kind = PartKind::StatefulSet;
     let scene = Scene::set(cluster).await?;
     guard(&scene, kind).await?;
     changes_are_guarded(cluster, &scene, kind).await?;
@@ -124,7 +124,7 @@ async fn a_stateful_set_is_guarded_scaled_down_and_resumed(cluster: &Cluster) ->
 }
 
 async fn a_daemon_set_is_guarded_and_never_scaled_down(cluster: &Cluster) -> anyhow::Result<()> {
-    let kind = WorkloadKind::DaemonSet;
+    let kind = PartKind::DaemonSet;
     let scene = Scene::set(cluster).await?;
     guard(&scene, kind).await?;
     changes_are_guarded(cluster, &scene, kind).await?;
@@ -213,7 +213,7 @@ async fn the_older_pilot_keeps_the_workload(cluster: &Cluster) -> anyhow::Result
 }
 
 /// Waits until Events of these reasons are on the workload.
-async fn told(scene: &Scene<'_>, kind: WorkloadKind, reasons: &[&str]) -> anyhow::Result<()> {
+async fn told(scene: &Scene<'_>, kind: PartKind, reasons: &[&str]) -> anyhow::Result<()> {
     let probe = || async {
         let told = scene.events(kind.as_str()).await.map_err(|error| error.to_string())?;
         let is_told = reasons.iter().all(|reason| told.iter().any(|it| it == reason));

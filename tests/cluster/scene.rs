@@ -17,7 +17,7 @@ use pilotguard::api::decision::Decision;
 use pilotguard::api::incident::Incident;
 use pilotguard::api::pilot::Pilot;
 use pilotguard::api::status::ReleaseState;
-use pilotguard::api::workload::{WorkloadKind, WorkloadReference};
+use pilotguard::api::workload::{PartKind, PartReference};
 use pilotguard::observe::cluster::read_workload;
 use pilotguard::release::marks::Marks;
 use pilotguard_rig::{DemoService, Operator, Output, Person, ServiceOptions, wait};
@@ -248,12 +248,12 @@ impl<'a> Scene<'a> {
 
     /// The Deployment as it is.
     pub(crate) async fn deployment(&self) -> anyhow::Result<Value> {
-        self.workload(WorkloadKind::Deployment).await
+        self.workload(PartKind::Deployment).await
     }
 
     /// The workload `web` of a kind as it is.
-    pub(crate) async fn workload(&self, kind: WorkloadKind) -> anyhow::Result<Value> {
-        let reference = WorkloadReference { kind, name: "web".to_owned() };
+    pub(crate) async fn workload(&self, kind: PartKind) -> anyhow::Result<Value> {
+        let reference = PartReference { kind, name: "web".to_owned() };
         read_workload(&self.client, &self.namespace, &reference)
             .await?
             .with_context(|| format!("there is no {reference}"))

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use pilotguard::api::change_record::{ChangeClass, Outcome as ChangeOutcome};
-use pilotguard::api::workload::{WorkloadKind, WorkloadReference};
+use pilotguard::api::workload::{PartKind, PartReference};
 use pilotguard::observe::cluster::read_workload;
 use pilotguard::release::digest::payload_digest;
 use serde_json::{Value, json};
@@ -78,6 +78,6 @@ fn worker(scene: &Scene<'_>, version: u32) -> Value {
 
 async fn deployment(scene: &Scene<'_>, name: &str) -> anyhow::Result<Value> {
     let client = scene.cluster.rig.admin().client()?;
-    let reference = WorkloadReference { kind: WorkloadKind::Deployment, name: name.to_owned() };
+    let reference = PartReference { kind: PartKind::Deployment, name: name.to_owned() };
     read_workload(&client, &scene.namespace, &reference).await?.context("there is no such Deployment")
 }

@@ -6,7 +6,7 @@ use pilotguard::api::change_record::{ChangeClass, Outcome};
 use pilotguard::api::decision::DecisionPhase;
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::trigger::TriggerAction;
-use pilotguard::api::workload::WorkloadKind;
+use pilotguard::api::workload::PartKind;
 use pilotguard::decide::plan::{Effect, GiveBack, Release, ScaleDown};
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot};
 use pilotguard::release::marks::{AdmittedVerdict, Contained, HeldVerdict};
@@ -289,12 +289,12 @@ pub fn act_name(effect: &Effect) -> &'static str {
 
 /// Nothing is rolled back that stores what its release wrote, nothing without replicas is scaled, and nothing is done
 /// against another controller; what was parked may be given back to it.
-fn check_reach(effect: &Effect, kind: WorkloadKind, deployment: &Deployment) {
+fn check_reach(effect: &Effect, kind: PartKind, deployment: &Deployment) {
     let moves = matches!(effect, Effect::RollBack(_));
-    let is_undone = matches!(kind, WorkloadKind::Deployment | WorkloadKind::ConfigMap);
+    let is_undone = matches!(kind, PartKind::Deployment | PartKind::ConfigMap);
     assert!(!moves || is_undone, "a {kind:?} is rolled back");
-    assert!(moves || kind != WorkloadKind::ConfigMap, "a ConfigMap is scaled");
-    assert_ne!(kind, WorkloadKind::DaemonSet, "a DaemonSet is acted on");
+    assert!(moves || kind != PartKind::ConfigMap, "a ConfigMap is scaled");
+    assert_ne!(kind, PartKind::DaemonSet, "a DaemonSet is acted on");
     let gives_back = matches!(effect, Effect::RestoreReplicas(_));
     assert!(gives_back || deployment.foreign.is_none(), "acted against another controller");
 }

@@ -8,7 +8,7 @@ use pilotguard::api::decision::Requester;
 use pilotguard::api::incident::{Incident, IncidentStage, RollbackTarget, TargetPart};
 use pilotguard::api::pilot::Mode;
 use pilotguard::api::trigger::TriggerAction;
-use pilotguard::api::workload::{WorkloadKind, WorkloadReference};
+use pilotguard::api::workload::{PartKind, PartReference};
 use pilotguard::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
 use pilotguard::decide::{Case, Ledger};
 use pilotguard::declaration::Declaration;
@@ -52,7 +52,7 @@ impl Place {
                 payload: payload.to_owned(),
                 known_good_at: zero(),
                 workloads: vec![TargetPart {
-                    kind: WorkloadKind::Deployment,
+                    kind: PartKind::Deployment,
                     name: "checkout".to_owned(),
                     payload: payload.to_owned(),
                     revision: "checkout-1".to_owned(),
@@ -65,8 +65,8 @@ impl Place {
     }
 }
 
-fn checkout() -> WorkloadReference {
-    WorkloadReference { kind: WorkloadKind::Deployment, name: "checkout".to_owned() }
+fn checkout() -> PartReference {
+    PartReference { kind: PartKind::Deployment, name: "checkout".to_owned() }
 }
 
 fn workload(marks: Marks) -> Workload {

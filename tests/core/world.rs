@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use pilotguard::api::decision::{DecisionType, Requester};
 use pilotguard::api::pilot::Pilot;
 use pilotguard::api::status::PilotStatus;
-use pilotguard::api::workload::{ReleasePart, WorkloadKind, WorkloadReference};
+use pilotguard::api::workload::{PartKind, PartReference, ReleasePart};
 use pilotguard::calendar::Calendar;
 use pilotguard::decide::judge::{GitOps, Operation, Proposal, Verdict, judge};
 use pilotguard::decide::{Case, Ledger, SourceFacts};
@@ -150,9 +150,9 @@ impl World {
         name.filter(is_guarded).unwrap_or(&self.declaration.workloads[0].name).clone()
     }
 
-    fn reference(&self, name: &str) -> WorkloadReference {
+    fn reference(&self, name: &str) -> PartReference {
         let declared = self.declaration.workloads.iter().find(|workload| workload.name == name);
-        declared.cloned().unwrap_or(WorkloadReference { kind: WorkloadKind::Deployment, name: name.to_owned() })
+        declared.cloned().unwrap_or(PartReference { kind: PartKind::Deployment, name: name.to_owned() })
     }
 
     pub fn deployment(&self, name: &str) -> Option<&Deployment> {
@@ -178,7 +178,7 @@ impl World {
         let judgement = judge(
             &case,
             &Proposal {
-                one_live_release: workload.kind == WorkloadKind::Deployment
+                one_live_release: workload.kind == PartKind::Deployment
                     && self.deployment(name).is_some_and(|it| it.serves == it.runs && it.foreign.is_none()),
                 workload,
                 operation: Operation::Update,
@@ -306,7 +306,7 @@ impl World {
         }
     }
 
-    fn workload(&self, reference: &WorkloadReference, deployment: &Deployment) -> Workload {
+    fn workload(&self, reference: &PartReference, deployment: &Deployment) -> Workload {
         let mut snapshots = deployment.snapshots.clone();
         snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.revision));
         Workload {
@@ -318,7 +318,7 @@ impl World {
             payload: payload_of(&deployment.runs),
             replicas: deployment.replicas,
             is_complete: deployment.serves == deployment.runs,
-            progress_deadline_exceeded: reference.kind == WorkloadKind::Deployment
+            progress_deadline_exceeded: reference.kind == PartKind::Deployment
                 && self.stuck.contains(&deployment.runs)
                 && self.now >= deployment.rolled_out_at + PROGRESS_DEADLINE,
             rollback_unsafe: deployment.unsafe_reason.clone(),
