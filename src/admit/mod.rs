@@ -9,6 +9,7 @@
 pub mod certificates;
 pub mod keeper;
 mod known;
+mod moves;
 pub mod objects;
 pub mod paths;
 pub mod pilots;

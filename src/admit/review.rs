@@ -4,7 +4,7 @@
 //! What a Pilot cannot judge is refused where its rules bind and waved through with a warning where it only
 //! observes; what no Pilot names is none of our business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,15 +13,17 @@ use json_patch::{AddOperation, PatchOperation, RemoveOperation};
 use serde_json::Value;
 
 use super::known::{judged, known, records_unknown};
+use super::moves::{Move, move_of};
 use super::pilots::{Guarded, Guardian, WorkloadKey};
 use super::scaled::scaled_workload;
 use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
 use crate::api::workload::{WorkloadKind, WorkloadReference};
-use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict};
+use crate::decide::Case;
+use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, rolled_back_before};
 use crate::observation::{Observation, Workload};
 use crate::observe::cluster::Cluster;
-use crate::release::digest::{all_images_are_pinned, payload_digest, template_digest};
+use crate::release::digest::{payload_digest, template_digest};
 use crate::release::marks::{ADMITTED, HELD, HeldVerdict};
 use crate::release::ownership::{LAST_APPLIED, REPLICAS, TEMPLATE, last_applied_with_template, with_owners_of};
 use crate::release::workload;
@@ -46,6 +48,9 @@ pub struct Context<'a> {
     /// The time.
     pub now: Timestamp,
 }
+
+/// So many releases of a namesake, the newest, are kept out of a workload that is created anew.
+const MOST_QUARANTINED: usize = 32;
 
 /// A write to the status of a workload. It can change annotations, but neither template nor replicas.
 const STATUS: &str = "status";
@@ -156,23 +161,6 @@ struct Attempt<'a> {
     proposal: Proposal,
     seen: Observation,
     move_: Move,
-}
-
-/// What an attempt does to the release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Move {
-    /// Nothing: replicas, labels, status.
-    Nothing,
-    /// Other metadata of the template; with pinned images the same bytes run again.
-    Relabels,
-    /// Takes back a release that waits: what runs is asked for again.
-    Withdraws,
-    /// Lets a template roll out that was stored and kept from pods, as by a pause.
-    Resumes,
-    /// Another release, or a restart of images that may differ.
-    Releases,
-    /// The end of the workload.
-    Deletes,
 }
 
 impl<'a> Attempt<'a> {
@@ -286,6 +274,7 @@ impl<'a> Attempt<'a> {
             old: &self.request.old_object,
             new: &self.request.object,
             requester: &self.request.requester,
+            quarantined: self.quarantined_before(&case),
             now: context.now,
         };
         match judgement.verdict {
@@ -306,6 +295,15 @@ impl<'a> Attempt<'a> {
                 Answer::Allowed { patch, warnings }
             }
         }
+    }
+
+    /// Deleting and creating anew is no way around: what the records say was rolled back stays out of what comes next.
+    fn quarantined_before(&self, case: &Case<'_>) -> BTreeSet<String> {
+        if self.proposal.operation != Operation::Create {
+            return BTreeSet::new();
+        }
+        let before = rolled_back_before(case).into_iter().filter(|payload| *payload != self.proposal.payload);
+        before.take(MOST_QUARANTINED).collect()
     }
 
     /// The answer where the Pilot's declaration means nothing to this version.
@@ -336,6 +334,7 @@ impl<'a> Attempt<'a> {
             Move::Withdraws | Move::Nothing | Move::Deletes => None,
         };
         let mut wanted = self.kept();
+        wanted.extend(change.of_namesake());
         if let Some(admitted) = admitted {
             wanted.insert(ADMITTED, admitted);
         }
@@ -355,6 +354,7 @@ impl<'a> Attempt<'a> {
     /// What stores it while the rollout is paused.
     fn held(&self, change: &Change<'_>, judgement: &Judgement) -> Vec<PatchOperation> {
         let mut wanted = stamp::stored(&self.request.old_object);
+        wanted.extend(change.of_namesake());
         wanted.insert(HELD, stamp::of_held(change, judgement, HeldVerdict::Hold));
         let mut patch = self.marked(&wanted);
         if !workload::is_paused(&self.request.object) {
@@ -449,26 +449,5 @@ fn said(judgement: &Judgement) -> Option<String> {
         }
         (Verdict::Allow, None, Some(count)) => would_have(&format!("kept replicas at {count}")),
         (Verdict::Allow, None, None) => None,
-    }
-}
-
-/// Raw old against raw new: what the update does to the release.
-fn move_of(kind: WorkloadKind, old: &Value, new: &Value, stored: Option<&Workload>) -> Move {
-    let (before, after) = (workload::template(old), workload::template(new));
-    let (before, after) = (before.unwrap_or(&Value::Null), after.unwrap_or(&Value::Null));
-    let is_resumed = workload::is_resumed(kind, old, new);
-    let is_same_template = before == after || template_digest(before) == template_digest(after);
-    if is_same_template {
-        return if is_resumed { Move::Resumes } else { Move::Nothing };
-    }
-    if let Some(stored) = stored.filter(|stored| stored.waiting.is_some()) {
-        // What waits has not been admitted, so nothing of it is the same release as what runs.
-        let asks_for_what_runs = stored.template == template_digest(after);
-        return if asks_for_what_runs { Move::Withdraws } else { Move::Releases };
-    }
-    let runs_the_same = payload_digest(before) == payload_digest(after) && all_images_are_pinned(after);
-    match (runs_the_same, is_resumed) {
-        (true, false) => Move::Relabels,
-        (true, true) | (false, _) => Move::Releases,
     }
 }

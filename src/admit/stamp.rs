@@ -5,7 +5,7 @@
 //! there. `kubectl rollout undo` rewrites annotations to those of an older ReplicaSet, so tampering need not
 //! be malice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use json_patch::jsonptr::PointerBuf;
@@ -45,8 +45,17 @@ pub struct Change<'a> {
     pub new: &'a Value,
     /// Who asks.
     pub requester: &'a Requester,
+    /// Payload digests that a new workload may not move to, because its namesake was rolled back from them.
+    pub quarantined: BTreeSet<String>,
     /// The time.
     pub now: Timestamp,
+}
+
+impl Change<'_> {
+    /// The marks that a new workload takes over from a namesake.
+    pub fn of_namesake(&self) -> BTreeMap<&'static str, String> {
+        Marks { quarantined: self.quarantined.clone(), ..Marks::default() }.write()
+    }
 }
 
 /// The annotations of [`KEPT`] as they are stored.

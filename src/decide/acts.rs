@@ -122,7 +122,10 @@ impl<'a> Turn<'a> {
                 reasons: vec![format!("incident {}", incident.id)],
                 break_glass: workload.marks.known_break_glass(),
             },
-            put_away: self.put_away(incident, workload).filter(|note| quarantined.contains(&note.payload)),
+            put_away: self
+                .put_away(incident, workload)
+                .filter(|note| quarantined.contains(&note.payload))
+                .map(Box::new),
             quarantined,
         }
     }

@@ -17,7 +17,6 @@ use crate::api::incident::{Incident, IncidentStage};
 use crate::api::pilot::Mode;
 use crate::api::trigger::TriggerAction;
 use crate::api::workload::WorkloadReference;
-use crate::observation::PilotDecision;
 
 /// What someone wants to do to a guarded workload.
 #[derive(Clone, Debug, PartialEq)]
@@ -292,23 +291,38 @@ fn quarantine(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
     })
 }
 
-/// Whether a change to this release failed and nobody has readmitted the release since.
-fn was_rolled_back(case: &Case<'_>, proposal: &Proposal) -> bool {
-    let payload = proposal.payload.as_str();
-    let changes = case.seen.changes.iter();
-    let failed = changes.filter(|change| change.outcome == Outcome::Failed && change.ran(payload));
+/// What the records say was rolled back and nobody has readmitted since, the newest first: a workload that is created
+/// anew has lost the marks that say so.
+pub fn rolled_back_before(case: &Case<'_>) -> Vec<String> {
+    let failed = case.seen.changes.iter().filter(|change| change.outcome == Outcome::Failed);
+    let of_changes = failed.flat_map(|change| {
+        let parts = change.parts.iter().map(|part| &part.payload);
+        parts.chain([&change.payload]).map(|payload| (change.started_at, payload))
+    });
     let records = case.seen.decisions.iter().filter(|decision| decision.is_record);
-    let put_away = records.filter(|record| record.quarantined.iter().any(|quarantined| quarantined == payload));
-    let instants = failed.map(|change| change.started_at).chain(put_away.map(|record| record.created_at));
-    let Some(failed_at) = instants.max() else {
-        return false;
-    };
-    let is_readmission = |decision: &&PilotDecision| {
+    let of_records = records.flat_map(|it| it.quarantined.iter().map(|payload| (it.created_at, payload)));
+    let mut all: Vec<(Timestamp, &String)> = of_changes.chain(of_records).collect();
+    all.sort_by(|one, other| other.cmp(one));
+    let mut payloads: Vec<String> = Vec::new();
+    for (at, payload) in all {
+        if !payloads.contains(payload) && !is_readmitted_since(case, payload, at) {
+            payloads.push(payload.clone());
+        }
+    }
+    payloads
+}
+
+fn was_rolled_back(case: &Case<'_>, proposal: &Proposal) -> bool {
+    rolled_back_before(case).contains(&proposal.payload)
+}
+
+fn is_readmitted_since(case: &Case<'_>, payload: &str, at: Timestamp) -> bool {
+    case.seen.decisions.iter().any(|decision| {
         decision.type_ == DecisionType::Readmit
             && decision.phase == Some(DecisionPhase::Accepted)
             && decision.payload.as_deref() == Some(payload)
-    };
-    !case.seen.decisions.iter().filter(is_readmission).any(|decision| decision.created_at > failed_at)
+            && decision.created_at > at
+    })
 }
 
 fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {

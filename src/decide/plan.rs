@@ -216,7 +216,7 @@ pub struct RollBack {
     /// Payload digests that may not come back, those of before included.
     pub quarantined: BTreeSet<String>,
     /// A note on the release that is put away: whoever applied it still asks for it, until another one is admitted.
-    pub put_away: Option<Held>,
+    pub put_away: Option<Box<Held>>,
 }
 
 /// Scale down, in one patch.

@@ -44,7 +44,9 @@ pub fn given_back(object: &Value, former: &Value) -> Value {
                 put(&mut owed, path, subtree.clone());
             }
         }
-        FOREIGN.iter().for_each(|path| remove(ours, path));
+        for path in FOREIGN {
+            remove(ours, path);
+        }
     }
     for owner in entries(Some(former)).filter(|owner| !is_ours(owner)) {
         give(&mut given, owner, fields(owner).map(|theirs| intersection(&owed, theirs)).unwrap_or_default());
@@ -58,7 +60,9 @@ pub fn given_back(object: &Value, former: &Value) -> Value {
 pub fn with_owners_of(new: &Value, old: &Value, paths: &[&[&str]]) -> Value {
     let mut kept: Vec<Value> = entries(managed(new)).cloned().collect();
     for fields in kept.iter_mut().filter_map(|entry| entry.get_mut("fieldsV1")?.as_object_mut()) {
-        paths.iter().for_each(|path| remove(fields, path));
+        for path in paths {
+            remove(fields, path);
+        }
     }
     for owner in entries(managed(old)) {
         let mut share = Map::new();
@@ -112,13 +116,12 @@ fn give(all: &mut Vec<Value>, owner: &Value, share: Map<String, Value>) {
     if share.is_empty() {
         return;
     }
-    match all.iter_mut().find(|entry| key(entry) == key(owner)) {
-        Some(entry) => entry["fieldsV1"] = fields(entry).map_or(share.clone(), |theirs| union(theirs, &share)).into(),
-        None => {
-            let mut entry = owner.clone();
-            entry["fieldsV1"] = share.into();
-            all.push(entry);
-        }
+    if let Some(entry) = all.iter_mut().find(|entry| key(entry) == key(owner)) {
+        entry["fieldsV1"] = fields(entry).map_or(share.clone(), |theirs| union(theirs, &share)).into();
+    } else {
+        let mut entry = owner.clone();
+        entry["fieldsV1"] = share.into();
+        all.push(entry);
     }
 }
 

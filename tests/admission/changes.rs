@@ -486,9 +486,17 @@ fn a_workload_that_is_created_anew_does_not_bring_back_what_was_rolled_back() {
     let changes = std::slice::from_ref(&failed);
     let refused = denial(create(&records(changes, &[]), "web:2"));
     assert!(refused.message.contains("rolled back after an incident"), "{}", refused.message);
-    assert!(matches!(create(&records(changes, &[]), "web:3"), Answer::Allowed { .. }));
+    // It comes back neither at once nor with the next update.
+    let created = stored(create(&records(changes, &[]), "web:3"), &with_image("web:3"));
+    assert_eq!(created["metadata"]["annotations"][QUARANTINED], json!([payload]).to_string());
+    denial(judge(
+        &guarded,
+        OPEN,
+        &review("UPDATE", "grace", &created, &with(created.clone(), &json!({"spec": {"template": template("web:2")}}))),
+    ));
     let readmitted = records(changes, &[readmit("2026-11-21T10:00:00Z", "Accepted")]);
-    assert!(matches!(create(&readmitted, "web:2"), Answer::Allowed { .. }));
+    let created = stored(create(&readmitted, "web:2"), &with_image("web:2"));
+    assert_eq!(created["metadata"]["annotations"].get(QUARANTINED), None);
     for no_readmission in [readmit("2026-11-19T10:00:00Z", "Accepted"), readmit("2026-11-21T10:00:00Z", "Refused")] {
         denial(create(&records(changes, &[no_readmission]), "web:2"));
     }

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// The namespaces that the shared operator looks after. It is told of them when it starts.
-const SHARED: usize = 60;
+const SHARED: usize = 80;
 
 /// The two ways in which people apply a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Cluster {
             let operator = self.operator(&namespaces).await?;
             anyhow::Ok(Shared { operator, free: Mutex::new(namespaces) })
         };
-        let shared = self.shared.get_or_try_init(start).await?;
+        let shared = self.shared.get_or_try_init(|| Box::pin(start())).await?;
         let namespace = shared.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         Ok((&shared.operator, namespace.context("the shared operator looks after too few namespaces")?))
     }
@@ -80,7 +80,7 @@ impl Cluster {
             self.done(&["patch", "configmap", "argocd-cm", "--namespace", "argocd", "--patch-file", &health]).await?;
             anyhow::Ok(argocd)
         };
-        self.argocd.get_or_try_init(start).await
+        self.argocd.get_or_try_init(|| Box::pin(start())).await
     }
 
     /// An operator of one's own that looks after these namespaces; it runs.

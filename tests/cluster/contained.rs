@@ -60,9 +60,14 @@ async fn what_grew_unguarded_is_set_back_and_resumed(cluster: &Cluster) -> anyho
         if told.iter().any(|reason| reason == "ContainedAgain") { Ok(()) } else { Err(format!("{told:?}")) }
     };
     wait::until("Event", PATIENCE, is_told).await?;
-    // The new Pilot has no incident; the mark on the workload says that it is contained.
-    let refused = ["scaled this workload down to 1", &opened];
-    scene.kubectl(&scene.grace, "scale deployment/web --replicas=2").await?.refused(&refused)?;
+    // The new Pilot has no incident; the mark on the workload says that it is contained. The API server hears of its
+    // guards a moment later.
+    let refused = || async {
+        let output = scene.kubectl(&scene.grace, "scale deployment/web --replicas=2").await;
+        let said = ["scaled this workload down to 1", &opened];
+        output.and_then(|output| output.refused(&said)).map_err(|error| format!("{error:#}"))
+    };
+    wait::until("refusal", PATIENCE, refused).await?;
     resume(&scene, &opened, 4).await?;
     let next = scene.release(2, 0).to_string();
     let applied = scene.grace.kubectl_with(&["apply", "--server-side", "-f", "-"], &next).await?;

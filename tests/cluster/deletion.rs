@@ -8,7 +8,7 @@ use pilotguard::record::snapshots;
 use serde_json::json;
 
 use crate::cluster::Cluster;
-use crate::scene::{Outcome, Scene};
+use crate::scene::{Outcome, Scene, condition, holds};
 
 tests![a_new_pilot_reads_what_the_old_one_wrote, an_open_incident_keeps_its_pilot_but_not_its_namespace];
 
@@ -28,7 +28,9 @@ async fn a_new_pilot_reads_what_the_old_one_wrote(cluster: &Cluster) -> anyhow::
         "{deleted:?}"
     );
     scene.declare(&pilot).await?;
-    scene.guarded().await?;
+    let enforced = scene.until("Pilot that binds", |pilot| holds(pilot, "Enforced", "True")).await?;
+    let ready = condition(&enforced, "Ready").map(|ready| ready.reason.as_str());
+    ensure!(ready == Some("ChangePinned"), "what was rolled back is still kept out: {ready:?}");
     scene.known_good().await?;
     let after = (scene.marks().await?, snapshots_of(&scene).await?, scene.patches()?);
     ensure!(before == after, "before: {before:#?}\nafter: {after:#?}");

@@ -115,7 +115,7 @@ impl Page {
 /// Runs all commands in one situation: those of helm where helm deployed the release, the others where kubectl did.
 async fn column(cluster: &Cluster, page: &Page, situation: Situation) -> anyhow::Result<Vec<String>> {
     let by = |with_helm| async move {
-        let place = Place::arrange(cluster, situation, with_helm).await?;
+        let place = Place::arrange(cluster, situation, with_helm).boxed().await?;
         let mut cells = BTreeMap::new();
         for (command, _) in &page.rows {
             if command.starts_with("helm ") == with_helm {

@@ -48,7 +48,7 @@ impl<'a> Scene<'a> {
     /// A namespace of the operator that the tests share; nothing is in it yet.
     pub(crate) async fn set(cluster: &'a Cluster) -> anyhow::Result<Self> {
         let (operator, namespace) = cluster.shared_operator().await?;
-        Self::set_with(cluster, operator, namespace).await
+        Box::pin(Self::set_with(cluster, operator, namespace)).await
     }
 
     /// As [`Scene::set`], with an operator that looks after this namespace.

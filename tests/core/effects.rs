@@ -35,13 +35,9 @@ impl World {
             Effect::MarkRunning { snapshot, stopped_at } => {
                 self.expect_snapshot(snapshot, seen)?.last_running_at = *stopped_at;
             }
-            Effect::Prune { snapshots } => {
-                for deployment in &mut self.deployments {
-                    deployment.snapshots.retain(|snapshot| !snapshots.contains(&snapshot.name));
-                }
-            }
+            Effect::Prune { snapshots } => self.prune(snapshots),
             Effect::OpenChange(_) | Effect::UpdateChange(_) | Effect::DeclareEmergency(_) => {
-                self.write_change(effect, seen)?
+                self.write_change(effect, seen)?;
             }
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) if self.refuses_patches => {
                 return Err("a policy refuses it".to_owned());
@@ -85,6 +81,12 @@ impl World {
         Ok(())
     }
 
+    fn prune(&mut self, snapshots: &[String]) {
+        for deployment in &mut self.deployments {
+            deployment.snapshots.retain(|snapshot| !snapshots.contains(&snapshot.name));
+        }
+    }
+
     fn act(&mut self, effect: &Effect) -> Result<(), String> {
         let (uid, generation, kind) = match effect {
             Effect::RollBack(act) => (&act.uid, act.generation, act.workload.kind),
@@ -102,8 +104,10 @@ impl World {
         let deployment = self.expect_deployment(uid, Some(generation))?;
         let decided_by =
             incident.as_ref().and_then(|incident| incident.intent.as_ref()).map(|intent| intent.decided_by);
-        let calls_for_it = matches!(decided_by, Some(DecidedBy::Person | DecidedBy::Policy));
-        assert!(has_cause || calls_for_it, "an act without any breach that was seen");
+        assert!(
+            has_cause || matches!(decided_by, Some(DecidedBy::Person | DecidedBy::Policy)),
+            "an act without any breach that was seen"
+        );
         check_act(effect, incident.as_ref(), deployment);
         check_reach(effect, kind, deployment);
         let before = (deployment.runs.clone(), deployment.replicas, deployment.marks.clone());
@@ -119,7 +123,7 @@ impl World {
                 deployment.unsafe_reason = None;
                 deployment.marks.admitted = Some(act.admitted.clone());
                 deployment.marks.quarantined.clone_from(&act.quarantined);
-                deployment.marks.held.clone_from(&act.put_away);
+                deployment.marks.held = act.put_away.as_deref().cloned();
             }
             Effect::ScaleDown(act) => {
                 deployment.owes_fields |= deployment.replicas != act.replicas;
