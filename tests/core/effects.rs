@@ -102,12 +102,9 @@ impl World {
         let now = self.now;
         let has_cause = self.traffic.told_of_failure || !self.stuck.is_empty();
         let deployment = self.expect_deployment(uid, Some(generation))?;
-        let decided_by =
-            incident.as_ref().and_then(|incident| incident.intent.as_ref()).map(|intent| intent.decided_by);
-        assert!(
-            has_cause || matches!(decided_by, Some(DecidedBy::Person | DecidedBy::Policy)),
-            "an act without any breach that was seen"
-        );
+        let decided_by = incident.as_ref().and_then(|it| it.intent.as_ref()).map(|intent| intent.decided_by);
+        let is_asked_for = matches!(decided_by, Some(DecidedBy::Person | DecidedBy::Policy));
+        assert!(has_cause || is_asked_for, "an act without any breach that was seen");
         check_act(effect, incident.as_ref(), deployment);
         check_reach(effect, kind, deployment);
         let before = (deployment.runs.clone(), deployment.replicas, deployment.marks.clone());
