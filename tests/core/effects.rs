@@ -14,15 +14,19 @@ use pilotguard::release::vector::release_payload;
 
 use crate::world::{Deployment, World, payload_of, template_of};
 
+/// The operator admits nothing: it keeps a verdict, or says how a release came in.
+fn check_stamp(verdict: AdmittedVerdict, seen: &Observation) {
+    let is_kept = seen.workloads.iter().any(|it| it.admitted().is_some_and(|it| it.verdict == verdict));
+    let is_ours = !matches!(verdict, AdmittedVerdict::Allow | AdmittedVerdict::Rollback);
+    assert!(is_kept || is_ours, "{verdict:?}");
+}
+
 impl World {
     /// Carries out one effect that was planned upon `seen`. `Err` where its precondition does not hold any more.
     pub fn carry_out(&mut self, effect: &Effect, seen: &Observation) -> Result<(), String> {
         match effect {
             Effect::Stamp(stamp) => {
-                let verdict = stamp.admitted.verdict;
-                let keeps = seen.workloads.iter().any(|it| it.admitted().is_some_and(|it| it.verdict == verdict));
-                let is_ours = !matches!(verdict, AdmittedVerdict::Allow | AdmittedVerdict::Rollback);
-                assert!(keeps || is_ours, "{verdict:?}");
+                check_stamp(stamp.admitted.verdict, seen);
                 let deployment = self.expect_version(&stamp.uid, &stamp.resource_version)?;
                 deployment.marks.admitted = Some(stamp.admitted.clone());
             }

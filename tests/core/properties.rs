@@ -156,7 +156,7 @@ fn past_admission() -> impl Strategy<Value = Event> {
     (release(), workload(), prop::option::of(0..3_u8)).prop_map(|(release, workload, reason)| match reason {
         Some(reason) => {
             let break_glass = Some((release, format!("outage {reason}")));
-            Event { break_glass, workload, ..Event::default() }
+            Event { workload, break_glass, ..Event::default() }
         }
         None => Event { bypass: Some(release), workload, ..Event::default() },
     })

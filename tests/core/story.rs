@@ -101,7 +101,6 @@ pub struct Expectation {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a thing that may happen")]
 pub struct Event {
     pub at: String,
     /// Events per second.
