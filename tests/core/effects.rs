@@ -14,15 +14,19 @@ use pilotguard::release::vector::release_payload;
 
 use crate::world::{Deployment, World, payload_of, template_of};
 
+/// The operator admits nothing: it keeps a verdict, or says how a release came in.
+fn check_stamp(verdict: AdmittedVerdict, seen: &Observation) {
+    let is_kept = seen.workloads.iter().any(|it| it.admitted().is_some_and(|it| it.verdict == verdict));
+    let is_ours = !matches!(verdict, AdmittedVerdict::Allow | AdmittedVerdict::Rollback);
+    assert!(is_kept || is_ours, "{verdict:?}");
+}
+
 impl World {
     /// Carries out one effect that was planned upon `seen`. `Err` where its precondition does not hold any more.
     pub fn carry_out(&mut self, effect: &Effect, seen: &Observation) -> Result<(), String> {
         match effect {
             Effect::Stamp(stamp) => {
-                let verdict = stamp.admitted.verdict;
-                let keeps = seen.workloads.iter().any(|it| it.admitted().is_some_and(|it| it.verdict == verdict));
-                let is_ours = !matches!(verdict, AdmittedVerdict::Allow | AdmittedVerdict::Rollback);
-                assert!(keeps || is_ours, "{verdict:?}");
+                check_stamp(stamp.admitted.verdict, seen);
                 let deployment = self.expect_version(&stamp.uid, &stamp.resource_version)?;
                 deployment.marks.admitted = Some(stamp.admitted.clone());
             }
@@ -37,7 +41,7 @@ impl World {
             }
             Effect::Prune { snapshots } => self.prune(snapshots),
             Effect::OpenChange(_) | Effect::UpdateChange(_) | Effect::DeclareEmergency(_) => {
-                self.write_change(effect, seen)?
+                self.write_change(effect, seen)?;
             }
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) if self.refuses_patches => {
                 return Err("a policy refuses it".to_owned());
@@ -102,10 +106,9 @@ impl World {
         let now = self.now;
         let has_cause = self.traffic.told_of_failure || !self.stuck.is_empty();
         let deployment = self.expect_deployment(uid, Some(generation))?;
-        let decided_by =
-            incident.as_ref().and_then(|incident| incident.intent.as_ref()).map(|intent| intent.decided_by);
-        let calls_for_it = matches!(decided_by, Some(DecidedBy::Person | DecidedBy::Policy));
-        assert!(has_cause || calls_for_it, "an act without any breach that was seen");
+        let decided_by = incident.as_ref().and_then(|it| it.intent.as_ref()).map(|intent| intent.decided_by);
+        let is_asked_for = matches!(decided_by, Some(DecidedBy::Person | DecidedBy::Policy));
+        assert!(has_cause || is_asked_for, "an act without any breach that was seen");
         check_act(effect, incident.as_ref(), deployment);
         check_reach(effect, kind, deployment);
         let before = (deployment.runs.clone(), deployment.replicas, deployment.marks.clone());

@@ -122,16 +122,7 @@ fn event() -> impl Strategy<Value = Event> {
             ..blank()
         }),
         1 => prop::sample::select(vec![0.0, 0.05, 10.0]).prop_map(move |rate| Event { traffic: Some(rate), ..blank() }),
-        1 => (release(), workload()).prop_map(move |(release, workload)| Event {
-            bypass: Some(release),
-            workload,
-            ..blank()
-        }),
-        1 => (release(), workload(), 0..3_u8).prop_map(move |(release, workload, reason)| Event {
-            break_glass: Some((release, format!("outage {reason}"))),
-            workload,
-            ..blank()
-        }),
+        2 => past_admission(),
         1 => (release(), workload()).prop_map(move |(release, workload)| Event {
             stuck: Some(release.clone()).filter(|release| release != "v1"),
             deploy: Some(release),
@@ -158,6 +149,17 @@ fn event() -> impl Strategy<Value = Event> {
             ..blank()
         }),
     ]
+}
+
+/// A release that appears without having been judged, with or without a reason to it.
+fn past_admission() -> impl Strategy<Value = Event> {
+    (release(), workload(), prop::option::of(0..3_u8)).prop_map(|(release, workload, reason)| match reason {
+        Some(reason) => {
+            let break_glass = Some((release, format!("outage {reason}")));
+            Event { workload, break_glass, ..Event::default() }
+        }
+        None => Event { bypass: Some(release), workload, ..Event::default() },
+    })
 }
 
 fn fault() -> impl Strategy<Value = (usize, Fault)> {
