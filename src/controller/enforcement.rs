@@ -74,9 +74,10 @@ impl Enforcement {
 
 async fn probe(writer: &Writer, key: &WorkloadKey) -> Enforced {
     let nonce = clock::now().as_millisecond().to_string();
-    let annotations: &[&str] = match key.reference.kind.has_pods() {
-        true => &["spec", "template", "metadata", "annotations"],
-        false => &["metadata", "annotations"],
+    let annotations: &[&str] = if key.reference.kind.has_pods() {
+        &["spec", "template", "metadata", "annotations"]
+    } else {
+        &["metadata", "annotations"]
     };
     let annotations = PointerBuf::from_tokens(annotations.iter().copied());
     let patch = Patch(vec![PatchOperation::Add(AddOperation { path: annotations, value: json!({ PROBE: nonce }) })]);

@@ -10,7 +10,7 @@ use kube::{Client, ResourceExt};
 
 use super::cluster::{Cluster, ObserveError, read_raw, reduce_workload, within};
 use super::index::{Entry, Owner};
-use crate::api::workload::{PartKind, PartReference};
+use crate::api::workload::PartReference;
 use crate::declaration::Declaration;
 
 /// Reads those that a Pilot governs and that have moved since they were read last.
@@ -38,14 +38,13 @@ async fn refresh_one(
         Some(_) => within("a ConfigMap", read_raw(client, namespace, reference)).await?,
         None => None,
     };
-    match found {
-        Some(found) => contents.see(&Event::Apply(found), |found| reduce_workload(PartKind::ConfigMap, found)),
-        None => {
-            let entry =
-                |owner: &Owner| Some(Entry { owner: owner.clone(), name: owner.name.clone(), kept: known.clone()? });
-            contents.see(&Event::Delete(owner), entry)
-        }
-    };
+    if let Some(found) = found {
+        contents.see(&Event::Apply(found), |found| reduce_workload(reference.kind, found));
+    } else {
+        let entry =
+            |owner: &Owner| Some(Entry { owner: owner.clone(), name: owner.name.clone(), kept: known.clone()? });
+        contents.see(&Event::Delete(owner), entry);
+    }
     Ok(())
 }
 
