@@ -25,6 +25,11 @@ pub struct Changes {
     /// How much of a window must be left for a change to start in it. Default 0s.
     #[serde(default = "no_time")]
     pub runway: Duration,
+    /// What becomes of a change that is not completely available when its window closes. Default `Finish`: its rollout
+    /// goes on. `Revert` puts the known-good release back, without blaming the change: it may be applied again in the
+    /// next window. Where there is none to go back to, or going back is declared unsafe, the rollout goes on.
+    #[serde(default)]
+    pub on_window_close: OnWindowClose,
     /// How long a change is watched after it is completely available before it counts as good.
     /// Time in which an SLO is Unknown (other than for low traffic or warm-up) does not count. Default 30m.
     #[serde(default = "thirty_minutes")]
@@ -47,6 +52,16 @@ pub enum UnauthorizedPolicy {
     Notify,
     /// The known-good release is put back.
     Rollback,
+}
+
+/// What becomes of a change that is not completely available when its window closes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnWindowClose {
+    /// Its rollout goes on.
+    #[default]
+    Finish,
+    /// The known-good release is put back.
+    Revert,
 }
 
 /// What becomes of a change that may not start now.

@@ -4,8 +4,6 @@
 //! so that it is seen once; what came in past the guards holds further changes, and is put back where that is declared
 //! or where it had been rolled back before.
 
-use serde_json::json;
-
 use super::Case;
 use super::exceptions::overrides_of;
 use super::judge::{Finding, GuardName, Proposal, Until};
@@ -14,10 +12,9 @@ use super::records::OPERATOR;
 use super::turn::Turn;
 use crate::api::changes::UnauthorizedPolicy;
 use crate::api::decision::Requester;
-use crate::api::incident::{DecidedBy, Incident, IncidentStage};
+use crate::api::incident::{DecidedBy, IncidentStage};
 use crate::api::trigger::TriggerAction;
 use crate::observation::Workload;
-use crate::release::digest;
 use crate::release::marks::{Admitted, AdmittedVerdict, BREAK_GLASS_GROUP};
 
 /// The trigger name of an incident about a release that came in past the guards.
@@ -125,47 +122,13 @@ impl Turn<'_> {
             (false, true) => "a release came in past the guards, and changes.unauthorized is Rollback",
             (false, false) => return,
         };
-        let id = self.backstop_incident(&stamp.change);
-        // What was decided about this very change once is not decided again.
-        if self.case.seen.decisions.iter().any(|record| record.is_record && record.incident.as_ref() == Some(&id)) {
-            return;
-        }
-        let mut incident = self.backstop(id, because);
+        let Some(mut incident) = self.open_by_policy(OPENED_BY_BACKSTOP, &stamp.change, because) else { return };
+        incident.suspect = self.change_that_runs();
         let crossing = incident.target.as_ref().and_then(|target| self.unsafe_to_cross(target));
         match crossing {
             Some(reason) => self.stand(&mut incident, &format!("going back is declared unsafe ({reason})")),
             None => self.start(&mut incident, TriggerAction::Rollback, DecidedBy::Policy, None),
         }
         self.ledger.incident = Some(incident);
-    }
-
-    fn backstop(&self, id: String, because: &str) -> Incident {
-        Incident {
-            id,
-            trigger: OPENED_BY_BACKSTOP.to_owned(),
-            opened_at: self.case.now,
-            stage: IncidentStage::DecisionWindow,
-            deadline: self.case.now,
-            declared: TriggerAction::Rollback,
-            action: TriggerAction::Rollback,
-            scale_down_to: 0,
-            because: because.to_owned(),
-            evidence: Vec::new(),
-            suspect: self.change_that_runs(),
-            target: self.ledger.rollback_target.clone(),
-            burn_at_trip: None,
-            last_fresh: None,
-            continued: None,
-            intent: None,
-            paged: None,
-            closing: None,
-        }
-    }
-
-    /// The same for one change at every look.
-    fn backstop_incident(&self, change: &str) -> String {
-        let mut hash = digest::digest(&json!([self.case.declaration.pilot.uid, OPENED_BY_BACKSTOP, change]));
-        hash.truncate(8);
-        format!("{OPENED_BY_BACKSTOP}-{hash}")
     }
 }

@@ -7,6 +7,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::bounds::bound;
+use super::closing_window::is_blameless;
 use super::condition::{Form, State};
 use super::reach::keeps_its_release;
 use super::target::releases_to_quarantine;
@@ -201,8 +202,11 @@ impl<'a> Turn<'a> {
             return Err(why);
         }
         let is_blamed = incident.suspect.as_ref().is_some_and(|suspect| suspect.payload == self.payload());
-        let intents: Vec<WorkloadIntent> =
+        let mut intents: Vec<WorkloadIntent> =
             self.workloads().iter().map(|workload| part_intent(workload, target)).collect::<Result<_, _>>()?;
+        if is_blameless(incident) {
+            intents.iter_mut().for_each(|intent| intent.quarantine.clear());
+        }
         let moves = intents.iter().any(|intent| intent.to.as_ref() != Some(&intent.from));
         if decided_by == DecidedBy::Deadline && !is_blamed && moves {
             return Err("another release than the one that is blamed was rolled out before the deadline".to_owned());

@@ -9,6 +9,7 @@ mod acts;
 mod backstop;
 mod bake;
 mod bounds;
+mod closing_window;
 mod condition;
 mod containment;
 mod decisions;

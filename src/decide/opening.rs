@@ -10,6 +10,7 @@ use crate::api::trigger::TriggerAction;
 use crate::declaration::Trigger;
 use crate::observation::PilotDecision;
 use crate::release::digest;
+use serde_json::json;
 
 /// The trigger name of an incident that a person opened.
 pub const OPENED_BY_PERSON: &str = "person";
@@ -60,17 +61,34 @@ impl<'a> Turn<'a> {
             return self.reopen_contained(word);
         }
         let action = action_of(word.type_)?;
-        let now = self.case.now;
-        Some(Incident {
-            id: self.incident_id(OPENED_BY_PERSON),
-            trigger: OPENED_BY_PERSON.to_owned(),
-            opened_at: now,
+        Some(self.begin(self.incident_id(OPENED_BY_PERSON), OPENED_BY_PERSON, action, word.reason.clone()))
+    }
+
+    /// An incident that a rule of the declaration opens about a change, to go back; `None` where that was decided about
+    /// this very change before.
+    pub(super) fn open_by_policy(&self, rule: &str, change: &str, because: &str) -> Option<Incident> {
+        let mut hash = digest::digest(&json!([self.case.declaration.pilot.uid, rule, change]));
+        hash.truncate(8);
+        let id = format!("{rule}-{hash}");
+        let is_decided = |record: &PilotDecision| record.is_record && record.incident.as_ref() == Some(&id);
+        if self.case.seen.decisions.iter().any(is_decided) {
+            return None;
+        }
+        Some(self.begin(id, rule, TriggerAction::Rollback, because.to_owned()))
+    }
+
+    /// An incident that no trigger opened: what is to be done is known at once.
+    fn begin(&self, id: String, trigger: &str, action: TriggerAction, because: String) -> Incident {
+        Incident {
+            id,
+            trigger: trigger.to_owned(),
+            opened_at: self.case.now,
             stage: IncidentStage::DecisionWindow,
-            deadline: now,
+            deadline: self.case.now,
             declared: action,
             action,
             scale_down_to: 0,
-            because: word.reason.clone(),
+            because,
             evidence: Vec::new(),
             suspect: None,
             target: self.ledger.rollback_target.clone(),
@@ -80,7 +98,7 @@ impl<'a> Turn<'a> {
             intent: None,
             paged: None,
             closing: None,
-        })
+        }
     }
 
     /// The incident behind a scale-down whose status was lost, as far as the mark tells of it, ready to be ended.
@@ -181,7 +199,7 @@ impl<'a> Turn<'a> {
     }
 
     fn incident_id(&self, trigger: &str) -> String {
-        let seed = serde_json::json!([self.case.declaration.pilot.uid, trigger, self.case.now.to_string()]);
+        let seed = json!([self.case.declaration.pilot.uid, trigger, self.case.now.to_string()]);
         let mut hash = digest::digest(&seed);
         hash.truncate(8);
         format!("{trigger}-{hash}")

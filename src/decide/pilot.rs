@@ -19,6 +19,7 @@ pub fn decide(case: &Case<'_>) -> Plan {
     turn.advance_release();
     let word = turn.weigh_decisions();
     turn.undo_what_was_never_admitted();
+    turn.revert_what_did_not_finish();
     turn.advance_incident(&firing, word);
     turn.keep_contained();
     turn.release_what_waits();

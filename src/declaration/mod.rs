@@ -13,7 +13,7 @@ use jiff::tz::TimeZoneDatabase;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::change_calendar::CALENDAR_LABEL;
-use crate::api::changes::{OutsideWindow, UnauthorizedPolicy};
+use crate::api::changes::{OnWindowClose, OutsideWindow, UnauthorizedPolicy};
 use crate::api::owners::{Owner, Owners};
 use crate::api::pilot::{Dependency, Enforcement, Pilot, PilotSpec};
 use crate::api::slo::Slo;
@@ -46,6 +46,8 @@ pub struct Declaration {
     pub named_calendar: Option<String>,
     /// What becomes of a change that may not start now.
     pub outside_window: OutsideWindow,
+    /// What becomes of a change that is still rolling out when its window closes.
+    pub on_window_close: OnWindowClose,
     /// How much of a window must be left for a change to start in it.
     pub runway: SignedDuration,
     /// How long a change is watched.
@@ -199,6 +201,7 @@ impl Declaration {
             calendar,
             named_calendar: named_calendar(pilot).map(str::to_owned),
             outside_window: spec.changes.outside_window,
+            on_window_close: spec.changes.on_window_close,
             runway: spec.changes.runway.as_signed(),
             bake: spec.changes.bake.as_signed(),
             unauthorized: spec.changes.unauthorized,

@@ -166,7 +166,7 @@ fn why(intent: &Intent) -> String {
         (DecidedBy::Deadline, _) => "the decision window ended and nobody decided otherwise".to_owned(),
         (DecidedBy::Person, Some(decision)) => format!("the Decision {decision} says so"),
         (DecidedBy::Person, None) => "a person decided so".to_owned(),
-        (DecidedBy::Policy, _) => "such a release is put back at once".to_owned(),
+        (DecidedBy::Policy, _) => "the Pilot declares so".to_owned(),
         (DecidedBy::Recovery, _) => "the service recovered".to_owned(),
     }
 }
