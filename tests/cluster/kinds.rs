@@ -155,10 +155,11 @@ async fn what_another_controller_drives_is_only_guarded(cluster: &Cluster) -> an
     let scaled = json!({"spec": {"replicas": 1}}).to_string();
     let line = format!("patch deployment/web --field-manager=flagger -p {scaled}");
     scene.kubectl(&scene.grace, &line).await?.accepted()?;
-    let driven = scene.until("word of the other controller", |it| holds(it, "ConflictingController", "True")).await?;
+    // Nothing that was declared is in its way.
+    let is_told = |it: &Pilot| holds(it, "ConflictingController", "True") && holds(it, "Ready", "True");
+    let driven = scene.until("word of the other controller", is_told).await?;
     let said = condition(&driven, "ConflictingController").context("a condition")?;
     ensure!(said.message.starts_with("Deployment web is driven by Flagger"), "{said:?}");
-    ensure!(holds(&driven, "Ready", "True"), "nothing that was declared is in its way");
 
     let mut calm = trigger.clone();
     calm["when"]["promql"]["query"] = "vector(0)".into();

@@ -19,6 +19,7 @@ tests![
     the_policies_are_type_checked,
     the_policies_name_every_field_of_a_workload,
     the_operator_may_only_scale_a_stateful_set_and_mark_a_daemon_set,
+    the_operator_may_put_back_what_a_config_map_contained,
 ];
 
 const RECORD: &str = r#"{"trigger": "burn", "openedAt": "2026-01-01T00:00:00Z", "closedAt": "2026-01-01T01:00:00Z",
@@ -325,7 +326,16 @@ async fn nor_through_the_status_nor_with_something_new(
 
 async fn the_policies_are_type_checked(cluster: &Cluster) -> anyhow::Result<()> {
     let (release, _) = installed(cluster).await?;
-    for part in ["decisions", "workloads", "statefulsets", "daemonsets", "snapshots", "break-glass"] {
+    for part in [
+        "decisions",
+        "workloads",
+        "statefulsets",
+        "daemonsets",
+        "configuration",
+        "generated-configuration",
+        "snapshots",
+        "break-glass",
+    ] {
         let policy = format!("{}-{part}", release.name);
         let get = ["get", "validatingadmissionpolicy", &policy, "-o"];
         let checked = [&get[..], &["jsonpath={.status.observedGeneration}"]].concat();
@@ -409,6 +419,53 @@ async fn the_operator_may_only_scale_a_stateful_set_and_mark_a_daemon_set(cluste
             _ => false,
         };
         ensure!(is_expected, "{} {patch}: {said:?} instead of {refusal:?}", resource.kind);
+    }
+    Ok(())
+}
+
+async fn the_operator_may_put_back_what_a_config_map_contained(cluster: &Cluster) -> anyhow::Result<()> {
+    let (release, guarded) = installed(cluster).await?;
+    let operator = release.operator(cluster).await?;
+    cluster.done(&["create", "configmap", "web", "--from-literal=level=1", "--namespace", &guarded]).await?;
+    let config_maps = ApiResource::erase::<k8s_openapi::api::core::v1::ConfigMap>(&());
+    let label = json!({"metadata": {"labels": {"team": "ours"}}});
+    let client = operator.client()?;
+    in_force_on(&client, &guarded, &config_maps, &label).await?;
+    let level = json!({"data": {"level": "2"}});
+    let marks = json!({"metadata": {"annotations": {"pilotguard.dev/admitted": "{}"}}});
+    let content = "pilotguard may put back the content only of a ConfigMap that carries pilotguard.dev/admitted";
+    // In this order: each step starts from what the ones before left.
+    let steps = [
+        (level.clone(), Some(content)),
+        (json!({"data": {"level": "2"}, "metadata": marks["metadata"]}), Some(content)),
+        (marks, None),
+        (level, None),
+        (json!({"binaryData": {"more": "AA=="}}), None),
+        (json!({"immutable": true}), Some("may not change whether a ConfigMap is immutable")),
+        (json!({"metadata": {"annotations": {"note": "ours"}}}), Some("annotations that are not its own: note")),
+        (label, Some("labels, finalizers or owners")),
+    ];
+    for (patch, refusal) in steps {
+        let answer = patch_as(&client, &guarded, &config_maps, &patch, &PatchParams::default()).await;
+        let said = answer.err().map(|error| error.to_string());
+        let is_expected = match (&said, refusal) {
+            (None, None) => true,
+            (Some(said), Some(refusal)) => said.contains(refusal),
+            _ => false,
+        };
+        ensure!(is_expected, "{patch}: {said:?} instead of {refusal:?}");
+    }
+    let create = async |name: &str, labels: Value| {
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": guarded, "labels": labels}});
+        operator.kubectl_with(&["create", "-f", "-"], &object.to_string()).await
+    };
+    let ours = json!({"app.kubernetes.io/managed-by": "pilotguard"});
+    for (name, labels, is_allowed) in
+        [("flags-7f8c9dk2m4", ours.clone(), true), ("flags-bh8ff59hkd", json!({}), false), ("flags", ours, false)]
+    {
+        let output = create(name, labels).await?;
+        ensure!(output.succeeded() == is_allowed, "{name}: {output:?}");
     }
     Ok(())
 }

@@ -36,6 +36,9 @@ async fn the_operator_may_do_its_work_and_no_more(cluster: &Cluster) -> anyhow::
         ("watch", &hooks, ""),
         ("get", &role, ""),
         ("get", "secrets", own),
+        // Which ConfigMaps, and what of them, is narrowed by a static policy.
+        ("watch", "configmaps", ""),
+        ("patch", "configmaps", guarded),
     ];
     let may_not = [
         ("update", "pilots.pilotguard.dev", guarded),
@@ -57,7 +60,8 @@ async fn the_operator_may_do_its_work_and_no_more(cluster: &Cluster) -> anyhow::
         ("get", "pods", guarded),
         ("get", "secrets", guarded),
         ("list", "secrets", own),
-        ("get", "configmaps", own),
+        ("update", "configmaps", guarded),
+        ("delete", "configmaps", guarded),
         ("list", "mutatingwebhookconfigurations", ""),
         ("update", "validatingwebhookconfigurations/other", ""),
         ("update", &role, ""),
