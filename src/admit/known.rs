@@ -5,10 +5,11 @@
 
 use jiff::SignedDuration;
 
+use super::context::Context;
 use super::pilots::Guardian;
-use super::review::Context;
 use super::wire::Answer;
-use crate::decide::judge::{Judgement, Operation, Proposal, judge};
+use crate::decide::judge::judge;
+use crate::decide::proposal::{Judgement, Operation, Proposal};
 use crate::decide::{Case, SourceFacts};
 use crate::declaration::Declaration;
 use crate::observation::Observation;

@@ -7,6 +7,7 @@
 //! waits for the network while a request is open.
 
 pub mod certificates;
+pub mod context;
 pub mod keeper;
 mod known;
 mod moves;

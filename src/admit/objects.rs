@@ -9,8 +9,9 @@ use json_patch::{AddOperation, PatchOperation};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::context::Context;
 use super::pilots::WorkloadKey;
-use super::review::{Context, is_collector};
+use super::review::is_collector;
 use super::stamp::kept_groups;
 use super::wire::{Answer, Request, Verb};
 use crate::api::change_calendar::CALENDAR_LABEL;

@@ -7,22 +7,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
+use super::context::Context;
 use super::known::{judged, known, records_unknown};
 use super::moves::{Move, move_of};
-use super::pilots::{Guarded, Guardian, WorkloadKey};
+use super::pilots::{Guardian, WorkloadKey};
 use super::put_back::{put, put_back};
 use super::scaled::scaled_workload;
 use super::stamp::{self, Change};
 use super::wire::{Answer, Request, Verb, listed};
 use crate::api::workload::{PartKind, PartReference};
 use crate::decide::Case;
-use crate::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, rolled_back_before};
+use crate::decide::judge::rolled_back_before;
+use crate::decide::proposal::{GitOps, Judgement, Operation, Proposal, Verdict};
 use crate::observation::{Observation, Workload};
-use crate::observe::cluster::Cluster;
 use crate::release::digest::template_digest;
 use crate::release::marks::{ADMITTED, HELD, HeldVerdict};
 use crate::release::ownership::{LAST_APPLIED, RELEASED, REPLICAS, last_applied_with_release, with_owners_of};
@@ -31,23 +31,6 @@ use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
 
 /// The annotation of a pod template by which the operator asks, in a dry-run, whether the webhook answers.
 pub const PROBE: &str = "pilotguard.dev/probe";
-
-/// What an answer depends on besides the request.
-#[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
-    /// Which Pilot guards what.
-    pub guarded: &'a Guarded,
-    /// What is recorded of the past.
-    pub cluster: &'a Cluster,
-    /// The user name under which the operator itself acts.
-    pub own_account: &'a str,
-    /// The user names that the platform's admins declared to be GitOps tools, besides service accounts.
-    pub gitops_users: &'a [String],
-    /// Whether the caller's registration may refuse: false for workloads that are only observed.
-    pub may_refuse_unknown: bool,
-    /// The time.
-    pub now: Timestamp,
-}
 
 /// So many releases of a namesake, the newest, are kept out of a workload that is created anew.
 const MOST_QUARANTINED: usize = 32;

@@ -18,10 +18,11 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::certificates::ServerIdentity;
+use super::context::Context;
 use super::objects;
 use super::paths::{OBJECTS, OBSERVED, SCALE, WORKLOADS};
 use super::pilots::Guarded;
-use super::review::{self, Context};
+use super::review;
 use super::wire::{Answer, Malformed, Request};
 use super::witness::Witness;
 use crate::observe::cluster::Cluster;

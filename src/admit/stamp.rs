@@ -16,7 +16,7 @@ use crate::api::decision::Requester;
 use crate::api::status::ReleaseState;
 use crate::api::workload::PartKind;
 use crate::decide::Ledger;
-use crate::decide::judge::Judgement;
+use crate::decide::proposal::Judgement;
 use crate::declaration::Declaration;
 use crate::release::change::change_name;
 use crate::release::digest::template_digest;

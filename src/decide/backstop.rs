@@ -6,8 +6,8 @@
 
 use super::Case;
 use super::exceptions::overrides_of;
-use super::judge::{Finding, GuardName, Proposal, Until};
 use super::plan::{Effect, Stamp};
+use super::proposal::{Finding, GuardName, Proposal, Until};
 use super::records::OPERATOR;
 use super::turn::Turn;
 use crate::api::changes::UnauthorizedPolicy;

@@ -6,21 +6,18 @@
 
 use super::exceptions::end_of;
 use super::incident::action_of;
+use super::people::may_loosen;
 use super::plan::{Effect, Readmit};
 use super::turn::Turn;
 use crate::api::change_record::Outcome;
-use crate::api::decision::{DecisionPhase, DecisionType, Requester};
+use crate::api::decision::{DecisionPhase, DecisionType};
 use crate::api::incident::{Incident, IncidentStage, RollbackTarget};
-use crate::api::owners::{Identities, Owners};
 use crate::api::trigger::TriggerAction;
 use crate::observation::{PilotDecision, Workload};
 use crate::release::marks::Admitted;
 
 /// So many Decisions are told at one look whether they count; the others at the next ones.
 const JUDGED_AT_ONCE: usize = 20;
-
-/// Service accounts' user names begin so.
-pub(super) const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 
 impl<'a> Turn<'a> {
     /// Judges every Decision that has not been judged, and returns the strictest one that moves the incident.
@@ -245,25 +242,4 @@ fn weigh_resume(incident: Option<&Incident>) -> Result<String, String> {
         Some(_) => Err("the incident is still being acted on; resume once it stands".to_owned()),
         None => Err("no incident is open".to_owned()),
     }
-}
-
-/// Whether someone is a person who holds a loosening role, directly or as a delegate.
-pub(super) fn may_loosen(owners: &Owners, by: Option<&Requester>) -> Result<(), String> {
-    let Some(by) = by else {
-        return Err("who decided is not stamped on it; create it again".to_owned());
-    };
-    if by.user.starts_with(SERVICE_ACCOUNT_PREFIX) {
-        return Err(format!("{} is a service account; loosening needs a person", by.user));
-    }
-    let is_one_of = |identities: &Identities| {
-        identities.users.contains(&by.user) || identities.groups.iter().any(|group| by.groups.contains(group))
-    };
-    let holds_a_role = owners.who_may_loosen().any(|(_, owner)| {
-        is_one_of(&owner.identities) || owner.delegate.as_ref().is_some_and(|delegate| is_one_of(&delegate.identities))
-    });
-    if holds_a_role {
-        return Ok(());
-    }
-    let named: Vec<String> = owners.who_may_loosen().map(|(role, owner)| format!("{} ({role})", owner.name)).collect();
-    Err(format!("{} holds no role that may loosen; ask {}", by.user, named.join(", ")))
 }

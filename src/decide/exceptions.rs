@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::Case;
-use super::decisions::may_loosen;
-use super::judge::{Finding, GuardName, Judgement, Operation, Proposal, Verdict, is_service_account};
+use super::people::is_service_account;
+use super::people::may_loosen;
 use super::plan::{DeclareEmergency, Effect};
+use super::proposal::{Finding, GuardName, Judgement, Lifted, Operation, Proposal, Verdict};
 use super::turn::Turn;
 use crate::api::change_record::{ApprovalOwed, ChangeClass};
 use crate::api::decision::{DecisionPhase, DecisionType};
@@ -18,15 +19,6 @@ use crate::api::incident::IncidentStage;
 use crate::declaration::{Declaration, LONGEST_EXCEPTION};
 use crate::observation::PilotDecision;
 use crate::release::marks::{Admitted, AdmittedVerdict};
-
-/// A finding that owners lifted.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Lifted {
-    /// What was found.
-    pub finding: Finding,
-    /// The Overrides that lifted it, in words.
-    pub by: String,
-}
 
 /// Parts what owners lifted from what still stands.
 pub(super) fn part(case: &Case<'_>, proposal: &Proposal, findings: Vec<Finding>) -> (Vec<Lifted>, Vec<Finding>) {

@@ -5,8 +5,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Case;
-use super::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
+use super::judge::judge;
 use super::plan::{Effect, Release, Waiting};
+use super::proposal::{GitOps, Judgement, Operation, Proposal, Verdict};
 use super::turn::Turn;
 use crate::api::decision::Requester;
 use crate::api::incident::IncidentStage;

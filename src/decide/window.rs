@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::Case;
-use super::judge::{Finding, GuardName, Proposal, Until};
+use super::proposal::{Finding, GuardName, Proposal, Until};
 use crate::api::duration::Duration;
 use crate::calendar::{Opening, Reason};
 

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::remedy::{Remedy, remedies};
 use crate::api::pilot::Mode;
 use crate::decide::Case;
-use crate::decide::judge::{Finding, Judgement, Proposal, Until, Verdict};
+use crate::decide::proposal::{Finding, Judgement, Proposal, Until, Verdict};
 
 /// The longest one-line rendering, in bytes: longer warnings may be cut by the API server.
 pub const LONGEST_LINE: usize = 250;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::api::GROUP;
 use crate::decide::Case;
 use crate::decide::exceptions::{incident_takes_a_fix, owners_needed};
-use crate::decide::judge::{Finding, GuardName, Operation, Proposal};
+use crate::decide::proposal::{Finding, GuardName, Operation, Proposal};
 
 /// How long the exception of a suggested command lasts.
 const SUGGESTED: SignedDuration = SignedDuration::from_hours(1);

@@ -1,8 +1,8 @@
 //! Requests on a guarded Deployment: verdicts, stamps, marks.
 
 use kube::runtime::watcher::Event;
+use pilotguard::admit::context::Context;
 use pilotguard::admit::pilots::Guarded;
-use pilotguard::admit::review::Context;
 use pilotguard::admit::wire::Answer;
 use pilotguard::api::change_record::ChangeRecord;
 use pilotguard::api::decision::Decision;

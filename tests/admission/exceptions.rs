@@ -1,6 +1,6 @@
 //! Owners' exceptions as the webhook applies them, from what the watches have seen.
 
-use pilotguard::admit::review::Context;
+use pilotguard::admit::context::Context;
 use pilotguard::admit::wire::Answer;
 use pilotguard::api::decision::Decision;
 use pilotguard::release::digest::payload_digest;

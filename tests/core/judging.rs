@@ -9,7 +9,8 @@ use pilotguard::api::incident::{Incident, IncidentStage, RollbackTarget, TargetP
 use pilotguard::api::pilot::Mode;
 use pilotguard::api::trigger::TriggerAction;
 use pilotguard::api::workload::{PartKind, PartReference};
-use pilotguard::decide::judge::{GitOps, Judgement, Operation, Proposal, Verdict, judge};
+use pilotguard::decide::judge::judge;
+use pilotguard::decide::proposal::{GitOps, Judgement, Operation, Proposal, Verdict};
 use pilotguard::decide::{Case, Ledger};
 use pilotguard::declaration::Declaration;
 use pilotguard::observation::{Change, Observation, Workload};

@@ -7,7 +7,7 @@ use pilotguard::api::change_record::{ChangeClass, Outcome};
 use pilotguard::api::decision::{DecisionPhase, DecisionType};
 use pilotguard::api::incident::{DecidedBy, IncidentStage};
 use pilotguard::api::status::{PilotStatus, ReleaseState};
-use pilotguard::decide::judge::Verdict;
+use pilotguard::decide::proposal::Verdict;
 use pilotguard::declaration::Condition;
 use pilotguard::observation::Unknown;
 use pilotguard::release::foreign::Foreign;

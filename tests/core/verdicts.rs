@@ -3,7 +3,7 @@
 use pilotguard::api::decision::Requester;
 use pilotguard::api::incident::IncidentStage;
 use pilotguard::api::trigger::TriggerAction;
-use pilotguard::decide::judge::{GitOps, Operation, Proposal, Verdict};
+use pilotguard::decide::proposal::{GitOps, Operation, Proposal, Verdict};
 use serde_json::{Value, json};
 
 use crate::judging::{Place, moves_to, windows};

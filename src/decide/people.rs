@@ -1,0 +1,33 @@
+//! Who somebody is to a pilot: a machine, or a person who holds a role that may loosen.
+
+use crate::api::decision::Requester;
+use crate::api::owners::{Identities, Owners};
+
+/// Service accounts' user names begin so.
+const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
+
+/// Whether a requester is a machine by its name.
+pub(super) fn is_service_account(requester: &Requester) -> bool {
+    requester.user.starts_with(SERVICE_ACCOUNT_PREFIX)
+}
+
+/// Whether someone is a person who holds a loosening role, directly or as a delegate.
+pub(super) fn may_loosen(owners: &Owners, by: Option<&Requester>) -> Result<(), String> {
+    let Some(by) = by else {
+        return Err("who decided is not stamped on it; create it again".to_owned());
+    };
+    if is_service_account(by) {
+        return Err(format!("{} is a service account; loosening needs a person", by.user));
+    }
+    let is_one_of = |identities: &Identities| {
+        identities.users.contains(&by.user) || identities.groups.iter().any(|group| by.groups.contains(group))
+    };
+    let holds_a_role = owners.who_may_loosen().any(|(_, owner)| {
+        is_one_of(&owner.identities) || owner.delegate.as_ref().is_some_and(|delegate| is_one_of(&delegate.identities))
+    });
+    if holds_a_role {
+        return Ok(());
+    }
+    let named: Vec<String> = owners.who_may_loosen().map(|(role, owner)| format!("{} ({role})", owner.name)).collect();
+    Err(format!("{} holds no role that may loosen; ask {}", by.user, named.join(", ")))
+}
