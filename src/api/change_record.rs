@@ -46,7 +46,7 @@ pub struct ChangeRecordSpec {
     #[schemars(length(max = 64))]
     pub payload: String,
     /// The parts of the release: what each workload runs.
-    #[schemars(length(min = 1, max = 16))]
+    #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub workloads: Vec<ReleasePart>,
     /// Who asked for it.

@@ -194,7 +194,7 @@ pub struct Intent {
     pub done_at: Option<Timestamp>,
     /// What is done to each workload.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 32))]
     pub workloads: Vec<WorkloadIntent>,
 }
 

@@ -43,13 +43,15 @@ impl<'a> Turn<'a> {
             Progress::Overtaken(why) => Some(*why),
             Progress::Done | Progress::Due(_) => None,
         });
+        let done = already_done(intent, &progress);
         if let Some(why) = overtaken {
-            let why = format!("{why}{}", already_done(intent, &progress));
-            return self.stand(incident, &why);
+            return self.stand(incident, &format!("{why}{done}"));
         }
         let mut due: Vec<Effect> = progress.into_iter().filter_map(Progress::into_due).collect();
-        // Pods that start anew shall find the configuration that belongs to them.
-        due.sort_by_key(|effect| matches!(effect, Effect::RollBack(act) if act.workload.kind.has_pods()));
+        // Pods that start anew find the configuration that belongs to them: they go back once that is seen to be back.
+        if due.iter().any(puts_configuration_back) {
+            due.retain(puts_configuration_back);
+        }
         if due.is_empty() {
             if let Some(intent) = &mut incident.intent {
                 intent.done_at = Some(self.case.now);
@@ -59,7 +61,7 @@ impl<'a> Turn<'a> {
             self.ledger.memory.available_since = None;
         } else if self.case.now >= began + LONGEST_ACT {
             let why = "the API server did not take the patch for 10 minutes; the operator's log says why";
-            self.stand(incident, why);
+            self.stand(incident, &format!("{why}{done}"));
         } else {
             self.effects.extend(due);
         }
@@ -292,6 +294,10 @@ fn already_done(intent: &Intent, progress: &[Progress]) -> String {
     let done = intent.workloads.iter().zip(progress).filter(|(_, progress)| matches!(progress, Progress::Done));
     let names: Vec<String> = done.map(|(part, _)| part.workload.to_string()).collect();
     if names.is_empty() { String::new() } else { format!("; done so far: {}", names.join(", ")) }
+}
+
+fn puts_configuration_back(effect: &Effect) -> bool {
+    matches!(effect, Effect::RollBack(act) if !act.workload.kind.has_pods())
 }
 
 fn is_target_lost(workload: &Workload, intent: &WorkloadIntent) -> bool {

@@ -12,7 +12,7 @@ use super::records::OPERATOR;
 use super::turn::Turn;
 use crate::api::changes::UnauthorizedPolicy;
 use crate::api::decision::Requester;
-use crate::api::incident::{DecidedBy, IncidentStage};
+use crate::api::incident::{DecidedBy, Incident, IncidentStage, Suspect};
 use crate::api::trigger::TriggerAction;
 use crate::observation::Workload;
 use crate::release::marks::{Admitted, AdmittedVerdict, BREAK_GLASS_GROUP};
@@ -34,7 +34,7 @@ pub(super) fn unauthorized(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
     })
 }
 
-fn unauthorized_stamp(workload: &Workload) -> Option<&Admitted> {
+pub(super) fn unauthorized_stamp(workload: &Workload) -> Option<&Admitted> {
     workload.admitted().filter(|admitted| admitted.verdict == AdmittedVerdict::Unauthorized)
 }
 
@@ -113,22 +113,36 @@ impl Turn<'_> {
             return;
         }
         let unauthorized = |workload| Some((workload, unauthorized_stamp(workload)?));
-        let Some((workload, stamp)) = self.workloads().iter().find_map(unauthorized) else { return };
-        let is_quarantined = workload.marks.quarantined.contains(&workload.payload);
-        let is_declared = self.case.declaration.unauthorized == UnauthorizedPolicy::Rollback;
-        let is_accepted = !overrides_of(&self.case, &workload.payload).is_empty();
-        let because = match (is_quarantined, is_declared && !is_accepted) {
-            (true, _) => "a release that had been rolled back came in past the guards",
-            (false, true) => "a release came in past the guards, and changes.unauthorized is Rollback",
-            (false, false) => return,
-        };
-        let Some(mut incident) = self.open_by_policy(OPENED_BY_BACKSTOP, &stamp.change, because) else { return };
-        incident.suspect = self.change_that_runs();
-        let crossing = incident.target.as_ref().and_then(|target| self.unsafe_to_cross(target));
-        match crossing {
-            Some(reason) => self.stand(&mut incident, &format!("going back is declared unsafe ({reason})")),
-            None => self.start(&mut incident, TriggerAction::Rollback, DecidedBy::Policy, None),
-        }
+        let mut found: Vec<(&Workload, &Admitted)> = self.workloads().iter().filter_map(unauthorized).collect();
+        found.sort_by_key(|(workload, _)| !is_quarantined(workload));
+        let opened = found.into_iter().find_map(|(workload, stamp)| {
+            let because = self.why_it_is_undone(workload)?;
+            let incident = self.open_by_policy(OPENED_BY_BACKSTOP, &stamp.change, because)?;
+            Some(Incident { suspect: Some(self.blamed_for(stamp)), ..incident })
+        });
+        let Some(mut incident) = opened else { return };
+        self.start(&mut incident, TriggerAction::Rollback, DecidedBy::Policy, None);
         self.ledger.incident = Some(incident);
     }
+
+    fn why_it_is_undone(&self, workload: &Workload) -> Option<&'static str> {
+        if is_quarantined(workload) {
+            return Some("a release that had been rolled back came in past the guards");
+        }
+        let is_declared = self.case.declaration.unauthorized == UnauthorizedPolicy::Rollback;
+        let is_accepted = !overrides_of(&self.case, &workload.payload).is_empty();
+        // Somebody went back by hand to what was good; that is allowed in any case.
+        let was_good = workload.snapshot_of(&workload.payload).is_some_and(|snapshot| snapshot.known_good_at.is_some());
+        (is_declared && !is_accepted && !was_good)
+            .then_some("a release came in past the guards, and changes.unauthorized is Rollback")
+    }
+
+    /// The change that a stamp names, with the release that runs now.
+    fn blamed_for(&self, stamp: &Admitted) -> Suspect {
+        Suspect { change: stamp.change.clone(), payload: self.payload().to_owned(), admitted_at: stamp.at }
+    }
+}
+
+fn is_quarantined(workload: &Workload) -> bool {
+    workload.marks.quarantined.contains(&workload.payload)
 }

@@ -1,10 +1,12 @@
 //! How far the release that runs has come: rolling out, baking, known-good.
 
 use super::Timer;
+use super::backstop::unauthorized_stamp;
 use super::plan::Effect;
 use super::turn::Turn;
 use crate::api::change_record::Outcome;
 use crate::api::status::{ReleaseState, ReleaseStatus};
+use crate::api::workload::PartKind;
 use crate::observation::{Change, Workload};
 use crate::release::marks::{Admitted, AdmittedVerdict};
 use jiff::{SignedDuration, Timestamp};
@@ -61,13 +63,16 @@ impl Turn<'_> {
             let snapshot = workload.snapshot_of(&workload.payload)?;
             snapshot.known_good_at.filter(|_| snapshot.known_good_in.iter().any(|release| release == payload))
         };
-        let instants: Option<Vec<Timestamp>> = self.workloads().iter().map(of_part).collect();
+        let instants: Option<Vec<Timestamp>> = self.running().map(of_part).collect();
         instants?.into_iter().min()
     }
 
     /// Whether the records tell of a finished bake, where the status does not (any more).
     fn has_survived(&self, admitted: &Admitted) -> bool {
-        let has_succeeded = |change: &Change| change.name == admitted.change && change.outcome == Outcome::Succeeded;
+        let has_succeeded = |change: &Change| {
+            let is_it = change.name == admitted.change && change.payload == admitted.payload;
+            is_it && change.outcome == Outcome::Succeeded
+        };
         self.case.seen.changes.iter().any(has_succeeded)
             || self.was_good_at(&admitted.payload).is_some_and(|at| at >= admitted.at)
     }
@@ -102,18 +107,31 @@ impl Turn<'_> {
 
     /// Whether the release proves itself now: users reach it, it is measured, and nothing is wrong with it.
     fn bake_counts(&self, release: &ReleaseStatus) -> bool {
-        let mut with_pods = self.workloads().iter().filter(|workload| workload.reference.kind.has_pods()).peekable();
-        let serves = with_pods.peek().is_some() && with_pods.all(|workload| workload.replicas > 0);
+        // What nobody judged proves nothing, however long it runs.
+        let is_judged = !self.workloads().iter().any(|workload| unauthorized_stamp(workload).is_some());
+        let mut with_pods = self.running().filter(|workload| workload.reference.kind.has_pods()).peekable();
+        let serves = with_pods.peek().is_some() && with_pods.all(serves_or_rests);
         let has_failed = |change: &Change| change.payload == release.payload && change.outcome == Outcome::Failed;
         let is_blamed =
             self.case.seen.changes.iter().any(|change| has_failed(change) && change.started_at == release.admitted_at);
         let holds = |timer: &Timer| timer.holds_since.is_some() && timer.payload == release.payload;
         let is_pending = self.ledger.memory.timers.values().any(holds);
-        serves && !is_blamed && !is_pending && self.ledger.incident.is_none() && !self.some_slo_is_unmeasured()
+        serves
+            && is_judged
+            && !is_blamed
+            && !is_pending
+            && self.ledger.incident.is_none()
+            && !self.some_slo_is_unmeasured()
     }
 
     fn longest_hold(&self) -> SignedDuration {
         let holds = self.case.declaration.triggers.iter().map(|trigger| trigger.hold_for);
         holds.max().unwrap_or(SignedDuration::ZERO)
     }
+}
+
+/// Whether it has pods, or rests as it did when it was good: a worker without work, a DaemonSet without nodes.
+fn serves_or_rests(workload: &Workload) -> bool {
+    let was_good = workload.snapshot_of(&workload.payload).is_some_and(|snapshot| snapshot.known_good_at.is_some());
+    workload.replicas > 0 || workload.reference.kind == PartKind::DaemonSet || was_good
 }

@@ -8,6 +8,7 @@ use crate::api::incident::{DecidedBy, Incident};
 use crate::api::pilot::Mode;
 use crate::api::status::ReleaseState;
 use crate::api::trigger::TriggerAction;
+use crate::observation::Workload;
 use crate::release::marks::{Admitted, AdmittedVerdict};
 
 /// The trigger name of an incident that a window opened by closing.
@@ -28,7 +29,12 @@ impl Turn<'_> {
             return;
         };
         let Some(target) = &self.ledger.rollback_target else { return };
-        if self.cannot_roll_back(target).is_some() || self.unsafe_to_cross(target).is_some() {
+        // Of what would move with it some may not depend on the window at all.
+        let moves = |it: &&Workload| target.part_of(it).is_none_or(|part| part.payload != it.payload);
+        let is_of_the_change =
+            |it: &Workload| it.admitted().is_some_and(|stamp| stamp.at >= admitted.at && self.came_by_a_window(stamp));
+        let is_alone = self.running().filter(moves).all(is_of_the_change);
+        if !is_alone || self.cannot_roll_back(target).is_some() || self.unsafe_to_cross(target).is_some() {
             return;
         }
         let because = format!("the window closed before change {} was completely available", admitted.change);

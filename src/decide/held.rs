@@ -9,6 +9,7 @@ use super::judge::judge;
 use super::plan::{Effect, Release, Waiting};
 use super::proposal::{GitOps, Judgement, Operation, Proposal, Verdict};
 use super::turn::Turn;
+use super::whole::waiting_changes;
 use crate::api::decision::Requester;
 use crate::api::incident::IncidentStage;
 use crate::observation::Workload;
@@ -21,29 +22,43 @@ const LONGEST_JITTER: SignedDuration = SignedDuration::from_secs(30);
 const JITTER_OF_WINDOW: i32 = 20;
 
 impl Turn<'_> {
-    /// Rolls out what waits, if it may: all of it or nothing, for what was never tried together is no release.
+    /// Rolls out each change that waits, if it may: all its parts or none, for what was asked for together is one.
     pub(super) fn release_what_waits(&mut self) {
-        let waiting: Vec<(&Workload, &Held)> =
-            self.workloads().iter().filter_map(|workload| Some((workload, workload.waiting.as_ref()?))).collect();
         let is_acting = self.ledger.incident.as_ref().is_some_and(|incident| incident.stage == IncidentStage::Acting);
-        let judged: Vec<Judgement> = waiting.iter().map(|(workload, held)| self.judged(workload, held)).collect();
-        let may_start = !is_acting && judged.iter().all(|judgement| judgement.verdict == Verdict::Allow);
-        let still_waiting = waiting.iter().zip(&judged).filter(|(_, judgement)| judgement.verdict != Verdict::Allow);
-        self.waiting = still_waiting.map(|((_, held), judgement)| waiting_on(held, judgement)).collect();
-        let Some((first, _)) = waiting.first().filter(|_| may_start) else {
+        let changes = waiting_changes(self.workloads(), self.case.declaration.group_within);
+        let judged: Vec<Vec<Judgement>> =
+            changes.iter().map(|change| change.iter().map(|(it, held)| self.judged(it, held)).collect()).collect();
+        let mut any_may_start = false;
+        for (change, judgements) in changes.iter().zip(&judged) {
+            let waits = change.iter().zip(judgements).filter(|(_, judgement)| judgement.verdict != Verdict::Allow);
+            self.waiting.extend(waits.map(|((_, held), judgement)| waiting_on(held, judgement)));
+            let may_start = !is_acting && judgements.iter().all(|judgement| judgement.verdict == Verdict::Allow);
+            if may_start {
+                any_may_start = true;
+                self.release_change(change, judgements);
+            }
+        }
+        if !any_may_start {
             self.ledger.memory.releasable_since = None;
-            return;
-        };
+        }
+    }
+
+    fn release_change(&mut self, change: &[(&Workload, &Held)], judgements: &[Judgement]) {
+        let Some((first, named)) = change.first() else { return };
         let since = *self.ledger.memory.releasable_since.get_or_insert(self.case.now);
         // An exception is for now.
-        let is_urgent = judged.iter().any(Judgement::is_emergency);
+        let is_urgent = judgements.iter().any(Judgement::is_emergency);
         let starts_at = if is_urgent { since } else { since + self.jitter(first, since) };
         if self.case.now < starts_at {
             return self.look_again_at(starts_at);
         }
         let now = self.case.now;
-        let released = waiting.into_iter().zip(&judged).map(|((workload, held), it)| released(workload, held, it, now));
-        self.effects.extend(released.map(Effect::Release));
+        let released = change.iter().zip(judgements).map(|((workload, held), judgement)| {
+            // Under the name by which the whole change was recorded.
+            let held = Held { change: named.change.clone(), ..(*held).clone() };
+            Effect::Release(released(workload, &held, judgement, now))
+        });
+        self.effects.extend(released);
     }
 
     fn judged(&self, workload: &Workload, held: &Held) -> Judgement {

@@ -133,6 +133,9 @@ impl<'a> Turn<'a> {
         if is_contained {
             return;
         }
+        if is_blameless(incident) && self.is_complete() {
+            return self.close(incident, DecidedBy::Recovery, None, "the release is available".to_owned());
+        }
         let Some(since) = self.ledger.memory.clear_since else { return };
         let clear_at = since + self.clear_after(incident);
         if self.case.now >= clear_at {
@@ -194,16 +197,21 @@ impl<'a> Turn<'a> {
     }
 
     fn rollback_intent(&self, incident: &Incident, decided_by: DecidedBy) -> Result<Vec<WorkloadIntent>, String> {
-        if self.workloads().is_empty() {
+        if self.running().next().is_none() {
             return Err("the workload does not exist any more".to_owned());
         }
         let target = incident.target.as_ref().ok_or("there is no known-good release to go back to")?;
         if let Some(why) = self.cannot_roll_back(target) {
             return Err(why);
         }
+        if decided_by != DecidedBy::Person
+            && let Some(reason) = self.unsafe_to_cross(target)
+        {
+            return Err(format!("going back is declared unsafe ({reason})"));
+        }
         let is_blamed = incident.suspect.as_ref().is_some_and(|suspect| suspect.payload == self.payload());
         let mut intents: Vec<WorkloadIntent> =
-            self.workloads().iter().map(|workload| part_intent(workload, target)).collect::<Result<_, _>>()?;
+            self.running().map(|workload| part_intent(workload, target)).collect::<Result<_, _>>()?;
         if is_blameless(incident) {
             intents.iter_mut().for_each(|intent| intent.quarantine.clear());
         }

@@ -11,7 +11,7 @@ impl Turn<'_> {
     /// move.
     pub(super) fn cannot_roll_back(&self, target: &RollbackTarget) -> Option<String> {
         let moves = |workload: &&Workload| target.part_of(workload).is_none_or(|part| part.payload != workload.payload);
-        self.workloads().iter().filter(moves).find_map(keeps_its_release)
+        self.running().filter(moves).find_map(keeps_its_release)
     }
 
     /// Why the pilot cannot be scaled down, if it cannot.

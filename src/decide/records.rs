@@ -136,7 +136,7 @@ impl Turn<'_> {
     }
 
     fn runs_what_was_good(&self) -> bool {
-        self.workloads().iter().all(|workload| {
+        self.running().all(|workload| {
             workload.snapshot_of(&workload.payload).is_some_and(|snapshot| snapshot.known_good_at.is_some())
         })
     }
@@ -166,7 +166,8 @@ impl Turn<'_> {
     fn advance_change(&mut self, change: &Change, admitted: &Admitted) {
         let state = self.ledger.release.as_ref().map(|release| release.state);
         let is_available = matches!(state, Some(ReleaseState::Baking | ReleaseState::KnownGood));
-        let release = (change.payload != admitted.payload).then(|| parts_of(self.workloads()));
+        let is_open = change.outcome == Outcome::Pending;
+        let release = (is_open && change.payload != admitted.payload).then(|| parts_of(self.workloads()));
         // What joins a change has to become available too.
         let known = change.completed_at.filter(|_| release.is_none());
         let completed_at = known.or_else(|| is_available.then_some(self.case.now));

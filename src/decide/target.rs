@@ -6,7 +6,9 @@ use jiff::Timestamp;
 
 use super::turn::Turn;
 use crate::api::incident::{RollbackTarget, TargetPart};
+use crate::api::workload::ReleasePart;
 use crate::observation::{Snapshot, Workload};
+use crate::release::vector::release_payload;
 
 /// A release of the whole pilot that was good: for each workload the snapshot that holds its part.
 struct Candidate<'a> {
@@ -29,20 +31,23 @@ impl<'a> Turn<'a> {
         self.ledger.rollback_target = newest.and_then(|release| release.target());
     }
 
-    /// The releases that survived a bake and of which every workload still has its part.
+    /// The releases that survived a bake and of which everything that runs still has its part, and that had no others:
+    /// what is missing a part was never good so.
     fn releases_that_were_good(&self) -> Vec<Candidate<'a>> {
-        let Some((first, others)) = self.workloads().split_first() else {
+        let mut running = self.running();
+        let Some(first) = running.next() else {
             return Vec::new();
         };
+        let others: Vec<&Workload> = running.collect();
         let named =
             first.snapshots.iter().flat_map(|snapshot| snapshot.known_good_in.iter().map(move |it| (it, snapshot)));
         let whole = named.filter_map(|(payload, snapshot)| {
             let mut parts = vec![(first, snapshot)];
-            for workload in others {
+            for workload in &others {
                 let has_it = |snapshot: &&Snapshot| snapshot.known_good_in.contains(payload);
                 parts.push((workload, workload.snapshots.iter().find(has_it)?));
             }
-            Some(Candidate { payload, parts })
+            Some(Candidate { payload, parts }).filter(Candidate::is_whole)
         });
         whole.collect()
     }
@@ -89,6 +94,17 @@ impl RollbackTarget {
 }
 
 impl Candidate<'_> {
+    /// Whether these parts are all of the release.
+    fn is_whole(&self) -> bool {
+        let part = |(workload, snapshot): &(&Workload, &Snapshot)| ReleasePart {
+            kind: workload.reference.kind,
+            name: workload.reference.name.clone(),
+            template: snapshot.template.clone(),
+            payload: snapshot.payload.clone(),
+        };
+        release_payload(&self.parts.iter().map(part).collect::<Vec<_>>()) == self.payload
+    }
+
     fn runs(&self) -> bool {
         self.parts.iter().all(|(workload, snapshot)| snapshot.payload == workload.payload)
     }

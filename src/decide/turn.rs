@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::inquiry::Inquiry;
 use super::plan::{Effect, Plan, Waiting};
-use super::whole::Whole;
+use super::whole::{Whole, running};
 use super::{Case, Ledger};
 use crate::observation::Workload;
 
@@ -35,7 +35,7 @@ impl<'a> Turn<'a> {
             ledger: case.ledger.clone(),
             effects: Vec::new(),
             waiting: Vec::new(),
-            whole: Whole::of(&case.seen.workloads, case.declaration.group_within),
+            whole: Whole::of(&case),
             look_again: None,
         }
     }
@@ -63,9 +63,14 @@ impl<'a> Turn<'a> {
         &self.whole.payload
     }
 
-    /// Whether there are workloads, and all of them run what they shall completely.
+    /// Those that run anything: what was created held is no part of the release yet.
+    pub(super) fn running(&self) -> impl Iterator<Item = &'a Workload> {
+        running(&self.case.seen.workloads)
+    }
+
+    /// Whether anything runs, and all of it completely.
     pub(super) fn is_complete(&self) -> bool {
-        !self.workloads().is_empty() && self.workloads().iter().all(|workload| workload.is_complete)
+        self.running().next().is_some() && self.running().all(|workload| workload.is_complete)
     }
 
     pub(super) fn is_contained(&self) -> bool {

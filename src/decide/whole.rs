@@ -4,6 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Case;
 use crate::api::workload::ReleasePart;
 use crate::observation::Workload;
 use crate::release::marks::{Admitted, AdmittedVerdict, Held};
@@ -20,24 +21,19 @@ pub(super) struct Whole {
 }
 
 impl Whole {
-    pub(super) fn of(workloads: &[Workload], within: SignedDuration) -> Self {
+    pub(super) fn of(case: &Case<'_>) -> Self {
+        let workloads = &case.seen.workloads;
         let parts = parts_of(workloads);
         if parts.is_empty() {
             return Self::default();
         }
         let payload = release_payload(&parts);
-        let stamp = |workload| Some((Workload::admitted(workload)?, workload.change_label.as_deref()));
-        let stamps: Option<Vec<_>> = workloads.iter().filter(|workload| runs(workload)).map(stamp).collect();
+        let stamps: Option<Vec<_>> =
+            running(workloads).map(|it| Some((it.admitted()?, it.change_label.as_deref()))).collect();
         let admitted = stamps.and_then(|stamps| {
-            let group = newest_change(stamps, within);
+            let group = newest_change(case, stamps);
             let first = group.first()?;
-            let came_in_unseen = group.iter().find(|stamp| stamp.verdict == AdmittedVerdict::Unauthorized);
-            Some(Admitted {
-                template: release_digest(&parts),
-                payload: payload.clone(),
-                verdict: came_in_unseen.map_or(first.verdict, |stamp| stamp.verdict),
-                ..(*first).clone()
-            })
+            Some(Admitted { template: release_digest(&parts), payload: payload.clone(), ..(*first).clone() })
         });
         Self { payload, admitted }
     }
@@ -51,23 +47,24 @@ pub(super) fn parts_of(workloads: &[Workload]) -> Vec<ReleasePart> {
         template: workload.template.clone(),
         payload: workload.payload.clone(),
     };
-    workloads.iter().filter(|workload| runs(workload)).map(part).collect()
+    running(workloads).map(part).collect()
 }
 
-/// Whether it runs anything: of what was created held no pod was made.
-fn runs(workload: &Workload) -> bool {
-    !workload.payload.is_empty()
+/// Those that run anything: of what was created held no pod was made.
+pub(super) fn running(workloads: &[Workload]) -> impl Iterator<Item = &Workload> {
+    workloads.iter().filter(|workload| !workload.payload.is_empty())
 }
 
 /// The marks of the newest change, oldest first. Changes so close to the first, or named alike by people, are one;
-/// an adoption or an act ends a change.
-fn newest_change<'a>(mut stamps: Vec<(&'a Admitted, Option<&str>)>, within: SignedDuration) -> Vec<&'a Admitted> {
+/// an adoption or an act ends a change, and a name ends with the bake of the change that carried it.
+fn newest_change<'a>(case: &Case<'_>, mut stamps: Vec<(&'a Admitted, Option<&str>)>) -> Vec<&'a Admitted> {
     stamps.sort_by_key(|(stamp, _)| stamp.at);
     let mut group: Vec<(&Admitted, Option<&str>)> = Vec::new();
     for (stamp, label) in stamps {
         let joins = group.first().is_some_and(|(first, named)| {
-            let is_named_alike = label.is_some() && label == *named;
-            origin(first) == origin(stamp) && (is_named_alike || is_within(first.at, stamp.at, within))
+            let is_named_alike = label.is_some() && label == *named && !was_through_before(case, first, stamp.at);
+            let is_close = is_within(first.at, stamp.at, case.declaration.group_within);
+            origin(first) == origin(stamp) && (is_named_alike || is_close)
         });
         if !joins {
             group.clear();
@@ -75,6 +72,12 @@ fn newest_change<'a>(mut stamps: Vec<(&'a Admitted, Option<&str>)>, within: Sign
         group.push((stamp, label));
     }
     group.into_iter().map(|(stamp, _)| stamp).collect()
+}
+
+/// Whether a change had been watched to its end by then.
+fn was_through_before(case: &Case<'_>, first: &Admitted, at: Timestamp) -> bool {
+    let record = case.seen.changes.iter().find(|change| change.name == first.change);
+    record.and_then(|record| record.completed_at).is_some_and(|completed| at > completed + case.declaration.bake)
 }
 
 /// The waiting releases that belong to one change, for each change: who waits, and what.
@@ -100,17 +103,14 @@ fn is_within(first: Timestamp, later: Timestamp, within: SignedDuration) -> bool
     later.duration_since(first) <= within
 }
 
-/// What kind of event brought a release: only changes of people are grouped with each other, and emergencies only with
-/// emergencies.
+/// What kind of event brought a release: only changes that the guards admitted are grouped with each other, emergencies
+/// only with emergencies, and what nobody admitted only with its like.
 const fn origin(stamp: &Admitted) -> u8 {
     match stamp.verdict {
         AdmittedVerdict::Adopted => 0,
         AdmittedVerdict::Rollback => 1,
-        AdmittedVerdict::Allow
-        | AdmittedVerdict::Hold
-        | AdmittedVerdict::Pin
-        | AdmittedVerdict::Deny
-        | AdmittedVerdict::Unauthorized => 2,
+        AdmittedVerdict::Allow | AdmittedVerdict::Hold | AdmittedVerdict::Pin | AdmittedVerdict::Deny => 2,
         AdmittedVerdict::Override | AdmittedVerdict::BreakGlass => 3,
+        AdmittedVerdict::Unauthorized => 4,
     }
 }
