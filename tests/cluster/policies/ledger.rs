@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use pilotguard::api::change_record::ChangeRecord;
 use pilotguard::api::decision::Decision;
-use pilotguard_rig::{ReleaseOptions, release, wait};
+use pilotguard_rig::{Person, ReleaseOptions, release, wait};
 use serde_json::{Value, json};
 
 use super::installed;
@@ -125,26 +125,28 @@ async fn nobody_writes_the_ledger(cluster: &Cluster) -> anyhow::Result<()> {
         ensure!(made.succeeded(), "{made:?}");
     }
     let status = |of: &str| format!("patch {of} --subresource=status --type=merge -p {{\"status\":{{}}}}");
-    let say = |of: &str, field: &str| {
-        format!("patch {of} --subresource=status --type=merge -p {{\"status\":{{\"observedGeneration\":{field}}}}}")
-    };
+    let generation = r#"patch pilot web --subresource=status --type=merge -p {"status":{"observedGeneration":7}}"#;
     let class = r#"patch changerecord c-1 --type=merge -p {"spec":{"class":"Rollback"}}"#;
-    for line in [class.to_owned(), say("pilot web", "7"), status("changerecord c-1"), status("decision hold")] {
+    for line in [class.to_owned(), generation.to_owned(), status("changerecord c-1"), status("decision hold")] {
         let words: Vec<_> = line.split(' ').chain(["--namespace", &guarded]).collect();
         let output = mallory.kubectl(&words).await?;
         ensure!(!output.succeeded() && output.stderr.contains(denied), "{line}: {output:?}");
     }
-    let (client, params) = (operator.client()?, PatchParams::default());
-    let fields = json!({"spec": {"class": "Rollback"}});
-    let changes: Api<ChangeRecord> = Api::namespaced(client.clone(), &guarded);
-    changes.patch("c-1", &params, &Patch::Merge(&fields)).await?;
-    changes.patch_status("c-1", &params, &Patch::Merge(&json!({"status": {"outcome": "Pending"}}))).await?;
-    let decisions: Api<Decision> = Api::namespaced(client, &guarded);
-    decisions.patch_status("hold", &params, &Patch::Merge(&json!({"status": {}}))).await?;
-    // Also in the foreground, where the garbage collector writes it once more.
-    let delete = ["delete", "changerecord", "c-1", "--cascade=foreground", "--timeout=20s", "--namespace", &guarded];
+    the_operator_writes_it(&operator, &guarded).await?;
+    let delete = ["delete", "changerecord", "c-1", "--timeout=20s", "--namespace", &guarded];
     let deleted = mallory.kubectl(&delete).await?;
     ensure!(deleted.succeeded(), "{deleted:?}");
+    Ok(())
+}
+
+async fn the_operator_writes_it(operator: &Person, guarded: &str) -> anyhow::Result<()> {
+    let (client, params) = (operator.client()?, PatchParams::default());
+    let fields = json!({"spec": {"class": "Rollback"}});
+    let changes: Api<ChangeRecord> = Api::namespaced(client.clone(), guarded);
+    changes.patch("c-1", &params, &Patch::Merge(&fields)).await?;
+    changes.patch_status("c-1", &params, &Patch::Merge(&json!({"status": {"outcome": "Pending"}}))).await?;
+    let decisions: Api<Decision> = Api::namespaced(client, guarded);
+    decisions.patch_status("hold", &params, &Patch::Merge(&json!({"status": {}}))).await?;
     Ok(())
 }
 
