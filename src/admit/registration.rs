@@ -19,7 +19,7 @@ use super::paths::{OBJECTS, OBSERVED, SCALE, WORKLOADS};
 use super::pilots::{GuardedSet, WorkloadKey};
 use super::review::COLLECTORS;
 use crate::api::workload::PartKind;
-use crate::release::marks::{BREAK_GLASS_GROUP, BREAK_GLASS_REASON};
+use crate::release::marks::{ADMITTED, BREAK_GLASS_GROUP, BREAK_GLASS_REASON};
 
 /// The API server waits so long for an answer, in seconds.
 const TIMEOUT_SECONDS: i32 = 3;
@@ -263,12 +263,20 @@ fn configuration(workloads: &BTreeSet<WorkloadKey>) -> BTreeSet<WorkloadKey> {
 }
 
 /// Whoever impersonates the group and says why anew passes all guards, also while the operator is down; a static policy
-/// keeps anyone else from saying so. What is to be deleted says why beforehand.
+/// keeps anyone else from saying so. What is to be deleted says why beforehand: in a reason that the stamp does not know
+/// yet, or that speaks of deleting, because an operator that runs has soon seen every other one.
 fn not_break_glass() -> MatchCondition {
     let (group, key) = (literal(BREAK_GLASS_GROUP), literal(BREAK_GLASS_REASON));
-    let reason = |object: &str| format!("({object} == null ? '' : {object}.metadata.?annotations[?{key}].orValue(''))");
-    let (before, after) = (reason("oldObject"), reason("object"));
-    let says_why = format!("(object == null ? {before} != '' : ({after} != '' && {after} != {before}))");
+    let text = |object: &str, key: &str| {
+        format!("({object} == null ? '' : {object}.metadata.?annotations[?{key}].orValue(''))")
+    };
+    let (before, after) = (text("oldObject", &key), text("object", &key));
+    let stamp = text("oldObject", &literal(ADMITTED));
+    // Of what JSON escapes, a reason has only these.
+    let escaped = format!(r#"{before}.replace('\\', '\\\\').replace('"', '\\"')"#);
+    let is_seen = format!(r#"{stamp}.contains('"breakGlass":"' + {escaped} + '"')"#);
+    let may_delete = format!("({before}.startsWith('delete: ') || ({before} != '' && !{is_seen}))");
+    let says_why = format!("(object == null ? {may_delete} : ({after} != '' && {after} != {before}))");
     condition("not-break-glass", &format!("!({group} in request.userInfo.?groups.orValue([]) && {says_why})"))
 }
 

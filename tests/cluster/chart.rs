@@ -21,7 +21,12 @@ async fn lint_finds_nothing(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 async fn a_misspelt_value_is_refused(cluster: &Cluster) -> anyhow::Result<()> {
-    for (setting, part) in [("externl=true", "externl"), ("webhook.prt=1", "prt"), ("health.port=80", "/health/port")] {
+    for (setting, part) in [
+        ("externl=true", "externl"),
+        ("webhook.prt=1", "prt"),
+        ("health.port=80", "/health/port"),
+        ("breakGlass.users[0]=system:serviceaccount:shop:bot", "/breakGlass/users/0"),
+    ] {
         let output = helm(cluster, &["template", "pilotguard", CHART, "--set", setting]).await?;
         ensure!(!output.succeeded() && output.stderr.contains(part), "{setting}: {}", output.stderr);
     }

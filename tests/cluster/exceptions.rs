@@ -221,7 +221,24 @@ async fn the_glass_is_broken_while_the_operator_is_down(cluster: &Cluster) -> an
         stamp.verdict == AdmittedVerdict::BreakGlass && stamp.break_glass.as_deref() == Some("outage 43"),
         "{stamp:?}"
     );
-    Ok(())
+    a_deletion_says_so(&scene, &carol).await
+}
+
+/// What pilotguard has seen says nothing of a deletion; what is to be deleted says so.
+async fn a_deletion_says_so(scene: &Scene<'_>, carol: &Person) -> anyhow::Result<()> {
+    let delete = ["delete", "deployment", "web", "--namespace", &scene.namespace, "--as=carol"];
+    let delete = [&delete[..], &["--as-group=pilotguard:break-glass"]].concat();
+    carol.kubectl(&delete).await?.refused(&["before deleting, write a new reason"])?;
+    let last = "delete: \"web\" must go";
+    let note = json!({"metadata": {"annotations": {"pilotguard.dev/break-glass-reason": last}}}).to_string();
+    send(scene, carol, &note, true).await?.accepted()?;
+    let is_seen = || async {
+        let stamp = scene.marks().await.map_err(|error| error.to_string())?.admitted;
+        let seen = stamp.and_then(|stamp| stamp.break_glass);
+        if seen.as_deref() == Some(last) { Ok(()) } else { Err(format!("{seen:?}")) }
+    };
+    wait::until("reason seen", PATIENCE, is_seen).await?;
+    carol.kubectl(&delete).await?.accepted()
 }
 
 async fn what_comes_in_past_the_guards_holds_changes_and_is_put_back_where_declared(

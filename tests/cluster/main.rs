@@ -93,7 +93,7 @@ fn all() -> Vec<Test> {
         examples::tests(),
         objects::tests(),
         operator::tests(),
-        policies::tests(),
+        policies::all_tests(),
         rights::tests(),
         schemas::tests(),
     ]

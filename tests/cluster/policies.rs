@@ -11,16 +11,24 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, SOON};
 use crate::release::Release;
 
+mod glass;
+mod ledger;
+
 tests![
     nobody_decides_in_anothers_name,
     the_operator_may_touch_little_of_a_workload,
-    nobody_writes_release_snapshots,
-    break_glass_says_why_and_nobody_forges_it,
     the_policies_are_type_checked,
     the_policies_name_every_field_of_a_workload,
     the_operator_may_only_scale_a_stateful_set_and_mark_a_daemon_set,
     the_operator_may_put_back_what_a_config_map_contained,
 ];
+
+/// What this module and its parts prove.
+pub(crate) fn all_tests() -> Vec<crate::Test> {
+    [tests(), glass::tests(), ledger::tests()].into_iter().flatten().collect()
+}
+
+const PARKING: &str = "pilotguard may park only the replicas that a workload has";
 
 const RECORD: &str = r#"{"trigger": "burn", "openedAt": "2026-01-01T00:00:00Z", "closedAt": "2026-01-01T01:00:00Z",
     "decidedBy": "Deadline", "carriedOut": true}"#;
@@ -85,9 +93,17 @@ async fn nobody_decides_in_anothers_name(cluster: &Cluster) -> anyhow::Result<()
         ensure!(!output.succeeded() && output.stderr.ends_with(&reserved), "{name}: {output:?}");
     }
     let operator = release.operator(cluster).await?;
-    let record = format!(r#", "by": {{"user": "ada"}}, "record": {RECORD}"#);
-    let record = decide_as(&operator, &guarded, r#""name": "incident-burn-1""#, &record).await?;
-    ensure!(record.succeeded(), "{}", record.stderr);
+    // Whoever has the operator's token is the operator, and nobody else.
+    for (name, by, is_allowed) in [
+        ("incident-burn-1", r#"{"user": "system:pilotguard"}"#, true),
+        ("incident-burn-2", r#"{"user": "ada"}"#, false),
+        ("incident-burn-3", r#"{"user": "system:pilotguard", "groups": ["owners"]}"#, false),
+        ("override-1", r#"{"user": "system:pilotguard"}"#, false),
+    ] {
+        let record = format!(r#", "by": {by}, "record": {RECORD}"#);
+        let output = decide_as(&operator, &guarded, &format!(r#""name": "{name}""#), &record).await?;
+        ensure!(output.succeeded() == is_allowed, "{name} by {by}: {output:?}");
+    }
     let without_record = decide(&operator, &guarded, r#", "by": {"user": "ada"}"#).await?;
     ensure!(!without_record.succeeded(), "the operator decides in Ada's name");
     Ok(())
@@ -142,6 +158,7 @@ async fn the_operator_may_touch_little_of_a_workload(cluster: &Cluster) -> anyho
             json!({"metadata": {"annotations": {"pilotguard.dev/parked-replicas": "9"}}, "spec": {"replicas": 9}}),
             Some(replicas),
         ),
+        (json!({"metadata": {"annotations": {"pilotguard.dev/parked-replicas": "9"}}}), Some(PARKING)),
         (json!({"metadata": {"annotations": {"pilotguard.dev/parked-replicas": "3"}}, "spec": {"replicas": 0}}), None),
         (json!({"spec": {"replicas": 2}}), Some(replicas)),
         (json!({"metadata": {"annotations": {"pilotguard.dev/parked-replicas": null}}, "spec": {"replicas": 3}}), None),
@@ -163,8 +180,7 @@ async fn the_operator_may_touch_little_of_a_workload(cluster: &Cluster) -> anyho
         ensure!(as_expected, "{patch}: {answer:?} instead of {refusal:?}");
     }
     // People are not its concern.
-    touch(&cluster.rig.admin().client()?, &guarded, &json!({"spec": {"replicas": 5, "paused": true}})).await?;
-    Ok(())
+    Ok(touch(&cluster.rig.admin().client()?, &guarded, &json!({"spec": {"replicas": 5, "paused": true}})).await?)
 }
 
 async fn touch(client: &Client, namespace: &str, patch: &Value) -> Result<(), kube::Error> {
@@ -204,126 +220,6 @@ async fn in_force_on(client: &Client, namespace: &str, resource: &ApiResource, l
     Ok(wait::until("policy in force", SOON, probe).await?)
 }
 
-async fn nobody_writes_release_snapshots(cluster: &Cluster) -> anyhow::Result<()> {
-    let (release, guarded) = installed(cluster).await?;
-    let mallory = cluster.rig.person("mallory", &[]).await?;
-    cluster.rig.grant(&mallory, &guarded, "cluster-admin").await?;
-    let operator = release.operator(cluster).await?;
-    let revision = |name: &str, labels: Value| {
-        json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": 1, "data": {"template": {}},
-            "metadata": {"name": name, "namespace": guarded, "labels": labels}})
-        .to_string()
-    };
-    let ours = json!({"pilotguard.dev/workload": "web"});
-    let create = ["create", "-f", "-"];
-    // A new policy is obeyed a moment after it was stored.
-    wait::until("policy in force", SOON, || async {
-        let arguments = ["create", "--dry-run=server", "-f", "-"];
-        let forged = mallory.kubectl_with(&arguments, &revision("forged", ours.clone())).await;
-        let said = forged.map_err(|error| error.to_string())?.stderr;
-        if said.contains("are pilotguard's release snapshots; leave them as they are") { Ok(()) } else { Err(said) }
-    })
-    .await?;
-    let made = operator.kubectl_with(&create, &revision("web-1", ours)).await?;
-    ensure!(made.succeeded(), "{made:?}");
-    let theirs = mallory.kubectl_with(&create, &revision("theirs", json!({"app": "db"}))).await?;
-    ensure!(theirs.succeeded(), "{theirs:?}");
-    for (line, is_allowed) in [
-        ("label controllerrevision web-1 a=b", false),
-        ("label controllerrevision web-1 pilotguard.dev/workload-", false),
-        ("label controllerrevision theirs pilotguard.dev/workload=web", false),
-        ("delete controllerrevision web-1", false),
-        ("label controllerrevision theirs a=b", true),
-        ("delete controllerrevision theirs", true),
-    ] {
-        let words: Vec<_> = line.split(' ').chain(["--namespace", &guarded]).collect();
-        let output = mallory.kubectl(&words).await?;
-        ensure!(output.succeeded() == is_allowed, "{line}: {output:?}");
-    }
-    // The end of the namespace takes them along.
-    cluster.done(&["delete", "namespace", &guarded, "--timeout=30s"]).await?;
-    Ok(())
-}
-
-async fn break_glass_says_why_and_nobody_forges_it(cluster: &Cluster) -> anyhow::Result<()> {
-    let guarded = cluster.rig.namespace("guarded").await?;
-    Release::install(cluster, &guarded, &["external=true", "breakGlass.users[0]=carol"]).await?;
-    let mallory = cluster.rig.person("mallory", &[]).await?;
-    cluster.rig.grant(&mallory, &guarded, "cluster-admin").await?;
-    let carol = cluster.rig.person("carol", &[]).await?;
-    let key = "pilotguard.dev/break-glass-reason";
-    cluster.done(&["create", "deployment", "web", "--image=web:1", "--namespace", &guarded]).await?;
-    let run = async |person: &Person, line: &str, breaks_glass: bool| {
-        let mut words: Vec<&str> = line.split(' ').chain(["--namespace", &guarded]).collect();
-        if breaks_glass {
-            words.extend(["--as=carol", "--as-group=pilotguard:break-glass"]);
-        }
-        person.kubectl(&words).await
-    };
-    // A new policy is obeyed a moment after it was stored.
-    wait::until("policy in force", SOON, || async {
-        let line = format!("annotate deployment web {key}=forged --dry-run=server");
-        let said = run(&mallory, &line, false).await.map_err(|error| error.to_string())?;
-        if said.succeeded() { Err("accepted".to_owned()) } else { Ok(()) }
-    })
-    .await?;
-    let forged = "is written only under break-glass";
-    let silent = "break-glass says why";
-    let marks = "its own, under break-glass too";
-    // In this order: each step starts from what the ones before left.
-    let steps: Vec<(&Person, String, bool, Option<&str>)> = vec![
-        (&mallory, format!("annotate deployment web {key}=forged"), false, Some(forged)),
-        (&mallory, "set image deployment/web web=web:2".to_owned(), false, None),
-        (&carol, "set image deployment/web web=web:3".to_owned(), false, Some("cannot")),
-        (&carol, "set image deployment/web web=web:3".to_owned(), true, Some(silent)),
-        (&carol, "delete deployment web".to_owned(), true, Some(silent)),
-        (&carol, format!("annotate deployment web {key}=outage"), true, None),
-        (&carol, "label deployment web a=c".to_owned(), true, Some(silent)),
-        (
-            &carol,
-            format!("annotate deployment web {key}=more pilotguard.dev/admitted={{}} --overwrite"),
-            true,
-            Some(marks),
-        ),
-        (&carol, format!("annotate deployment web --overwrite {key}={}", "x".repeat(257)), true, Some("at most 256")),
-        (&mallory, format!("annotate deployment web --overwrite {key}=mine"), false, Some(forged)),
-        (&mallory, "label deployment web a=b".to_owned(), false, None),
-        (&mallory, format!("annotate deployment web {key}-"), false, None),
-        (&mallory, format!("annotate deployment web {key}=outage"), false, Some(forged)),
-        (&carol, format!("annotate deployment web {key}=again"), true, None),
-        (&carol, "delete deployment web".to_owned(), true, None),
-        (&mallory, "create deployment web --image=web:1".to_owned(), false, None),
-    ];
-    for (person, line, breaks_glass, refusal) in steps {
-        let output = run(person, &line, breaks_glass).await?;
-        match refusal {
-            None => ensure!(output.succeeded(), "{line}: {}", output.stderr),
-            Some(text) => ensure!(!output.succeeded() && output.stderr.contains(text), "{line}: {output:?}"),
-        }
-    }
-    nor_through_the_status_nor_with_something_new(cluster, &mallory, &guarded).await
-}
-
-async fn nor_through_the_status_nor_with_something_new(
-    cluster: &Cluster,
-    mallory: &Person,
-    guarded: &str,
-) -> anyhow::Result<()> {
-    let (key, forged) = ("pilotguard.dev/break-glass-reason", "is written only under break-glass");
-    let get = ["get", "deployment", "web", "--namespace", guarded, "-o", "json"];
-    let mut copy: Value = serde_json::from_str(&cluster.done(&get).await?)?;
-    copy["metadata"]["annotations"][key] = json!("forged");
-    let patch = json!({"metadata": {"annotations": {key: "forged"}}}).to_string();
-    let arguments =
-        ["patch", "deployment", "web", "--namespace", guarded, "--subresource=status", "--type=merge", "-p"];
-    let output = mallory.kubectl(&[&arguments[..], &[&patch]].concat()).await?;
-    ensure!(!output.succeeded() && output.stderr.contains(forged), "{output:?}");
-    json_patch::merge(&mut copy, &json!({"metadata": {"name": "other", "resourceVersion": null, "uid": null}}));
-    let output = mallory.kubectl_with(&["create", "-f", "-"], &copy.to_string()).await?;
-    ensure!(!output.succeeded() && output.stderr.contains(forged), "{output:?}");
-    Ok(())
-}
-
 async fn the_policies_are_type_checked(cluster: &Cluster) -> anyhow::Result<()> {
     let (release, _) = installed(cluster).await?;
     for part in [
@@ -335,6 +231,7 @@ async fn the_policies_are_type_checked(cluster: &Cluster) -> anyhow::Result<()> 
         "generated-configuration",
         "snapshots",
         "break-glass",
+        "status",
     ] {
         let policy = format!("{}-{part}", release.name);
         let get = ["get", "validatingadmissionpolicy", &policy, "-o"];
@@ -403,6 +300,11 @@ async fn the_operator_may_only_scale_a_stateful_set_and_mark_a_daemon_set(cluste
         (&stateful, image.clone(), Some(only_replicas)),
         (&stateful, on_delete.clone(), Some(only_replicas)),
         (&stateful, json!({"spec": {"replicas": 4}}), Some("pilotguard may lower replicas")),
+        (
+            &stateful,
+            json!({"metadata": {"annotations": {"pilotguard.dev/parked-replicas": "9"}}}),
+            Some("may park only"),
+        ),
         (&stateful, parked, None),
         (&stateful, json!({"spec": {"replicas": 3}}), None),
         (&daemon, marks, None),

@@ -60,10 +60,19 @@ variables:
   message: pilotguard may not change labels, finalizers or owners of a workload
 {{- end -}}
 
+{{/* Where no pilot belongs: what runs there guards the cluster, or is pilotguard itself. */}}
+{{- define "pilotguard.notInSystemNamespaces" -}}
+!(request.namespace in ['kube-system', 'kube-public', 'kube-node-lease', '{{ .Release.Namespace }}'])
+{{- end -}}
+
 {{/* The operator takes replicas away and gives back what it took. */}}
 {{- define "pilotguard.workloadReplicas" -}}
 - expression: >-
     object.spec.replicas <= oldObject.spec.replicas
     || variables.before[?'pilotguard.dev/parked-replicas'].orValue('') == string(object.spec.replicas)
   message: pilotguard may lower replicas, or restore the number in pilotguard.dev/parked-replicas
+- expression: >-
+    variables.after[?'pilotguard.dev/parked-replicas'].orValue(string(oldObject.spec.replicas))
+    in [string(oldObject.spec.replicas), variables.before[?'pilotguard.dev/parked-replicas'].orValue('')]
+  message: pilotguard may park only the replicas that a workload has
 {{- end -}}

@@ -1,0 +1,193 @@
+//! What pilotguard believes because it wrote it is written by nobody else, and what is not its own it leaves alone: static
+//! policies, with no operator running.
+
+use anyhow::ensure;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use pilotguard::api::change_record::ChangeRecord;
+use pilotguard::api::decision::Decision;
+use pilotguard_rig::{Person, ReleaseOptions, release, wait};
+use serde_json::{Value, json};
+
+use super::installed;
+use crate::cluster::{Cluster, SOON};
+use crate::release::Release;
+
+tests![nobody_writes_release_snapshots, nobody_writes_the_ledger, nothing_is_put_back_in_the_namespaces_of_the_system,];
+
+async fn nobody_writes_release_snapshots(cluster: &Cluster) -> anyhow::Result<()> {
+    let (release, guarded) = installed(cluster).await?;
+    let mallory = cluster.rig.person("mallory", &[]).await?;
+    cluster.rig.grant(&mallory, &guarded, "cluster-admin").await?;
+    let operator = release.operator(cluster).await?;
+    let revision = |name: &str, labels: Value| {
+        json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": 1, "data": {"template": {}},
+            "metadata": {"name": name, "namespace": guarded, "labels": labels}})
+        .to_string()
+    };
+    let ours = json!({"pilotguard.dev/workload": "web"});
+    let create = ["create", "-f", "-"];
+    // A new policy is obeyed a moment after it was stored.
+    wait::until("policy in force", SOON, || async {
+        let arguments = ["create", "--dry-run=server", "-f", "-"];
+        let forged = mallory.kubectl_with(&arguments, &revision("forged", ours.clone())).await;
+        let said = forged.map_err(|error| error.to_string())?.stderr;
+        if said.contains("are pilotguard's release snapshots; leave them as they are") { Ok(()) } else { Err(said) }
+    })
+    .await?;
+    let made = operator.kubectl_with(&create, &revision("web-1", ours.clone())).await?;
+    ensure!(made.succeeded(), "{made:?}");
+    let theirs = mallory.kubectl_with(&create, &revision("theirs", json!({"app": "db"}))).await?;
+    ensure!(theirs.succeeded(), "{theirs:?}");
+    for (line, is_allowed) in [
+        ("label controllerrevision web-1 a=b", false),
+        ("label controllerrevision web-1 pilotguard.dev/workload-", false),
+        ("label controllerrevision theirs pilotguard.dev/workload=web", false),
+        ("delete controllerrevision web-1", false),
+        ("label controllerrevision theirs a=b", true),
+        ("delete controllerrevision theirs", true),
+    ] {
+        let words: Vec<_> = line.split(' ').chain(["--namespace", &guarded]).collect();
+        let output = mallory.kubectl(&words).await?;
+        ensure!(output.succeeded() == is_allowed, "{line}: {output:?}");
+    }
+    // The operator's token reaches its own snapshots only.
+    let unlabelled = operator.kubectl_with(&create, &revision("web-2", json!({"app": "db"}))).await?;
+    ensure!(!unlabelled.succeeded() && unlabelled.stderr.contains("may write only"), "{unlabelled:?}");
+    let foreign = operator.kubectl_with(&create, &revision("web-3", ours.clone())).await?;
+    ensure!(foreign.succeeded(), "{foreign:?}");
+    let theirs = mallory.kubectl_with(&create, &revision("theirs", json!({"app": "db"}))).await?;
+    ensure!(theirs.succeeded(), "{theirs:?}");
+    for (line, is_allowed) in [
+        ("label controllerrevision theirs a=b", false),
+        ("label controllerrevision theirs pilotguard.dev/workload=web", false),
+        ("delete controllerrevision theirs", false),
+        ("label controllerrevision web-3 a=b", true),
+        ("label controllerrevision web-3 pilotguard.dev/workload-", false),
+        ("delete controllerrevision web-3", true),
+    ] {
+        let words: Vec<_> = line.split(' ').chain(["--namespace", &guarded]).collect();
+        let output = operator.kubectl(&words).await?;
+        let is_told = output.succeeded() || output.stderr.contains("may write only");
+        ensure!(output.succeeded() == is_allowed && is_told, "{line}: {output:?}");
+    }
+    // The end of the namespace takes them along.
+    cluster.done(&["delete", "namespace", &guarded, "--timeout=30s"]).await?;
+    Ok(())
+}
+
+async fn nobody_writes_the_ledger(cluster: &Cluster) -> anyhow::Result<()> {
+    let (release, guarded) = installed(cluster).await?;
+    let mallory = cluster.rig.person("mallory", &[]).await?;
+    cluster.rig.grant(&mallory, &guarded, "cluster-admin").await?;
+    let operator = release.operator(cluster).await?;
+    let object = |kind: &str, name: &str, spec: Value| {
+        json!({"apiVersion": "pilotguard.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": name, "namespace": guarded}, "spec": spec})
+        .to_string()
+    };
+    let change = |name: &str| {
+        object(
+            "ChangeRecord",
+            name,
+            json!({"pilot": "web", "class": "Normal", "release": "r", "payload": "p",
+            "requestedBy": {"user": "grace"},
+            "workloads": [{"kind": "Deployment", "name": "web", "template": "t", "payload": "p"}]}),
+        )
+    };
+    let pilot = object(
+        "Pilot",
+        "web",
+        json!({
+        "intent": {"summary": "A pilot", "decisionDate": "2999-01-01T00:00:00Z"},
+        "owners": {"serviceOwner": {"name": "Ada"}}, "workloads": [{"name": "web"}],
+        "changes": {"windows": [{"name": "always", "always": true}]}}),
+    );
+    let decision = object(
+        "Decision",
+        "hold",
+        json!({"pilot": "web", "type": "HoldChanges", "reason": "look",
+        "by": {"user": "mallory"}}),
+    );
+    let denied = "are written by pilotguard alone";
+    let create = ["create", "-f", "-"];
+    // A new policy is obeyed a moment after it was stored.
+    wait::until("policy in force", SOON, || async {
+        let forged = mallory.kubectl_with(&["create", "--dry-run=server", "-f", "-"], &change("forged")).await;
+        let said = forged.map_err(|error| error.to_string())?.stderr;
+        if said.contains(denied) { Ok(()) } else { Err(said) }
+    })
+    .await?;
+    let made = operator.kubectl_with(&create, &change("c-1")).await?;
+    ensure!(made.succeeded(), "{made:?}");
+    for manifest in [&pilot, &decision] {
+        let made = mallory.kubectl_with(&create, manifest).await?;
+        ensure!(made.succeeded(), "{made:?}");
+    }
+    let status = |of: &str| format!("patch {of} --subresource=status --type=merge -p {{\"status\":{{}}}}");
+    let generation = r#"patch pilot web --subresource=status --type=merge -p {"status":{"observedGeneration":7}}"#;
+    let class = r#"patch changerecord c-1 --type=merge -p {"spec":{"class":"Rollback"}}"#;
+    for line in [class.to_owned(), generation.to_owned(), status("changerecord c-1"), status("decision hold")] {
+        let words: Vec<_> = line.split(' ').chain(["--namespace", &guarded]).collect();
+        let output = mallory.kubectl(&words).await?;
+        ensure!(!output.succeeded() && output.stderr.contains(denied), "{line}: {output:?}");
+    }
+    the_operator_writes_it(&operator, &guarded).await?;
+    let delete = ["delete", "changerecord", "c-1", "--timeout=20s", "--namespace", &guarded];
+    let deleted = mallory.kubectl(&delete).await?;
+    ensure!(deleted.succeeded(), "{deleted:?}");
+    Ok(())
+}
+
+async fn the_operator_writes_it(operator: &Person, guarded: &str) -> anyhow::Result<()> {
+    let (client, params) = (operator.client()?, PatchParams::default());
+    let fields = json!({"spec": {"class": "Rollback"}});
+    let changes: Api<ChangeRecord> = Api::namespaced(client.clone(), guarded);
+    changes.patch("c-1", &params, &Patch::Merge(&fields)).await?;
+    changes.patch_status("c-1", &params, &Patch::Merge(&json!({"status": {"outcome": "Pending"}}))).await?;
+    let decisions: Api<Decision> = Api::namespaced(client, guarded);
+    decisions.patch_status("hold", &params, &Patch::Merge(&json!({"status": {}}))).await?;
+    Ok(())
+}
+
+async fn nothing_is_put_back_in_the_namespaces_of_the_system(cluster: &Cluster) -> anyhow::Result<()> {
+    let own = cluster.rig.namespace("pilotguard").await?;
+    let options = ReleaseOptions {
+        name: own.clone(),
+        namespace: own.clone(),
+        guarded: vec![own.clone(), "kube-system".to_owned()],
+        settings: vec!["external=true".to_owned()],
+    };
+    release::Release::install(&cluster.rig, options).await?;
+    let operator = Release { name: own.clone(), namespace: own.clone() }.operator(cluster).await?;
+    let denied = "in Kubernetes' own namespaces and in its own";
+    let marks = json!({"pilotguard.dev/admitted": "{}"});
+    for namespace in [own.as_str(), "kube-system"] {
+        let metadata = json!({"name": own, "namespace": namespace, "annotations": marks});
+        let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}});
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
+            "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "web"}}, "template": template}});
+        let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"level": "1"}});
+        for object in [&deployment, &config_map] {
+            cluster.done_with(&["create", "-f", "-"], &object.to_string()).await?;
+        }
+        let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "web:2"}]}}}});
+        let level = json!({"data": {"level": "2"}});
+        for (kind, patch) in [("deployment", image), ("configmap", level)] {
+            let patch = patch.to_string();
+            let words = ["patch", kind, &own, "--dry-run=server", "--namespace", namespace, "-p", &patch];
+            // A new policy is obeyed a moment after it was stored.
+            wait::until("refusal", SOON, || async {
+                let output = operator.kubectl(&words).await.map_err(|error| error.to_string())?;
+                if output.stderr.contains(denied) { Ok(()) } else { Err(format!("{output:?}")) }
+            })
+            .await?;
+        }
+        let generated = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flags-7f8c9dk2m4",
+            "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "pilotguard"}}});
+        let output = operator.kubectl_with(&["create", "-f", "-"], &generated.to_string()).await?;
+        ensure!(!output.succeeded() && output.stderr.contains(denied), "{output:?}");
+        cluster.done(&["delete", "deployment,configmap", &own, "--namespace", namespace]).await?;
+    }
+    Ok(())
+}
