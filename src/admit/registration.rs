@@ -325,10 +325,10 @@ fn changes_content() -> String {
 }
 
 /// Of a status write the API server stores status and annotations. Controllers often write from an older copy;
-/// that is refused as a conflict in any case and need not be asked about.
+/// that is refused as a conflict in any case and need not be asked about. A version of 0 asks for no such check.
 fn touches_annotations_of_status() -> String {
-    let is_conflict = "has(object.metadata.resourceVersion) && \
-                       object.metadata.resourceVersion != oldObject.metadata.resourceVersion";
+    let is_conflict = "has(object.metadata.resourceVersion) && object.metadata.resourceVersion.matches('^[1-9][0-9]*$') \
+                       && object.metadata.resourceVersion != oldObject.metadata.resourceVersion";
     format!("(!({is_conflict}) && ({}))", touches_annotations())
 }
 

@@ -61,12 +61,13 @@ fn marked(request: &Request, reference: &PartReference, cluster: &Cluster, uid: 
 }
 
 fn contained(incident: &Incident, workload: &PartReference, marked: Option<Contained>) -> Option<Contained> {
+    let is_over = matches!(incident.stage, IncidentStage::Resuming | IncidentStage::Closing);
+    let Some(intent) = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::ScaleDown) else {
+        // It may have been contained before it was decided otherwise; only its end takes that back.
+        return marked.filter(|marked| marked.incident != incident.id || !is_over);
+    };
     // Of its own the incident knows more than a watch that lags.
     let of_another = marked.filter(|marked| marked.incident != incident.id);
-    let Some(intent) = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::ScaleDown) else {
-        return of_another;
-    };
-    let is_over = matches!(incident.stage, IncidentStage::Resuming | IncidentStage::Closing);
     let part = intent.workloads.iter().find(|part| part.workload == *workload);
     let replicas = part.and_then(|part| part.replicas).unwrap_or(incident.scale_down_to);
     let by_this = (!is_over).then(|| Contained { incident: incident.id.clone(), replicas });

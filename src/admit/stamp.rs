@@ -149,7 +149,7 @@ pub fn of_resumed(change: &Change<'_>, judgement: &Judgement) -> Option<String> 
     let Some(mark) = matching_mark(change).filter(|mark| mark.verdict != AdmittedVerdict::Unauthorized) else {
         return Some(of_moved(change, judgement));
     };
-    let is_proven = is_known_good(change.ledger, &mark.payload);
+    let is_proven = is_known_good(change.ledger, &mark);
     (!is_proven).then(|| {
         let (by, groups) = (change.requester.user.clone(), kept_groups(change.requester));
         let (verdict, reasons) = if judgement.is_emergency() {
@@ -191,7 +191,7 @@ fn joined_change(change: &Change<'_>) -> Option<Admitted> {
         mark.verdict,
         AdmittedVerdict::Allow | AdmittedVerdict::Hold | AdmittedVerdict::Pin | AdmittedVerdict::Deny
     );
-    if !was_admitted || change.ledger.incident.is_some() || is_known_good(change.ledger, &mark.payload) {
+    if !was_admitted || change.ledger.incident.is_some() || is_known_good(change.ledger, &mark) {
         return None;
     }
     let new_annotations = workload::annotations(change.new);
@@ -202,9 +202,13 @@ fn joined_change(change: &Change<'_>) -> Option<Admitted> {
     (is_named_alike || is_recent).then_some(mark)
 }
 
-fn is_known_good(ledger: &Ledger, payload: &str) -> bool {
-    let release = ledger.release.as_ref();
-    release.is_some_and(|release| release.payload == payload && release.state == ReleaseState::KnownGood)
+/// Whether the release that a mark belongs to has survived its bake. Of several workloads the release is the whole of
+/// them, and its time is that of its newest change.
+fn is_known_good(ledger: &Ledger, mark: &Admitted) -> bool {
+    ledger.release.as_ref().is_some_and(|release| {
+        let belongs = release.payload == mark.payload || mark.at <= release.admitted_at;
+        belongs && release.state == ReleaseState::KnownGood
+    })
 }
 
 /// The groups of a requester that are written down, in a stamp or in a Decision.

@@ -16,6 +16,7 @@ use super::review::target;
 use super::wire::{Answer, Request};
 use crate::api::workload::PartKind;
 use crate::release::marks::HeldVerdict;
+use crate::report::refusal::shorten;
 use crate::runtime::metrics::{Metrics, ReviewOutcome};
 
 /// Refusals that wait to be told; more at once are only counted.
@@ -24,7 +25,7 @@ const WAITING: usize = 256;
 /// An Event that takes longer to write is given up.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// The API server refuses a longer note.
+/// The API server refuses a longer note; in bytes.
 const LONGEST_NOTE: usize = 1024;
 
 /// Takes note of every answer.
@@ -69,9 +70,8 @@ impl Witness {
         if outcome == ReviewOutcome::Allowed || request.is_dry_run {
             return;
         }
-        let note: String = format!("{}: {}", request.requester.user, text.replace('\n', "; "));
-        let refused =
-            Refused { workload: workload(kind, request), reason, note: note.chars().take(LONGEST_NOTE).collect() };
+        let note = format!("{}: {}", request.requester.user, text.replace('\n', "; "));
+        let refused = Refused { workload: workload(kind, request), reason, note: shorten(&note, LONGEST_NOTE) };
         // A full queue means that people are being told already.
         let _ = self.refusals.try_send(refused);
     }
@@ -99,7 +99,7 @@ pub async fn tell(client: Client, mut waiting: mpsc::Receiver<Refused>, stop: Ca
 fn workload(kind: PartKind, request: &Request) -> ObjectReference {
     let uid = |object: &Value| object.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
     ObjectReference {
-        api_version: Some("apps/v1".to_owned()),
+        api_version: Some(kind.api_version().to_owned()),
         kind: Some(kind.as_str().to_owned()),
         namespace: Some(request.namespace.clone()),
         name: Some(request.name.clone()),

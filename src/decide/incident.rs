@@ -213,7 +213,9 @@ impl<'a> Turn<'a> {
         let mut intents: Vec<WorkloadIntent> =
             self.running().map(|workload| part_intent(workload, target)).collect::<Result<_, _>>()?;
         if is_blameless(incident) {
-            intents.iter_mut().for_each(|intent| intent.quarantine.clear());
+            for intent in &mut intents {
+                intent.quarantine.clear();
+            }
         }
         let moves = intents.iter().any(|intent| intent.to.as_ref() != Some(&intent.from));
         if decided_by == DecidedBy::Deadline && !is_blamed && moves {

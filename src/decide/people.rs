@@ -14,7 +14,7 @@ pub(super) fn is_service_account(requester: &Requester) -> bool {
 /// Whether someone is a person who holds a loosening role, directly or as a delegate.
 pub(super) fn may_loosen(owners: &Owners, by: Option<&Requester>) -> Result<(), String> {
     let Some(by) = by else {
-        return Err("who decided is not stamped on it; create it again".to_owned());
+        return Err("who decided is not stamped on it: it was written with pilotguard's own account or while pilotguard was down; create it again, as a person".to_owned());
     };
     if is_service_account(by) {
         return Err(format!("{} is a service account; loosening needs a person", by.user));

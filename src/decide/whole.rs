@@ -56,15 +56,15 @@ pub(super) fn running(workloads: &[Workload]) -> impl Iterator<Item = &Workload>
 }
 
 /// The marks of the newest change, oldest first. Changes so close to the first, or named alike by people, are one;
-/// an adoption or an act ends a change, and a name ends with the bake of the change that carried it.
+/// an adoption, an act or the end of its bake ends a change.
 fn newest_change<'a>(case: &Case<'_>, mut stamps: Vec<(&'a Admitted, Option<&str>)>) -> Vec<&'a Admitted> {
     stamps.sort_by_key(|(stamp, _)| stamp.at);
     let mut group: Vec<(&Admitted, Option<&str>)> = Vec::new();
     for (stamp, label) in stamps {
         let joins = group.first().is_some_and(|(first, named)| {
-            let is_named_alike = label.is_some() && label == *named && !was_through_before(case, first, stamp.at);
+            let is_named_alike = label.is_some() && label == *named;
             let is_close = is_within(first.at, stamp.at, case.declaration.group_within);
-            origin(first) == origin(stamp) && (is_named_alike || is_close)
+            origin(first) == origin(stamp) && (is_named_alike || is_close) && !was_through_before(case, first, stamp.at)
         });
         if !joins {
             group.clear();

@@ -31,7 +31,7 @@ pub async fn tell(
     let is_news = writer.create(&pilot.namespace, &event(on_pilot.clone(), None, announcement, now)).await?;
     for workload in workloads {
         let PartReference { kind, name } = &workload.reference;
-        let on_workload = reference("apps/v1", kind.as_str(), &pilot.namespace, name, &workload.uid);
+        let on_workload = reference(kind.api_version(), kind.as_str(), &pilot.namespace, name, &workload.uid);
         writer.create(&pilot.namespace, &event(on_workload, Some(on_pilot.clone()), announcement, now)).await?;
     }
     Ok(is_news)

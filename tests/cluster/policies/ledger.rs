@@ -103,12 +103,8 @@ async fn nobody_writes_the_ledger(cluster: &Cluster) -> anyhow::Result<()> {
         "owners": {"serviceOwner": {"name": "Ada"}}, "workloads": [{"name": "web"}],
         "changes": {"windows": [{"name": "always", "always": true}]}}),
     );
-    let decision = object(
-        "Decision",
-        "hold",
-        json!({"pilot": "web", "type": "HoldChanges", "reason": "look",
-        "by": {"user": "mallory"}}),
-    );
+    let hold = json!({"pilot": "web", "type": "HoldChanges", "reason": "look", "by": {"user": "mallory"}});
+    let decision = object("Decision", "hold", hold);
     let denied = "are written by pilotguard alone";
     let create = ["create", "-f", "-"];
     // A new policy is obeyed a moment after it was stored.
