@@ -11,9 +11,8 @@ tests![the_operator_may_do_its_work_and_no_more, people_may_declare_and_decide];
 async fn the_operator_may_do_its_work_and_no_more(cluster: &Cluster) -> anyhow::Result<()> {
     let guarded = cluster.rig.namespace("guarded").await?;
     let release = Release::install(cluster, &guarded, &["external=true"]).await?;
-    let (operator, own) = (release.operator(cluster).await?, release.namespace.as_str());
+    let (operator, own, guarded) = (release.operator(cluster).await?, release.namespace.as_str(), guarded.as_str());
     let [hooks, role] = ["mutatingwebhookconfigurations", "clusterroles"].map(|it| format!("{it}/{}", release.name));
-    let guarded = guarded.as_str();
     let may = [
         ("list", "pilots.pilotguard.dev", guarded),
         ("watch", "metricssources.pilotguard.dev", ""),
@@ -55,6 +54,7 @@ async fn the_operator_may_do_its_work_and_no_more(cluster: &Cluster) -> anyhow::
         ("patch", "statefulsets.apps/scale", guarded),
         ("delete", "daemonsets.apps", guarded),
         ("list", "replicasets.apps", guarded),
+        ("delete", "pods", guarded),
         ("get", "pods", guarded),
         ("get", "secrets", guarded),
         ("list", "secrets", own),
