@@ -74,10 +74,12 @@ fn newest_change<'a>(case: &Case<'_>, mut stamps: Vec<(&'a Admitted, Option<&str
     group.into_iter().map(|(stamp, _)| stamp).collect()
 }
 
-/// Whether a change had been watched to its end by then.
-fn was_through_before(case: &Case<'_>, first: &Admitted, at: Timestamp) -> bool {
-    let record = case.seen.changes.iter().find(|change| change.name == first.change);
-    record.and_then(|record| record.completed_at).is_some_and(|completed| at > completed + case.declaration.bake)
+/// Whether the change that a mark was a part of had been watched to its end by then. Its record may bear the name of
+/// another part's mark.
+fn was_through_before(case: &Case<'_>, mark: &Admitted, at: Timestamp) -> bool {
+    let recorded = case.seen.changes.iter().filter(|change| change.started_at <= mark.at && change.ran(&mark.payload));
+    let mut completed = recorded.filter_map(|change| change.completed_at).filter(|completed| *completed >= mark.at);
+    completed.any(|completed| at > completed + case.declaration.bake)
 }
 
 /// The waiting releases that belong to one change, for each change: who waits, and what.

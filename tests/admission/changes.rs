@@ -193,6 +193,8 @@ fn changes_close_together_or_named_alike_are_one() {
     let payload = payload_digest(&template("web:1"));
     let proven = json!({"payload": payload, "admittedAt": recent, "state": "KnownGood"});
     let proven = with(pilot(), &json!({"status": {"release": proven}}));
+    let whole = json!({"payload": "of several workloads", "admittedAt": recent, "state": "KnownGood"});
+    let whole = with(pilot(), &json!({"status": {"release": whole}}));
     let cases = [
         ("within the time", pilot(), Allow, recent, json!({}), true),
         ("at its end", pilot(), Allow, at_limit, json!({}), true),
@@ -205,7 +207,8 @@ fn changes_close_together_or_named_alike_are_one() {
         ("after an exception", pilot(), Override, recent, named.clone(), false),
         ("after break-glass", pilot(), BreakGlass, recent, named.clone(), false),
         ("with an incident open", notifying, Allow, recent, named.clone(), false),
-        ("after the bake", proven, Allow, recent, named, false),
+        ("after the bake", proven, Allow, recent, named.clone(), false),
+        ("after the bake of several", whole, Allow, recent, named, false),
     ];
     for (what, pilot, verdict, stamped_at, change, is_one) in cases {
         assert_eq!(joined(&pilot, verdict, stamped_at, &change).is_some(), is_one, "{what}");

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::try_join_all;
 use pilotguard::api::incident::IncidentStage;
 use pilotguard::api::workload::PartKind;
-use pilotguard::release::workload::{is_paused, replicas, template};
+use pilotguard::release::workload::{has_one_live_release, is_paused, replicas, template};
 use pilotguard_rig::{Output, Person, Tool, wait};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -291,6 +291,17 @@ impl<'a> Place<'a> {
             let line = format!("patch deployment web -p {patch}");
             self.scene.kubectl(&self.scene.operator.account, &line).await?.accepted()?;
         }
+        self.settled().await
+    }
+
+    /// While the controller has not seen the last write, nobody knows that one release is live, and nothing can be held.
+    async fn settled(&self) -> anyhow::Result<()> {
+        wait::until("one live release", PATIENCE, || async {
+            let now = self.scene.deployment().await.map_err(|error| format!("{error:#}"))?;
+            let is_settled = is_paused(&now) || has_one_live_release(PartKind::Deployment, &now);
+            if is_settled { Ok(()) } else { Err(now.to_string()) }
+        })
+        .await?;
         Ok(())
     }
 }
