@@ -225,6 +225,11 @@ impl Workload {
         self.snapshots.iter().find(|snapshot| snapshot.payload == payload)
     }
 
+    /// Whether what it runs has survived a bake before.
+    pub fn runs_what_was_good(&self) -> bool {
+        self.snapshot_of(&self.payload).is_some_and(|snapshot| snapshot.known_good_at.is_some())
+    }
+
     /// The mark of the template that runs, if that template was admitted.
     pub fn admitted(&self) -> Option<&Admitted> {
         self.marks.admitted.as_ref().filter(|admitted| admitted.template == self.template)

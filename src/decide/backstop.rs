@@ -132,8 +132,7 @@ impl Turn<'_> {
         let is_declared = self.case.declaration.unauthorized == UnauthorizedPolicy::Rollback;
         let is_accepted = !overrides_of(&self.case, &workload.payload).is_empty();
         // Somebody went back by hand to what was good; that is allowed in any case.
-        let was_good = workload.snapshot_of(&workload.payload).is_some_and(|snapshot| snapshot.known_good_at.is_some());
-        (is_declared && !is_accepted && !was_good)
+        (is_declared && !is_accepted && !workload.runs_what_was_good())
             .then_some("a release came in past the guards, and changes.unauthorized is Rollback")
     }
 

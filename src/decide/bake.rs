@@ -132,6 +132,5 @@ impl Turn<'_> {
 
 /// Whether it has pods, or rests as it did when it was good: a worker without work, a DaemonSet without nodes.
 fn serves_or_rests(workload: &Workload) -> bool {
-    let was_good = workload.snapshot_of(&workload.payload).is_some_and(|snapshot| snapshot.known_good_at.is_some());
-    workload.replicas > 0 || workload.reference.kind == PartKind::DaemonSet || was_good
+    workload.replicas > 0 || workload.reference.kind == PartKind::DaemonSet || workload.runs_what_was_good()
 }

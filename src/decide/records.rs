@@ -116,12 +116,13 @@ impl Turn<'_> {
             self.declare_emergency(admitted);
         }
         let blamed = self.ledger.incident.as_ref().and_then(|incident| incident.suspect.clone());
+        let was_good = self.running().all(Workload::runs_what_was_good);
         for change in changes {
             let is_over = change.outcome == Outcome::Pending
                 && change.name != admitted.change
                 && !waiting.contains(&change.name.as_str());
             if is_over && blamed.as_ref().is_none_or(|suspect| suspect.change != change.name) {
-                let backed_out = waiting.is_empty() && change.completed_at.is_none() && self.runs_what_was_good();
+                let backed_out = waiting.is_empty() && change.completed_at.is_none() && was_good;
                 let outcome = if backed_out { Outcome::Aborted } else { Outcome::Superseded };
                 self.effects.push(Effect::UpdateChange(UpdateChange {
                     name: change.name.clone(),
@@ -133,12 +134,6 @@ impl Turn<'_> {
                 }));
             }
         }
-    }
-
-    fn runs_what_was_good(&self) -> bool {
-        self.running().all(|workload| {
-            workload.snapshot_of(&workload.payload).is_some_and(|snapshot| snapshot.known_good_at.is_some())
-        })
     }
 
     fn open_change(&mut self, admitted: &Admitted) {
