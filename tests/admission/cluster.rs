@@ -25,14 +25,14 @@ use pilotguard::observe::cluster::RawWorkload;
 use pilotguard::release::digest::template_digest;
 use pilotguard::release::marks::{ADMITTED, QUARANTINED};
 use pilotguard::runtime::clients::Clients;
-use pilotguard_rig::{Output, Person, Rig, RigOptions, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{Output, Person, Rig, RigOptions};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::fixtures::{admitted, no_records, pilot, read, with};
 
-const SOON: Duration = Duration::from_secs(20);
 const INSTANCE: &str = "pilotguard-test";
 
 /// How often the webhook was called: the clock is read once a call.
@@ -105,7 +105,7 @@ impl Scene {
         }
         self.guarded.see(&Event::InitDone);
         let wanted = self.guarded.subscribe().borrow().clone();
-        wait::until("registration", SOON, || async {
+        wait::until("registration", PATIENCE, || async {
             let applied = self.applied.borrow().clone();
             if applied == wanted { Ok(()) } else { Err(format!("in force is {applied:?}")) }
         })
@@ -118,7 +118,7 @@ impl Scene {
         let probe =
             json!({"spec": {"template": {"metadata": {"annotations": {"pilotguard.dev/probe": "n0"}}}}}).to_string();
         let arguments = ["patch", "deployment", "web", "--dry-run=server", "-p", &probe];
-        wait::until("answer to the probe", SOON, || async {
+        wait::until("answer to the probe", PATIENCE, || async {
             let output = self.run(&self.operator, &arguments).await.map_err(|error| error.to_string())?;
             if output.stderr.contains("pilotguard probe n0 answered") { Ok(()) } else { Err(output.stderr) }
         })
@@ -143,7 +143,7 @@ impl Scene {
     /// Returns once the controllers have followed up on the last change: a request that meets a write of theirs
     /// is repeated within the API server, admission included, and what they write must not count either.
     async fn settled(&self) -> anyhow::Result<()> {
-        wait::until("rest", SOON, || async {
+        wait::until("rest", PATIENCE, || async {
             let first = self.deployment().await.map_err(|error| error.to_string())?;
             tokio::time::sleep(Duration::from_millis(200)).await;
             let second = self.deployment().await.map_err(|error| error.to_string())?;
@@ -455,7 +455,7 @@ async fn a_quarrel_slows_down(scene: &Scene) -> anyhow::Result<()> {
     // After waits of 0.2, 0.4, 0.8, 1.6 and 3.2 s.
     ensure!((2..=7).contains(&edits), "{edits} edits were undone within 8 s");
     // The last edit is undone in the end, and what is not in force is not said to be.
-    wait::until("registration", SOON, || async {
+    wait::until("registration", PATIENCE, || async {
         if scene.applied.borrow().is_some() { Ok(()) } else { Err("not in force".to_owned()) }
     })
     .await?;
@@ -464,7 +464,7 @@ async fn a_quarrel_slows_down(scene: &Scene) -> anyhow::Result<()> {
 
 async fn without_the_webhook(scene: &Scene) -> anyhow::Result<()> {
     scene.stop_serving.cancel();
-    wait::until("end of the webhook", SOON, || async {
+    wait::until("end of the webhook", PATIENCE, || async {
         let output = scene.run(&scene.team, &["set", "image", "deployment/web", "web=web:4", "--dry-run=server"]).await;
         let text = output.map_err(|error| error.to_string())?.stderr;
         if text.contains("failed calling webhook") { Ok(()) } else { Err(text) }
@@ -499,12 +499,12 @@ async fn a_namespace_can_end_without_the_webhook(scene: &Scene) -> anyhow::Resul
     ensure!(run("create deployment web --image=web:1").await?.succeeded());
     let there = json!({"metadata": {"namespace": ending, "uid": "p-9"}});
     scene.guard(&[scene.pilot(&json!({})), scene.pilot(&there)]).await?;
-    wait::until("refusal", SOON, || async {
+    wait::until("refusal", PATIENCE, || async {
         let output = run("delete deployment web --dry-run=server").await.map_err(|error| error.to_string())?;
         if output.stderr.contains("failed calling webhook") { Ok(()) } else { Err(format!("{output:?}")) }
     })
     .await?;
-    let ended = scene.rig.admin().kubectl(&["delete", "namespace", &ending, "--timeout=30s"]).await?;
+    let ended = scene.rig.admin().kubectl(&["delete", "namespace", &ending, "--timeout=150s"]).await?;
     ensure!(ended.succeeded(), "{ended:?}");
     Ok(())
 }
@@ -514,7 +514,7 @@ async fn what_is_no_longer_named_is_no_longer_guarded(scene: &Scene) -> anyhow::
         json!({"metadata": {"generation": 3}, "spec": {"enforcement": {"changes": "Observe", "actions": "Observe"}}});
     scene.guard(&[scene.pilot(&observing)]).await?;
     let change = async |line: &str| {
-        wait::until(line, SOON, || async {
+        wait::until(line, PATIENCE, || async {
             let (output, _) = scene.calls(line).await.map_err(|error| error.to_string())?;
             if output.succeeded() { Ok(()) } else { Err(output.stderr) }
         })

@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use kube::Api;
 use pilotguard::api::pilot::Pilot;
-use pilotguard_rig::{Operator, wait};
+use pilotguard_rig::Operator;
+use pilotguard_rig::wait::{self, PATIENCE};
 use serde_json::{Value, json};
 
 use crate::cluster::{Apply, Cluster};
-use crate::scene::{Outcome, PATIENCE, Scene, condition, holds};
+use crate::scene::{Outcome, Scene, condition, holds};
 
 tests![
     what_cannot_be_used_is_refused_at_apply,

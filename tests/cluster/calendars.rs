@@ -6,10 +6,11 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use pilotguard::api::change_calendar::ChangeCalendar;
 use pilotguard::api::pilot::Pilot;
-use pilotguard_rig::{Output, wait};
+use pilotguard_rig::Output;
+use pilotguard_rig::wait::{self, PATIENCE};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, SOON};
+use crate::cluster::Cluster;
 use crate::held::{apply, image, managed, reason};
 use crate::scene::{Outcome, Scene, condition, holds};
 
@@ -99,7 +100,7 @@ async fn told(scene: &Scene<'_>, reason: &str) -> anyhow::Result<()> {
         let events = scene.events("Deployment").await.map_err(|error| error.to_string())?;
         if events.iter().any(|event| event == reason) { Ok(()) } else { Err(format!("{events:?}")) }
     };
-    Ok(wait::until("Event", SOON, told).await?)
+    Ok(wait::until("Event", PATIENCE, told).await?)
 }
 
 /// The platform team, with a calendar of its own for each test.
@@ -144,7 +145,7 @@ impl<'a> Platform<'a> {
             let is_so = conditions.clone().any(|it| it.type_ == type_ && it.status == "True");
             if is_so { Ok(calendar) } else { Err(format!("{:?}", conditions.collect::<Vec<_>>())) }
         };
-        Ok(wait::until("condition of the calendar", SOON, probe).await?)
+        Ok(wait::until("condition of the calendar", PATIENCE, probe).await?)
     }
 
     async fn delete(&self) -> anyhow::Result<()> {

@@ -38,7 +38,7 @@ async fn it_runs_in_a_namespace_of_restricted_pods(cluster: &Cluster) -> anyhow:
     let release = Release::install(cluster, &guarded, &[]).await?;
     let (name, namespace) = (&release.name, &release.namespace);
     let deployment = format!("deployment/{name}");
-    cluster.done(&["rollout", "status", &deployment, "--namespace", namespace, "--timeout=30s"]).await?;
+    cluster.done(&["rollout", "status", &deployment, "--namespace", namespace, "--timeout=150s"]).await?;
     let ports = "jsonpath={.spec.ports[*].port}";
     cluster.prints(&["get", "service", name, "--namespace", namespace, "-o", ports], "443 8080").await?;
     let ready = "jsonpath={.items[*].endpoints[*].conditions.ready}";

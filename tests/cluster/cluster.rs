@@ -2,15 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures::future::try_join_all;
-use pilotguard_rig::{ArgoCd, Operator, OperatorOptions, Output, Person, Rig, release, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{ArgoCd, Operator, OperatorOptions, Output, Person, Rig, release};
 use tokio::sync::OnceCell;
-
-/// How long Kubernetes may take to act on what it was told.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// The namespaces that the shared operator looks after. It is told of them when it starts.
 const SHARED: usize = 80;
@@ -123,7 +120,7 @@ impl Cluster {
             let printed = self.done(arguments).await.map_err(|error| error.to_string())?;
             if printed == expected { Ok(()) } else { Err(format!("{printed:?}, not {expected:?}")) }
         };
-        Ok(wait::until(&arguments.join(" "), SOON, probe).await?)
+        Ok(wait::until(&arguments.join(" "), PATIENCE, probe).await?)
     }
 }
 
@@ -135,7 +132,7 @@ pub(crate) fn root() -> &'static Path {
 /// The files in a folder of the repository, sorted.
 pub(crate) fn files(folder: &str) -> anyhow::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(root().join(folder))?.collect::<Result<Vec<_>, _>>()?;
-    let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
     files.sort();
     Ok(files)
 }

@@ -7,11 +7,11 @@ use kube::api::ListParams;
 use pilotguard::api::incident::IncidentStage;
 use pilotguard::api::workload::PartKind;
 use pilotguard::release::ownership::owes_fields;
-use pilotguard_rig::wait;
+use pilotguard_rig::wait::{self, PATIENCE};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::scene::{Outcome, PATIENCE, Scene, incident};
+use crate::scene::{Outcome, Scene, incident, uncontended};
 
 tests![neither_autoscaler_nor_apply_undo_a_scale_down, what_grew_unguarded_is_set_back_and_resumed];
 
@@ -24,7 +24,7 @@ async fn neither_autoscaler_nor_apply_undo_a_scale_down(cluster: &Cluster) -> an
     let manifest = scene.release(1, 0).to_string();
     for way in ["apply -f -", "apply --server-side -f -", "replace -f -"] {
         let words: Vec<&str> = way.split(' ').collect();
-        let output = scene.grace.kubectl_with(&words, &manifest).await?;
+        let output = uncontended(|| scene.grace.kubectl_with(&words, &manifest)).await?;
         output.accepted().map_err(|error| error.context(way))?;
         ensure!(
             output.stderr.contains("pilotguard kept replicas at 1 until an owner resumes: scaling"),
@@ -92,7 +92,8 @@ async fn contain(scene: &Scene<'_>) -> anyhow::Result<String> {
     let is_standing = |stage| stage == IncidentStage::Standing;
     let down = scene.until("scale-down", |pilot| incident(pilot).is_some_and(|it| is_standing(it.stage))).await?;
     let opened = incident(&down).map(|incident| incident.id.clone()).unwrap_or_default();
-    ensure!(replicas(scene).await? == 1 && scene.marks().await?.parked_replicas == Some(4));
+    let (small, parked) = (replicas(scene).await?, scene.marks().await?.parked_replicas);
+    ensure!(small == 1 && parked == Some(4), "{small} replicas, {parked:?} parked");
     let is_settled = || async {
         let deployment = scene.deployment().await.map_err(|error| error.to_string())?;
         if owes_fields(&deployment) { Err(deployment["metadata"]["managedFields"].to_string()) } else { Ok(()) }
@@ -104,7 +105,8 @@ async fn contain(scene: &Scene<'_>) -> anyhow::Result<String> {
 async fn resume(scene: &Scene<'_>, incident: &str, count: i32) -> anyhow::Result<()> {
     scene.decide(&scene.ada, &json!({"type": "Resume", "incident": incident})).await?;
     scene.closed(incident).await?;
-    ensure!(replicas(scene).await? == count && scene.marks().await?.contained.is_none());
+    let (restored, contained) = (replicas(scene).await?, scene.marks().await?.contained);
+    ensure!(restored == count && contained.is_none(), "{restored} replicas, {contained:?}");
     Ok(())
 }
 

@@ -10,11 +10,12 @@ use pilotguard::api::change_record::{ChangeClass, Outcome as ChangeOutcome};
 use pilotguard::api::decision::{Decision, DecisionType};
 use pilotguard::api::incident::{Incident, IncidentStage};
 use pilotguard::api::pilot::Pilot;
-use pilotguard_rig::{Operator, wait};
+use pilotguard_rig::Operator;
+use pilotguard_rig::wait::{self, PATIENCE};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::scene::{Outcome, PATIENCE, Scene, incident};
+use crate::scene::{Outcome, Scene, incident};
 
 tests![killed_at_any_moment_it_acts_once];
 

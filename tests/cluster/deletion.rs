@@ -52,6 +52,6 @@ async fn an_open_incident_keeps_its_pilot_but_not_its_namespace(cluster: &Cluste
     let incident = scene.incident().await?;
     let kept = scene.kubectl(&scene.grace, "delete pilot web").await?;
     kept.refused(&["Refused: deleting pilot web, because incident ", &incident.id, "Rollback follows"])?;
-    cluster.done(&["delete", "namespace", &scene.namespace, "--timeout=50s"]).await?;
+    cluster.done(&["delete", "namespace", &scene.namespace, "--timeout=150s"]).await?;
     Ok(scene.operator.check()?)
 }

@@ -11,13 +11,14 @@ use futures::future::try_join_all;
 use pilotguard::api::incident::IncidentStage;
 use pilotguard::api::workload::PartKind;
 use pilotguard::release::workload::{has_one_live_release, is_paused, replicas, template};
-use pilotguard_rig::{Output, Person, Tool, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{Output, Person, Tool};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::cluster::{Cluster, root};
-use crate::scene::{Outcome, PATIENCE, Scene, incident};
+use crate::scene::{Outcome, Scene, incident, uncontended};
 
 tests![everyday_commands_do_what_the_docs_say];
 
@@ -119,7 +120,7 @@ async fn column(cluster: &Cluster, page: &Page, situation: Situation) -> anyhow:
         let mut cells = BTreeMap::new();
         for (command, _) in &page.rows {
             if command.starts_with("helm ") == with_helm {
-                let output = place.run_again(command).await?;
+                let output = uncontended(|| place.run(command)).await?;
                 cells.insert(command.clone(), page.cell(&output));
                 if command != "kubectl rollout pause deployment/web" {
                     place.reset().await.with_context(|| format!("{situation:?}, after {command}"))?;
@@ -254,15 +255,6 @@ impl<'a> Place<'a> {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
-    }
-
-    /// As a person does who is told that somebody else wrote in between.
-    async fn run_again(&self, line: &str) -> anyhow::Result<Output> {
-        let run = || async {
-            let output = self.run(line).await.map_err(|error| format!("{error:#}"))?;
-            if output.stderr.contains("the object has been modified") { Err(output.stderr) } else { Ok(output) }
-        };
-        Ok(wait::until("write without a conflict", PATIENCE, run).await?)
     }
 
     /// Brings back what stood, where a command was allowed to change it.

@@ -10,11 +10,12 @@ use kube::Api;
 use kube::api::DeleteParams;
 use pilotguard::api::change_record::{ChangeClass, ChangeRecord};
 use pilotguard::release::marks::AdmittedVerdict;
-use pilotguard_rig::{Operator, OperatorOptions, Output, Person, Tool, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{Operator, OperatorOptions, Output, Person, Tool};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::scene::{Outcome, PATIENCE, Scene, condition, holds, incident};
+use crate::scene::{Outcome, Scene, condition, holds, incident};
 
 tests![
     the_commands_in_refusals_work_when_pasted,

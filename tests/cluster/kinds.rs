@@ -10,11 +10,11 @@ use pilotguard::api::pilot::Pilot;
 use pilotguard::api::trigger::TriggerAction;
 use pilotguard::api::workload::PartKind;
 use pilotguard::release::marks::{ADMITTED, Contained};
-use pilotguard_rig::wait;
+use pilotguard_rig::wait::{self, PATIENCE};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::scene::{Outcome, PATIENCE, Scene, condition, holds, incident};
+use crate::scene::{Outcome, Scene, condition, holds, incident};
 
 tests![
     a_stateful_set_is_guarded_scaled_down_and_resumed,

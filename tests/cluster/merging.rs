@@ -4,11 +4,11 @@
 use anyhow::{Context, ensure};
 use futures::future::try_join_all;
 use pilotguard::release::ownership::{FIELD_MANAGER, owes_fields};
-use pilotguard_rig::wait;
+use pilotguard_rig::wait::{self, PATIENCE};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::scene::{Outcome, PATIENCE, Scene};
+use crate::scene::{Outcome, Scene, uncontended};
 
 tests![after_a_rollback_the_next_apply_merges_cleanly, what_was_pinned_merges_cleanly];
 
@@ -116,8 +116,8 @@ async fn pinned(cluster: &Cluster, scene: &Scene<'_>, way: &str) -> anyhow::Resu
 }
 
 async fn run(scene: &Scene<'_>, way: &str, release: &Value) -> anyhow::Result<()> {
-    let words: Vec<&str> = way.split(' ').collect();
-    scene.grace.kubectl_with(&words, &release.to_string()).await?.accepted()
+    let (words, manifest): (Vec<&str>, _) = (way.split(' ').collect(), release.to_string());
+    uncontended(|| scene.grace.kubectl_with(&words, &manifest)).await?.accepted()
 }
 
 /// A release with these containers, the first of them with these variables; no ReplicaSet of an older one is kept.

@@ -5,10 +5,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use pilotguard_rig::{AuditEvent, Leashed, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{AuditEvent, Leashed};
 use tokio::net::TcpStream;
 
-use crate::cluster::{Cluster, SOON};
+use crate::cluster::Cluster;
 use crate::release::Release;
 
 tests![it_refuses_acts_and_reports_with_the_rights_of_the_chart];
@@ -58,19 +59,19 @@ async fn it_refuses_acts_and_reports_with_the_rights_of_the_chart(cluster: &Clus
     kubectl("create deployment web --image=web:1").await?;
     let manifests = PILOT.replace("SOURCE", name).replace("URL", cluster.rig.prometheus_url()?);
     cluster.done_with(&["apply", "--namespace", &guarded, "-f", "-"], &manifests).await?;
-    kubectl("wait pilot/web --for=condition=Enforced --timeout=30s").await?;
+    kubectl("wait pilot/web --for=condition=Enforced --timeout=150s").await?;
     let refused = || async {
         match kubectl("set image deployment/web web=web:2 --dry-run=server").await {
             Err(error) if error.to_string().contains("freeze") => Ok(()),
             other => Err(format!("{other:?}")),
         }
     };
-    wait::until("refusal", SOON, refused).await?;
+    wait::until("refusal", PATIENCE, refused).await?;
     let known_good = || async {
         let state = kubectl("get pilot web -o jsonpath={.status.release.state}").await.map_err(|e| e.to_string())?;
         if state == "KnownGood" { Ok(()) } else { Err(state) }
     };
-    wait::until("known-good release", SOON, known_good).await?;
+    wait::until("known-good release", PATIENCE, known_good).await?;
 
     let firing = manifests.replace(r#"threshold: "2""#, r#"threshold: "0""#);
     cluster.done_with(&["apply", "--namespace", &guarded, "-f", "-"], &firing).await?;
@@ -82,7 +83,7 @@ async fn it_refuses_acts_and_reports_with_the_rights_of_the_chart(cluster: &Clus
         let events = events.map_err(|error| error.to_string())?;
         if events.contains("Pilot") { Ok(()) } else { Err(events) }
     };
-    wait::until("Event on the Pilot", SOON, told).await?;
+    wait::until("Event on the Pilot", PATIENCE, told).await?;
     drop(process);
 
     // Reads are not in the audit log; what the operator was told about them is in its own.
@@ -111,7 +112,7 @@ async fn started(cluster: &Cluster, release: &Release, guarded: &str) -> anyhow:
             command.arg(flag).arg(address.to_string());
         }
         let mut process = cluster.rig.run(&release.name, &command)?;
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + PATIENCE;
         while process.ended().is_none() && Instant::now() < deadline {
             if TcpStream::connect(health).await.is_ok() && process.ended().is_none() {
                 return Ok((process, webhook));

@@ -5,10 +5,11 @@ use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::discovery::ApiResource;
 use kube::{Api, Client};
-use pilotguard_rig::{Output, Person, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{Output, Person};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, SOON};
+use crate::cluster::Cluster;
 use crate::release::Release;
 
 mod glass;
@@ -116,7 +117,7 @@ async fn in_force(person: &Person, namespace: &str) -> anyhow::Result<()> {
             decide(person, namespace, r#", "by": {"user": "somebody-else"}"#).await.map_err(|e| e.to_string())?;
         if forged.succeeded() { Err("not in force".to_owned()) } else { Ok(()) }
     };
-    Ok(wait::until("policy in force", SOON, probe).await?)
+    Ok(wait::until("policy in force", PATIENCE, probe).await?)
 }
 
 async fn the_operator_may_touch_little_of_a_workload(cluster: &Cluster) -> anyhow::Result<()> {
@@ -217,7 +218,7 @@ async fn in_force_on(client: &Client, namespace: &str, resource: &ApiResource, l
             other => Err(format!("{other:?}")),
         }
     };
-    Ok(wait::until("policy in force", SOON, probe).await?)
+    Ok(wait::until("policy in force", PATIENCE, probe).await?)
 }
 
 async fn the_policies_are_type_checked(cluster: &Cluster) -> anyhow::Result<()> {

@@ -2,10 +2,11 @@
 
 use std::process::Stdio;
 
-use pilotguard_rig::{Output, Person, ReleaseOptions, release, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{Output, Person, ReleaseOptions, release};
 use tokio::process::Command;
 
-use crate::cluster::{Cluster, SOON, root};
+use crate::cluster::{Cluster, root};
 
 /// An installed release. Several may share the cluster, because each one's policies look at one namespace only.
 pub(crate) struct Release {
@@ -56,7 +57,7 @@ pub(crate) async fn helm(cluster: &Cluster, arguments: &[&str]) -> anyhow::Resul
 /// Runs a program at the root of the repository to its end.
 pub(crate) async fn run(mut command: Command) -> anyhow::Result<Output> {
     command.current_dir(root()).stdin(Stdio::null()).kill_on_drop(true);
-    let output = wait::within("end of a program", SOON, command.output()).await??;
+    let output = wait::within("end of a program", PATIENCE, command.output()).await??;
     Ok(Output {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -1,9 +1,10 @@
 //! Who may do what: the operator by its service account, people by the aggregated roles.
 
 use anyhow::{Context, ensure};
-use pilotguard_rig::{Person, wait};
+use pilotguard_rig::Person;
+use pilotguard_rig::wait::{self, PATIENCE};
 
-use crate::cluster::{Cluster, SOON};
+use crate::cluster::Cluster;
 use crate::release::Release;
 
 tests![the_operator_may_do_its_work_and_no_more, people_may_declare_and_decide];
@@ -66,7 +67,7 @@ async fn the_operator_may_do_its_work_and_no_more(cluster: &Cluster) -> anyhow::
         ("delete", "validatingadmissionpolicies", ""),
         ("impersonate", "users", ""),
     ];
-    wait::until("rights of the operator", SOON, || expect(&operator, &may, "yes")).await?;
+    wait::until("rights of the operator", PATIENCE, || expect(&operator, &may, "yes")).await?;
     expect(&operator, &may_not, "no").await
 }
 
@@ -79,9 +80,9 @@ async fn people_may_declare_and_decide(cluster: &Cluster) -> anyhow::Result<()> 
     let guarded = guarded.as_str();
     // The aggregation of roles takes a moment.
     let pilots = [("create", "pilots.pilotguard.dev", guarded)];
-    wait::until("aggregated role", SOON, || expect(&editor, &pilots, "yes")).await?;
+    wait::until("aggregated role", PATIENCE, || expect(&editor, &pilots, "yes")).await?;
     let decisions = [("list", "decisions.pilotguard.dev", guarded)];
-    wait::until("aggregated role", SOON, || expect(&viewer, &decisions, "yes")).await?;
+    wait::until("aggregated role", PATIENCE, || expect(&viewer, &decisions, "yes")).await?;
     let editor_may = [("update", "pilots.pilotguard.dev", guarded), ("create", "decisions.pilotguard.dev", guarded)];
     let editor_may_not = [
         ("update", "pilots.pilotguard.dev/status", guarded),

@@ -20,13 +20,11 @@ use pilotguard::api::status::ReleaseState;
 use pilotguard::api::workload::{PartKind, PartReference};
 use pilotguard::observe::cluster::read_workload;
 use pilotguard::release::marks::Marks;
-use pilotguard_rig::{DemoService, Operator, Output, Person, ServiceOptions, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{DemoService, Operator, Output, Person, ServiceOptions};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-
-/// How long the operator may take to follow up on something, on a machine that is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Pause between two looks: many scenes look at once.
 const PAUSE: Duration = Duration::from_millis(150);
@@ -383,6 +381,22 @@ pub(crate) trait Outcome {
     fn accepted(&self) -> anyhow::Result<()>;
     /// Fails unless the command failed and said all of this.
     fn refused(&self, texts: &[&str]) -> anyhow::Result<()>;
+}
+
+/// Runs a command again as a person does who is told that somebody else wrote in between: `kubectl replace` and `edit`
+/// read and write in two steps, and the Deployment's controller writes at any time.
+pub(crate) async fn uncontended<E, F>(run: impl Fn() -> F) -> anyhow::Result<Output>
+where
+    E: Into<anyhow::Error>,
+    F: Future<Output = Result<Output, E>>,
+{
+    let attempt = || async {
+        match run().await {
+            Ok(output) if output.stderr.contains("the object has been modified") => Err(output.stderr),
+            other => Ok(other),
+        }
+    };
+    wait::until("write without a conflict", PATIENCE, attempt).await?.map_err(Into::into)
 }
 
 impl Outcome for Output {

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use pilotguard_rig::{Output, Tool, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{Output, Tool};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::cluster::{Cluster, SOON, root};
+use crate::cluster::{Cluster, root};
 use crate::release::{Release, run};
 
 tests![manifests_and_examples_match_the_schemas_of_the_server];
@@ -27,7 +28,7 @@ async fn manifests_and_examples_match_the_schemas_of_the_server(cluster: &Cluste
     let folder = tempfile::tempdir()?;
     for group in GROUPS {
         let path = format!("/openapi/v3/{group}");
-        let published = wait::until(group, SOON, async || cluster.done(&["get", "--raw", &path]).await).await?;
+        let published = wait::until(group, PATIENCE, async || cluster.done(&["get", "--raw", &path]).await).await?;
         write_schemas(&serde_json::from_str(&published)?, folder.path())?;
     }
     let release = Release { name: "pilotguard".to_owned(), namespace: "pilotguard-system".to_owned() };

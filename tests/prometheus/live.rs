@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
@@ -11,14 +10,12 @@ use jiff::{SignedDuration, Timestamp};
 use pilotguard::declaration::Declaration;
 use pilotguard::observation::{Answer, Counts, Question, Reading, Unknown};
 use pilotguard::observe::prometheus::{Credentials, Source};
-use pilotguard_rig::{Rig, RigOptions, Target, Tool, Tools, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{Rig, RigOptions, Target, Tool, Tools};
 
 use crate::history::{Events, History};
 use crate::pilot::{ask, first_sample, pilot, problem, source_at, value};
 use crate::secrets;
-
-/// Prometheus scrapes a new target within a few seconds.
-const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_prometheus_is_read_right() {
@@ -187,7 +184,7 @@ async fn a_target_that_goes_becomes_stale(rig: &Rig) {
             other => Err(format!("{other:?}")),
         }
     };
-    let counts = wait::until("80 requests", SOON, enough).await.unwrap();
+    let counts = wait::until("80 requests", PATIENCE, enough).await.unwrap();
     #[expect(clippy::cast_precision_loss, reason = "a handful of requests")]
     let served_requests = requests.load(Ordering::SeqCst) as f64;
     assert!(counts.total <= served_requests + 10.0, "{counts:?} of {served_requests}");
@@ -202,7 +199,7 @@ async fn a_target_that_goes_becomes_stale(rig: &Rig) {
             known @ Reading::Fresh(_) => Err(format!("{known:?}")),
         }
     };
-    assert_eq!(wait::until("stale samples", SOON, stale).await.unwrap(), Unknown::Stale);
+    assert_eq!(wait::until("stale samples", PATIENCE, stale).await.unwrap(), Unknown::Stale);
     let after = Timestamp::now().duration_since(gone);
     println!("unknown {after:#} after the target went");
     // A scrape may have been due up to a second before, and the age is read in steps of one second.

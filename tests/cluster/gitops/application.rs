@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::ensure;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
-use pilotguard_rig::{ArgoCd, AuditEvent, Repository, argocd, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{ArgoCd, AuditEvent, Repository, argocd};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::scene::PATIENCE;
 
 /// Pause between two looks: many trials look at once.
 const PAUSE: Duration = Duration::from_millis(250);

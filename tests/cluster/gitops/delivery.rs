@@ -7,13 +7,13 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use pilotguard::api::decision::DecisionPhase;
 use pilotguard::api::pilot::Pilot;
-use pilotguard_rig::wait;
+use pilotguard_rig::wait::{self, PATIENCE};
 use serde_json::{Value, json};
 
 use super::application::{Application, paused};
 use super::table::{self, Outcome};
 use crate::cluster::Cluster;
-use crate::scene::{PATIENCE, Scene, condition, incident};
+use crate::scene::{Scene, condition, incident};
 
 /// Says on a Pilot from which commit it is.
 const COMMITTED: &str = "example.com/committed";

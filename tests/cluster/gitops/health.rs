@@ -6,13 +6,12 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, ensure};
-use pilotguard_rig::wait;
+use pilotguard_rig::wait::{self, PATIENCE};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::application::{Application, paused};
 use crate::cluster::Cluster;
-use crate::scene::PATIENCE;
 
 tests![health_of_our_kinds];
 

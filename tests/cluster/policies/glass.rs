@@ -1,10 +1,11 @@
 //! Break-glass proves itself by a static policy, with no operator running.
 
 use anyhow::ensure;
-use pilotguard_rig::{Output, Person, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{Output, Person};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, SOON};
+use crate::cluster::Cluster;
 use crate::release::Release;
 
 tests![
@@ -32,7 +33,7 @@ impl Glass {
         let carol = cluster.rig.person("carol", &[]).await?;
         cluster.done(&["create", "deployment", "web", "--image=web:1", "--namespace", &guarded]).await?;
         // A new policy is obeyed a moment after it was stored.
-        wait::until("policy in force", SOON, || async {
+        wait::until("policy in force", PATIENCE, || async {
             let line = format!("annotate deployment web {KEY}=forged --dry-run=server");
             let said = run(&guarded, &mallory, &line, false).await.map_err(|error| error.to_string())?;
             if said.succeeded() { Err("accepted".to_owned()) } else { Ok(()) }

@@ -6,11 +6,12 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use pilotguard::api::change_record::ChangeRecord;
 use pilotguard::api::decision::Decision;
-use pilotguard_rig::{Person, ReleaseOptions, release, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{Person, ReleaseOptions, release};
 use serde_json::{Value, json};
 
 use super::installed;
-use crate::cluster::{Cluster, SOON};
+use crate::cluster::Cluster;
 use crate::release::Release;
 
 tests![nobody_writes_release_snapshots, nobody_writes_the_ledger, nothing_is_put_back_in_the_namespaces_of_the_system,];
@@ -28,7 +29,7 @@ async fn nobody_writes_release_snapshots(cluster: &Cluster) -> anyhow::Result<()
     let ours = json!({"pilotguard.dev/workload": "web"});
     let create = ["create", "-f", "-"];
     // A new policy is obeyed a moment after it was stored.
-    wait::until("policy in force", SOON, || async {
+    wait::until("policy in force", PATIENCE, || async {
         let arguments = ["create", "--dry-run=server", "-f", "-"];
         let forged = mallory.kubectl_with(&arguments, &revision("forged", ours.clone())).await;
         let said = forged.map_err(|error| error.to_string())?.stderr;
@@ -72,7 +73,7 @@ async fn nobody_writes_release_snapshots(cluster: &Cluster) -> anyhow::Result<()
         ensure!(output.succeeded() == is_allowed && is_told, "{line}: {output:?}");
     }
     // The end of the namespace takes them along.
-    cluster.done(&["delete", "namespace", &guarded, "--timeout=30s"]).await?;
+    cluster.done(&["delete", "namespace", &guarded, "--timeout=150s"]).await?;
     Ok(())
 }
 
@@ -108,7 +109,7 @@ async fn nobody_writes_the_ledger(cluster: &Cluster) -> anyhow::Result<()> {
     let denied = "are written by pilotguard alone";
     let create = ["create", "-f", "-"];
     // A new policy is obeyed a moment after it was stored.
-    wait::until("policy in force", SOON, || async {
+    wait::until("policy in force", PATIENCE, || async {
         let forged = mallory.kubectl_with(&["create", "--dry-run=server", "-f", "-"], &change("forged")).await;
         let said = forged.map_err(|error| error.to_string())?.stderr;
         if said.contains(denied) { Ok(()) } else { Err(said) }
@@ -129,7 +130,7 @@ async fn nobody_writes_the_ledger(cluster: &Cluster) -> anyhow::Result<()> {
         ensure!(!output.succeeded() && output.stderr.contains(denied), "{line}: {output:?}");
     }
     the_operator_writes_it(&operator, &guarded).await?;
-    let delete = ["delete", "changerecord", "c-1", "--timeout=20s", "--namespace", &guarded];
+    let delete = ["delete", "changerecord", "c-1", "--timeout=150s", "--namespace", &guarded];
     let deleted = mallory.kubectl(&delete).await?;
     ensure!(deleted.succeeded(), "{deleted:?}");
     Ok(())
@@ -173,7 +174,7 @@ async fn nothing_is_put_back_in_the_namespaces_of_the_system(cluster: &Cluster) 
             let patch = patch.to_string();
             let words = ["patch", kind, &own, "--dry-run=server", "--namespace", namespace, "-p", &patch];
             // A new policy is obeyed a moment after it was stored.
-            wait::until("refusal", SOON, || async {
+            wait::until("refusal", PATIENCE, || async {
                 let output = operator.kubectl(&words).await.map_err(|error| error.to_string())?;
                 if output.stderr.contains(denied) { Ok(()) } else { Err(format!("{output:?}")) }
             })

@@ -10,13 +10,13 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use pilotguard::api::incident::Incident;
 use pilotguard::api::status::ReleaseState;
-use pilotguard_rig::wait::{self, within};
+use pilotguard_rig::wait::{self, PATIENCE, within};
 use serde_json::{Value, json};
 
 use crate::chronicle::Chronicle;
 use crate::figures::{median, percentile, text};
 use crate::probe::{self, Probe};
-use crate::stage::{NAME, NAMESPACE, SOON, Stage, succeed};
+use crate::stage::{NAME, NAMESPACE, Stage, succeed};
 
 /// Enough requests for a breach to show in the first scrape after it began.
 const REQUESTS_PER_SECOND: f64 = 200.0;
@@ -41,10 +41,10 @@ pub(crate) async fn measure(runs: u32, requests: u32) -> anyhow::Result<()> {
     std::fs::write(stage.folder().join("bench.yaml"), include_str!("../story/bench.yaml"))?;
     succeed(&stage.platform, "apply -f metricssource.yaml").await?;
     succeed(&stage.grace, "apply -f checkout-1.0.yaml").await?;
-    succeed(&stage.grace, "rollout status deployment/checkout -n shop --timeout=30s").await?;
+    succeed(&stage.grace, "rollout status deployment/checkout -n shop --timeout=150s").await?;
     let pilot = Chronicle::open(stage.ada.client()?, NAMESPACE, NAME);
     succeed(&stage.ada, "apply -f bench.yaml").await?;
-    succeed(&stage.ada, "wait pilot/checkout -n shop --for=condition=Ready --timeout=30s").await?;
+    succeed(&stage.ada, "wait pilot/checkout -n shop --for=condition=Ready --timeout=150s").await?;
     let bench = Bench { deployments: Api::namespaced(stage.grace.client()?, NAMESPACE), stage, pilot };
     bench.settled().await?;
     bench.add_unguarded().await?;
@@ -150,7 +150,7 @@ impl Bench {
         if let Some(spec) = &mut copy.spec {
             spec.replicas = Some(0);
         }
-        within("unguarded Deployment", SOON, self.deployments.create(&PostParams::default(), &copy)).await??;
+        within("unguarded Deployment", PATIENCE, self.deployments.create(&PostParams::default(), &copy)).await??;
         Ok(())
     }
 
@@ -198,6 +198,6 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     let began = Instant::now();
-    within("answer", SOON, call).await??;
+    within("answer", PATIENCE, call).await??;
     Ok(began.elapsed())
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
+use pilotguard_rig::wait::{self, PATIENCE};
 use pilotguard_rig::{
     Access, AuditEvent, DemoService, Operator, OperatorOptions, Output, Person, ReleaseOptions, Rig, RigOptions,
-    ServiceOptions, wait,
+    ServiceOptions,
 };
 
 use crate::visit;
@@ -28,8 +29,6 @@ pub(crate) const ADA: &str = "ada@example.com";
 /// Who rolls releases out.
 pub(crate) const GRACE: &str = "grace@example.com";
 
-/// How long Kubernetes may take to act on what it was told.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// The audit log is written a moment after the answer.
 const LOGGED: Duration = Duration::from_secs(10);
 
@@ -159,7 +158,7 @@ async fn team_member(rig: &Rig, name: &str) -> anyhow::Result<Person> {
             Err(error) => Err(error.to_string()),
         }
     };
-    wait::until("rights of the team", SOON, may).await?;
+    wait::until("rights of the team", PATIENCE, may).await?;
     Ok(person)
 }
 

@@ -9,7 +9,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -19,16 +18,13 @@ use crate::ports;
 use crate::process::{Daemon, ProcessError};
 use crate::rig::{Rig, RigError};
 use crate::tools::{BuildError, Tool, Tools};
-use crate::wait::{self, TimedOut};
+use crate::wait::{self, PATIENCE, TimedOut};
 
 /// Where Argo CD keeps its configuration and its Applications.
 pub const NAMESPACE: &str = "argocd";
 
 /// The account by which it changes the cluster.
 const ACCOUNT: &str = "argocd-application-controller";
-
-/// How long one of its servers may take to serve.
-const READY: Duration = Duration::from_mins(1);
 
 /// Starts that lost a port to another process before it gives up.
 const ATTEMPTS: u32 = 3;
@@ -126,7 +122,7 @@ impl ArgoCd {
 
 /// Returns once somebody listens, unless the server ends first.
 async fn serves(daemon: &Daemon, port: u16) -> Result<(), ArgoCdError> {
-    let connected = wait::until("listening server of Argo CD", READY, || TcpStream::connect(("127.0.0.1", port)));
+    let connected = wait::until("listening server of Argo CD", PATIENCE, || TcpStream::connect(("127.0.0.1", port)));
     tokio::select! {
         connected = connected => Ok(connected.map(drop)?),
         ended = daemon.ended() => Err(ended.into()),
@@ -243,7 +239,7 @@ async fn install(rig: &Rig, tools: &Tools) -> Result<(), ArgoCdError> {
         let output = rig.admin().kubectl(&wait).await.map_err(|error| error.to_string())?;
         if output.succeeded() { Ok(()) } else { Err(output.stderr) }
     };
-    wait::until("kinds of Argo CD", READY, established).await?;
+    wait::until("kinds of Argo CD", PATIENCE, established).await?;
     let objects = json!({"apiVersion": "v1", "kind": "List", "items": objects()});
     apply(rig, "-", &objects.to_string()).await
 }

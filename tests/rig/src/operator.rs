@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Container;
@@ -18,10 +17,7 @@ use crate::ports;
 use crate::process::{Leashed, ProcessError, Signal, tail};
 use crate::release::{Release, ReleaseError, ReleaseOptions};
 use crate::rig::{Rig, RigError};
-use crate::wait::{self, TimedOut};
-
-/// How long it may take to be ready.
-const READY: Duration = Duration::from_secs(30);
+use crate::wait::{self, PATIENCE, TimedOut};
 
 /// Why the operator does not run.
 #[derive(Debug, thiserror::Error)]
@@ -129,7 +125,7 @@ impl Operator {
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         *self.child() = Some(Leashed::spawn(&command, &self.log)?);
         let ready = format!("{}/readyz", self.health);
-        let answers = wait::until("ready pilotguard", READY, || async {
+        let answers = wait::until("ready pilotguard", PATIENCE, || async {
             self.check().map_err(|error| error.to_string())?;
             let asked = self.http.get(&ready).send().await.and_then(reqwest::Response::error_for_status);
             asked.map(drop).map_err(|error| error.to_string())

@@ -15,10 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::pki::{self, Authority, Certificate, PkiError};
-use crate::wait::{TimedOut, within};
-
-/// How long one `kubectl` may take.
-const KUBECTL: Duration = Duration::from_mins(1);
+use crate::wait::{PATIENCE, TimedOut, within};
 
 /// Why a person could not be made or could not act.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +139,7 @@ impl Person {
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let what = format!("end of kubectl {}", arguments.join(" "));
-        let output = within(&what, KUBECTL, async {
+        let output = within(&what, PATIENCE, async {
             let mut child = command.spawn()?;
             if let Some(mut stdin) = child.stdin.take() {
                 // A kubectl that does not read its input ends on its own terms.

@@ -10,9 +10,7 @@ use serde_json::json;
 
 use crate::process::{Daemon, ProcessError};
 use crate::tree;
-use crate::wait::{self, TimedOut};
-
-const READY: Duration = Duration::from_mins(1);
+use crate::wait::{self, PATIENCE, TimedOut};
 
 /// Why Prometheus did not do as told.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +125,7 @@ impl Prometheus {
     pub(crate) async fn start(&self) -> Result<(), PrometheusError> {
         self.daemon.start()?;
         let ready = format!("{}/-/ready", self.url);
-        let answers = wait::until("ready Prometheus", READY, || async {
+        let answers = wait::until("ready Prometheus", PATIENCE, || async {
             self.http.get(&ready).send().await?.error_for_status().map(drop)
         });
         tokio::select! {

@@ -5,20 +5,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::process::Command;
 
 use crate::person::{Output, PersonError};
 use crate::rig::{Rig, RigError};
 use crate::tools::Tool;
-use crate::wait::{TimedOut, until, within};
-
-/// How long one run of helm may take.
-const HELM: Duration = Duration::from_secs(30);
-
-/// How long the API server may take to serve new definitions.
-const ESTABLISHED: Duration = Duration::from_secs(30);
+use crate::wait::{PATIENCE, TimedOut, until, within};
 
 /// Why the chart could not be installed.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +67,7 @@ pub async fn helm(rig: &Rig, arguments: &[&str]) -> Result<Output, ReleaseError>
     let mut command = Command::new(rig.tool(Tool::Helm));
     command.args(arguments).envs(["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"].map(|name| (name, &home)));
     command.current_dir(repository()).stdin(Stdio::null()).kill_on_drop(true);
-    let output = within("end of helm", HELM, command.output()).await??;
+    let output = within("end of helm", PATIENCE, command.output()).await??;
     Ok(Output {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -91,7 +84,7 @@ pub async fn install_definitions(rig: &Rig) -> Result<(), ReleaseError> {
         let wait = ["wait", "--for=condition=Established", "--timeout=5s", "--filename", &definitions];
         succeed("kubectl wait", rig.admin().kubectl(&wait).await?).map(drop)
     };
-    Ok(until::<_, ReleaseError, _, _>("established definitions", ESTABLISHED, established).await?)
+    Ok(until::<_, ReleaseError, _, _>("established definitions", PATIENCE, established).await?)
 }
 
 /// An installed release.

@@ -22,14 +22,8 @@ use crate::pki::PkiError;
 use crate::process::{Daemon, Leashed, ProcessError};
 use crate::prometheus::{Prometheus, PrometheusError, Target};
 use crate::tools::{BuildError, Tool, Tools};
-use crate::wait::{self, TimedOut, within};
+use crate::wait::{self, PATIENCE, TimedOut, within};
 use crate::{access, expose, start};
-
-/// How long one request of the rig's own may take.
-const REQUEST: Duration = Duration::from_secs(20);
-
-/// How long Kubernetes may take to act on what it was told.
-const EFFECT: Duration = Duration::from_secs(30);
 
 /// How long a service account's token is valid.
 const TOKEN_SECONDS: i64 = 8 * 3600;
@@ -190,7 +184,7 @@ impl Rig {
         let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
         let params = PostParams::default();
         let minted = accounts.create_token_request(name, &params, &request);
-        let minted = within("token of a service account", REQUEST, minted).await??;
+        let minted = within("token of a service account", PATIENCE, minted).await??;
         let token = minted.status.and_then(|status| status.token).ok_or(RigError::NoToken)?;
         Ok(self.people.by_token(&format!("system:serviceaccount:{namespace}:{name}"), &token).await?)
     }
@@ -198,9 +192,9 @@ impl Rig {
     /// Gives a person a ClusterRole's rights in one namespace, and returns once the API server grants them.
     pub async fn grant(&self, person: &Person, namespace: &str, cluster_role: &str) -> Result<(), RigError> {
         let client = self.client()?;
-        within("RoleBinding", REQUEST, access::grant(&client, &person.name, namespace, cluster_role)).await??;
+        within("RoleBinding", PATIENCE, access::grant(&client, &person.name, namespace, cluster_role)).await??;
         let granted = || access::is_granted(&client, &person.name, namespace, cluster_role);
-        Ok(wait::until("effect of a RoleBinding", EFFECT, granted).await?)
+        Ok(wait::until("effect of a RoleBinding", PATIENCE, granted).await?)
     }
 
     /// Makes a namespace whose name starts with `prefix` and is in use by nobody else, ready for pods.
@@ -209,7 +203,7 @@ impl Rig {
         let metadata = ObjectMeta { generate_name: Some(format!("{prefix}-")), ..ObjectMeta::default() };
         let wanted = Namespace { metadata, ..Namespace::default() };
         let namespaces: Api<Namespace> = Api::all(client.clone());
-        let made = within("namespace", REQUEST, namespaces.create(&PostParams::default(), &wanted)).await??;
+        let made = within("namespace", PATIENCE, namespaces.create(&PostParams::default(), &wanted)).await??;
         let name = made.metadata.name.unwrap_or_default();
         self.has_default_account(&client, &name).await?;
         Ok(name)
@@ -218,7 +212,7 @@ impl Rig {
     /// Pods are refused in a namespace until its default service account is there.
     pub(crate) async fn has_default_account(&self, client: &Client, namespace: &str) -> Result<(), RigError> {
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-        wait::until("default service account", EFFECT, || accounts.get("default")).await?;
+        wait::until("default service account", PATIENCE, || accounts.get("default")).await?;
         Ok(())
     }
 
@@ -232,7 +226,7 @@ impl Rig {
     /// use until its process ends.
     pub async fn expose(&self, namespace: &str, service: &str, ports: &[u16]) -> Result<(), RigError> {
         let (client, host) = (self.client()?, self.host_address()?);
-        within("EndpointSlice", REQUEST, expose::expose(&client, namespace, service, host, ports)).await??;
+        within("EndpointSlice", PATIENCE, expose::expose(&client, namespace, service, host, ports)).await??;
         Ok(())
     }
 
@@ -257,7 +251,7 @@ impl Rig {
     /// Replaces all that Prometheus scrapes. The series of a target that left end after about two scrape intervals.
     pub async fn scrape(&self, targets: &[Target]) -> Result<(), RigError> {
         let replace = |all: &mut BTreeSet<Target>| *all = targets.iter().cloned().collect();
-        Ok(within("reload of Prometheus", REQUEST, self.prometheus()?.scrape(replace)).await??)
+        Ok(within("reload of Prometheus", PATIENCE, self.prometheus()?.scrape(replace)).await??)
     }
 
     /// Scrapes one target more, for as long as nobody takes it away: the way for those who share a rig.
@@ -265,7 +259,7 @@ impl Rig {
         let add = |all: &mut BTreeSet<Target>| {
             all.insert(target);
         };
-        Ok(within("reload of Prometheus", REQUEST, self.prometheus()?.scrape(add)).await??)
+        Ok(within("reload of Prometheus", PATIENCE, self.prometheus()?.scrape(add)).await??)
     }
 
     /// Scrapes a target no more.
@@ -273,7 +267,7 @@ impl Rig {
         let remove = |all: &mut BTreeSet<Target>| {
             all.remove(target);
         };
-        Ok(within("reload of Prometheus", REQUEST, self.prometheus()?.scrape(remove)).await??)
+        Ok(within("reload of Prometheus", PATIENCE, self.prometheus()?.scrape(remove)).await??)
     }
 
     /// Takes Prometheus away.

@@ -17,11 +17,8 @@ use crate::process::Daemon;
 use crate::prometheus::{Prometheus, PrometheusError, Settings};
 use crate::rig::{Rig, RigError, RigOptions};
 use crate::tools::{Tool, Tools};
-use crate::wait::{self, within};
+use crate::wait::{self, PATIENCE, within};
 use crate::{access, nodes, ports};
-
-/// How long one server may take to serve.
-const READY: Duration = Duration::from_secs(90);
 
 /// How long one readiness question may take.
 pub(crate) const QUESTION: Duration = Duration::from_secs(5);
@@ -185,7 +182,7 @@ pub(crate) async fn serve_api(apiserver: &Daemon, http: &reqwest::Client, server
 
 /// Returns once the server answers with success.
 async fn answer(daemon: &Daemon, http: &reqwest::Client, url: &str) -> Result<(), RigError> {
-    let asked = wait::until(url, READY, || async { http.get(url).send().await?.error_for_status().map(drop) });
+    let asked = wait::until(url, PATIENCE, || async { http.get(url).send().await?.error_for_status().map(drop) });
     tokio::select! {
         answered = asked => Ok(answered?),
         ended = daemon.ended() => Err(RigError::Process(ended)),
@@ -194,7 +191,7 @@ async fn answer(daemon: &Daemon, http: &reqwest::Client, url: &str) -> Result<()
 
 async fn bind_admins(bootstrap: &Person) -> Result<(), RigError> {
     let client = bootstrap.client()?;
-    within("binding of the rig's admins", QUESTION, access::make_cluster_admins(&client, &[ADMIN, KWOK])).await??;
+    within("binding of the rig's admins", PATIENCE, access::make_cluster_admins(&client, &[ADMIN, KWOK])).await??;
     if let Some(credentials) = bootstrap.kubeconfig.parent() {
         std::fs::remove_dir_all(credentials)?;
     }
@@ -204,8 +201,8 @@ async fn bind_admins(bootstrap: &Person) -> Result<(), RigError> {
 /// Returns once Kubernetes does what it is there for: nodes take pods, service accounts appear, roles have rules.
 async fn settle(rig: &Rig, count: u32) -> Result<(), RigError> {
     let client: Client = rig.client()?;
-    wait::until("rights of the rig's admin", READY, || access::roles_are_filled(&client)).await?;
-    within("nodes", READY, nodes::create(&client, count)).await??;
-    wait::until("open nodes", READY, || nodes::take_pods(&client, count)).await?;
+    wait::until("rights of the rig's admin", PATIENCE, || access::roles_are_filled(&client)).await?;
+    within("nodes", PATIENCE, nodes::create(&client, count)).await??;
+    wait::until("open nodes", PATIENCE, || nodes::take_pods(&client, count)).await?;
     rig.has_default_account(&client, "default").await
 }

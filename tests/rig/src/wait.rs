@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+/// How long a thing may take that happens within seconds on a quiet machine: on a busy one nothing else fails for it.
+pub const PATIENCE: Duration = Duration::from_mins(3);
+
 /// Pause between two probes: short beside anything awaited here, long beside the cost of a probe.
 const PAUSE: Duration = Duration::from_millis(50);
 

@@ -17,11 +17,10 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
 use libtest_mimic::{Arguments, Trial};
-use pilotguard_rig::{AuditEvent, Person, Rig, RigOptions, Target, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{AuditEvent, Person, Rig, RigOptions, Target};
 use serde_json::Value;
 use tokio::runtime::Runtime;
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// One rig for all tests that take nothing away from it.
 struct Shared {
@@ -92,7 +91,7 @@ async fn two_rigs_serve_side_by_side(rig: &Rig) -> anyhow::Result<()> {
             Ok(output.stdout)
         };
         kubectl("create deployment web --image=web:1 --replicas=3").await?;
-        kubectl("rollout status deployment web --timeout=30s").await?;
+        kubectl("rollout status deployment web --timeout=150s").await?;
         let available = kubectl("get deployment web -o jsonpath={.status.availableReplicas}").await?;
         ensure!(available == "3", "{available} replicas are available");
         ensure!(query(rig, "vector(42)").await?[0]["value"][1] == "42");
@@ -149,7 +148,7 @@ async fn the_audit_log_tells_writes_from_attempts(rig: &Rig) -> anyhow::Result<(
     write_config_map(carol.client()?, &namespace, "stored", false).await?;
     Api::<ConfigMap>::namespaced(carol.client()?, &namespace).list(&ListParams::default()).await?;
 
-    let events = wait::until("three audit events", SOON, || async {
+    let events = wait::until("three audit events", PATIENCE, || async {
         let events = rig.audit().map_err(|error| error.to_string())?;
         let hers: Vec<AuditEvent> = events.into_iter().filter(|event| event.user == "carol").collect();
         if hers.len() < 3 { Err(format!("{hers:?}")) } else { Ok(hers) }
@@ -260,7 +259,7 @@ async fn query(rig: &Rig, expression: &str) -> anyhow::Result<Value> {
 
 /// Waits until a query has this many series.
 async fn series(rig: &Rig, expression: &str, count: usize) -> anyhow::Result<()> {
-    wait::until(expression, SOON, || async {
+    wait::until(expression, PATIENCE, || async {
         let result = query(rig, expression).await.map_err(|error| error.to_string())?;
         let found = result.as_array().map_or(0, Vec::len);
         if found == count { Ok(()) } else { Err(format!("{found} series")) }

@@ -1,7 +1,6 @@
 //! The API server calls a process on the host as a chart would have it called: through a Service.
 
 use std::net::TcpListener;
-use std::time::Duration;
 
 use anyhow::ensure;
 use axum::routing::post;
@@ -10,11 +9,10 @@ use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsConfig, from_tcp_rustls};
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
-use pilotguard_rig::{Rig, wait};
+use pilotguard_rig::Rig;
+use pilotguard_rig::wait::{self, PATIENCE};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::json;
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// Refuses every object with a text of its own, until it is dropped.
 struct Webhook {
@@ -101,7 +99,7 @@ fn base64(text: &str) -> serde_json::Value {
 /// Waits until a write is refused with this text.
 async fn refusal(rig: &Rig, namespace: &str, text: &str) -> anyhow::Result<()> {
     let write = ["create", "configmap", "refused", "--namespace", namespace];
-    wait::until(text, SOON, || async {
+    wait::until(text, PATIENCE, || async {
         let output = rig.admin().kubectl(&write).await.map_err(|error| error.to_string())?;
         if output.stderr.contains(text) { Ok(()) } else { Err(format!("{output:?}")) }
     })
