@@ -371,11 +371,11 @@ fn metrics_available(surroundings: &Surroundings) -> Finding {
 }
 
 fn in_sync(case: &Case<'_>) -> Finding {
-    if case.seen.workloads.is_empty() {
-        return finding("InSync", Truth::Unknown, Reason::WorkloadNotFound, "");
-    }
     if let Some(message) = case.seen.workloads.iter().find_map(came_in_unseen) {
         return finding("InSync", Truth::False, Reason::UnauthorizedChange, message);
+    }
+    if let Some(missing) = missing_workload(case) {
+        return finding("InSync", Truth::Unknown, Reason::WorkloadNotFound, missing);
     }
     if case.seen.workloads.iter().any(|workload| workload.marks.admitted.is_none()) {
         return finding("InSync", Truth::Unknown, Reason::AwaitingAdoption, "");

@@ -8,4 +8,5 @@ mod generated;
 mod modules;
 mod paths;
 mod purity;
+mod reasons;
 mod size;
