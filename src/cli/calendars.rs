@@ -30,6 +30,8 @@ pub(super) struct Calendars {
     pub(super) joined: Calendar,
     /// The ChangeCalendars that do not narrow the Pilot, by name.
     pub(super) idle: Vec<String>,
+    /// Those that narrow it only because the labels of its namespace are in none of the files, by name.
+    pub(super) assumed: Vec<String>,
 }
 
 /// The part of a Pilot that is read here.
@@ -86,10 +88,14 @@ pub(super) fn read(files: &[File]) -> miette::Result<Calendars> {
         ));
     }
     let standing = Standing { namespace_labels: labels.as_ref(), named };
-    let idle = shared.iter().filter(|calendar| !calendar.applies_to(&standing)).map(|calendar| calendar.name.clone());
+    let those = |is_so: &dyn Fn(&SharedCalendar) -> bool| -> Vec<String> {
+        shared.iter().filter(|calendar| is_so(calendar)).map(|calendar| calendar.name.clone()).collect()
+    };
+    let idle = those(&|calendar| !calendar.applies_to(&standing));
+    let assumed = those(&|calendar| calendar.applies_for_lack_of_labels(&standing));
     let name = pilot.metadata.name.unwrap_or_default();
     let of = pilot.metadata.namespace.map_or_else(|| format!("pilot {name}"), |space| format!("pilot {space}/{name}"));
-    Ok(Calendars { of, joined: narrowed(&own, &shared, &standing), idle: idle.collect() })
+    Ok(Calendars { of, joined: narrowed(&own, &shared, &standing), idle, assumed })
 }
 
 fn without_pilot(file: &File, shared: &[SharedCalendar]) -> miette::Result<Calendars> {
@@ -99,7 +105,7 @@ fn without_pilot(file: &File, shared: &[SharedCalendar]) -> miette::Result<Calen
     let windows = shared.iter().filter_map(|calendar| Some((&calendar.name, calendar.windows.as_ref().ok()?)));
     let joined = windows.fold(Calendar::unrestricted(), |joined, (name, windows)| joined.narrowed_by(name, windows));
     let names = shared.iter().map(|calendar| calendar.name.as_str()).collect::<Vec<_>>().join(", ");
-    Ok(Calendars { of: format!("calendar {names}"), joined, idle: Vec::new() })
+    Ok(Calendars { of: format!("calendar {names}"), joined, idle: Vec::new(), assumed: Vec::new() })
 }
 
 fn read_own(document: &Document, pilot: &Pilot) -> miette::Result<Calendar> {

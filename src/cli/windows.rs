@@ -159,7 +159,12 @@ fn table(found: &Calendars, intervals: &[Interval], now: Timestamp) -> String {
     let past = found.joined.past_windows(now);
     let past = past.iter().map(|name| format!("Window {name} lies in the past.\n"));
     let idle = found.idle.iter().map(|name| format!("Calendar {name} does not narrow this pilot.\n"));
-    let notes: String = past.chain(idle).collect();
+    let assumed = found.assumed.iter().map(|name| {
+        format!(
+            "Calendar {name} is taken to select the pilot's namespace: no file has the Namespace, with its labels.\n"
+        )
+    });
+    let notes: String = past.chain(idle).chain(assumed).collect();
     format!("Times are local time in {zone}.\n{}\n{notes}", table.trim_fmt())
 }
 

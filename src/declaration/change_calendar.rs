@@ -69,6 +69,12 @@ impl SharedCalendar {
         is_selected || standing.named == Some(self.name.as_str())
     }
 
+    /// Whether it narrows a Pilot there only because nobody knows the labels that it selects by.
+    pub fn applies_for_lack_of_labels(&self, standing: &Standing<'_>) -> bool {
+        let selects_by_labels = matches!(self.selection, Selection::Labels(_));
+        selects_by_labels && standing.namespace_labels.is_none() && standing.named != Some(self.name.as_str())
+    }
+
     fn narrow(&self, calendar: Calendar) -> Calendar {
         match &self.windows {
             Ok(windows) => calendar.narrowed_by(&self.name, windows),

@@ -233,6 +233,10 @@ fn a_namespace_that_is_given_decides_which_calendars_count() {
     let idle = with_labels("lab");
     assert!(!idle.contains("migration"), "{idle}");
     assert!(idle.ends_with("Calendar platform does not narrow this pilot.\n"), "{idle}");
+    let assumed = table_of(&[("pilot.yaml", SHOP), ("calendar.yaml", CALENDAR)]);
+    let note =
+        "Calendar platform is taken to select the pilot's namespace: no file has the Namespace, with its labels.\n";
+    assert!(assumed.ends_with(note) && !with_labels("production").contains("is taken to"), "{assumed}");
     // One that selects nobody counts for those that name it.
     let nobody = CALENDAR.replace("  namespaceSelector: {matchLabels: {stage: production}}\n", "");
     let named = SHOP.replace("namespace: shop", "namespace: shop, labels: {pilotguard.dev/calendar: platform}");

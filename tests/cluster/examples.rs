@@ -16,7 +16,7 @@ const LINES: usize = 60;
 
 async fn every_example_is_accepted_and_understood(cluster: &Cluster) -> anyhow::Result<()> {
     let mut pilots = 0;
-    for file in files("examples")? {
+    for file in [files("examples")?, files("examples/decisions")?].concat() {
         let name = file.file_name().context("an example without a name")?.to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&file)?;
         let lines = text.lines().count();

@@ -14,13 +14,14 @@ use pilotguard::api::decision::{Decision, DecisionType};
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::status::{PilotStatus, ReleaseState};
 use pilotguard::api::trigger::TriggerAction;
-use pilotguard_rig::{Output, Person, Rig, Tool, wait};
+use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard_rig::{Output, Person, Rig, Tool};
 
 use crate::chronicle::Chronicle;
 use crate::figures;
 use crate::narrator::Narrator;
 use crate::probe::Probe;
-use crate::stage::{NAME, NAMESPACE, SOON, Stage, run, succeed};
+use crate::stage::{NAME, NAMESPACE, Stage, run, succeed};
 
 /// How many steps it has.
 pub(crate) const STEPS: usize = 11;
@@ -91,12 +92,12 @@ impl Story {
         ));
         let grace = self.stage.grace.clone();
         self.typed(&grace, "grace", "apply -f checkout-1.0.yaml").await?;
-        self.typed(&grace, "grace", "rollout status deployment/checkout -n shop --timeout=30s").await?;
+        self.typed(&grace, "grace", "rollout status deployment/checkout -n shop --timeout=150s").await?;
         let counted = Probe::new(
             self.stage.rig.prometheus_url()?,
             r#"sum(increase(http_requests_total{app="checkout"}[5s])) > 100"#,
         )?;
-        within("requests in Prometheus", SOON, counted.first()).await?;
+        within("requests in Prometheus", PATIENCE, counted.first()).await?;
         self.narrator.confirms("checkout 1.0 runs, and its requests are counted. No error so far.");
         Ok(())
     }
@@ -116,8 +117,8 @@ impl Story {
         self.narrator.shows(&declared);
         let ada = self.stage.ada.clone();
         self.typed(&ada, "ada", "apply -f pilot.yaml").await?;
-        self.typed(&ada, "ada", "wait pilot/checkout -n shop --for=condition=Ready --timeout=30s").await?;
-        within("adopted release", SOON, pilot.first(|status| status.release.clone())).await?;
+        self.typed(&ada, "ada", "wait pilot/checkout -n shop --for=condition=Ready --timeout=150s").await?;
+        within("adopted release", PATIENCE, pilot.first(|status| status.release.clone())).await?;
         self.narrator.confirms(
             "Ready: the running release was taken over, and the API server asks pilotguard about every change of it.",
         );
@@ -148,8 +149,8 @@ impl Story {
         };
         let is_open = |status: &PilotStatus| is_true(status, "WindowOpen").then_some(());
         self.count_down("the window opens in", opens).await;
-        within("open window in the status", SOON, pilot.first(is_open)).await?;
-        within("known-good release", SOON, pilot.first(baked)).await?;
+        within("open window in the status", PATIENCE, pilot.first(is_open)).await?;
+        within("known-good release", PATIENCE, pilot.first(baked)).await?;
         self.narrator.say(
             "The window is open, and 1.0 ran well long enough to be known-good: something to go back to. Grace \
              tries again.",
@@ -164,7 +165,7 @@ impl Story {
                 .find(|change| change.spec.class == ChangeClass::Normal)
                 .ok_or("no ChangeRecord yet".into())
         };
-        let change: ChangeRecord = wait::until::<_, String, _, _>("ChangeRecord", SOON, recorded).await?;
+        let change: ChangeRecord = wait::until::<_, String, _, _>("ChangeRecord", PATIENCE, recorded).await?;
         ensure!(change.spec.requested_by.user == grace.name, "recorded as {:?}", change.spec.requested_by);
         self.typed(&grace, "grace", "get changerecords -n shop").await?;
         self.narrator.confirms("Admitted, and a ChangeRecord appeared by itself: who, what, since when.");
@@ -181,10 +182,10 @@ impl Story {
         let probe = Probe::new(self.stage.rig.prometheus_url()?, CONDITION)?;
         let opened = pilot.first(|status| status.incident.clone());
         let both = async { tokio::join!(probe.first(), opened) };
-        let (visible, (seen, incident)) = within("incident", SOON, both).await?;
+        let (visible, (seen, incident)) = within("incident", PATIENCE, both).await?;
         let slo = within(
             "objective in the status",
-            SOON,
+            PATIENCE,
             pilot.first(|status| {
                 status.incident.as_ref()?;
                 status.slos.first().cloned()
@@ -216,7 +217,7 @@ impl Story {
         self.narrator.step("The decision window counts down");
         self.narrator.say(
             "Until the deadline the owners may decide otherwise, for example let the release run on with a Decision of \
-             type Continue (examples/decision-continue.yaml). New changes are held. This time nobody says anything.",
+             type Continue (examples/decisions/continue.yaml). New changes are held. This time nobody says anything.",
         );
         let ada = self.stage.ada.clone();
         self.typed(&ada, "ada", "get pilots -n shop").await?;
@@ -233,7 +234,7 @@ impl Story {
             let runs = self.runs("1.0").await.map_err(|error| format!("{error:#}"))?;
             if runs { Ok(()) } else { Err("the Deployment does not run 1.0".to_owned()) }
         };
-        wait::until("rollback", SOON, back).await?;
+        wait::until("rollback", PATIENCE, back).await?;
         self.reaction.push(self.time_to_patch(incident).await?);
         self.narrator.say(
             "One patch put the template of 1.0 back and put 2.0 into quarantine. Now pilotguard looks whether that \
@@ -244,12 +245,12 @@ impl Story {
             let closing = status.incident.as_ref().filter(|incident| incident.id == id)?.closing.clone();
             closing.map(|closing| (closing.decided_by, closing.summary))
         });
-        let (_, (decided_by, summary)) = within("end of the incident", SOON, closed).await?;
+        let (_, (decided_by, summary)) = within("end of the incident", PATIENCE, closed).await?;
         ensure!(decided_by == DecidedBy::Deadline, "it ended by {decided_by:?}: {summary}");
         let over = || async {
             if pilot.now().incident.is_none() { Ok(()) } else { Err("the incident is still in the status") }
         };
-        wait::until("closed incident", SOON, over).await?;
+        wait::until("closed incident", PATIENCE, over).await?;
         let ada = self.stage.ada.clone();
         self.typed(&ada, "ada", "events -n shop --for pilot/checkout").await?;
         self.narrator.confirms(&format!("Closed: {summary}. 1.0 serves again."));
@@ -284,7 +285,7 @@ impl Story {
         self.narrator.say("Grace fixes the bug. 2.1 is another release, so nothing stands in its way.");
         let grace = self.stage.grace.clone();
         self.typed(&grace, "grace", "apply -f checkout-2.1.yaml").await?;
-        self.typed(&grace, "grace", "rollout status deployment/checkout -n shop --timeout=30s").await?;
+        self.typed(&grace, "grace", "rollout status deployment/checkout -n shop --timeout=150s").await?;
         ensure!(self.runs("2.1").await?, "the Deployment was not changed");
         let good = || async {
             let changes = self.changes().await.map_err(|error| format!("{error:#}"))?;
@@ -293,7 +294,7 @@ impl Story {
             };
             changes.iter().find(succeeded).map(|_| ()).ok_or_else(|| "it still bakes".to_owned())
         };
-        wait::until::<_, String, _, _>("succeeded change", SOON, good).await?;
+        wait::until::<_, String, _, _>("succeeded change", PATIENCE, good).await?;
         ensure!(pilot.now().incident.is_none(), "an incident is open: {:?}", pilot.now().incident);
         self.narrator.confirms("Admitted, rolled out, and well for as long as its bake time: 2.1 is known-good.");
         Ok(())
