@@ -143,6 +143,10 @@ impl Hand<'_> {
             self.writer.create(namespace, &act::generated(&config_map)).await?;
         }
         let stored = self.stored(&effect.workload).await?;
+        if !effect.workload.kind.has_pods() && !self.is_as_seen(&effect.workload, &stored) {
+            // It has no generation that would tell; the next look decides about what it is now.
+            return Ok(());
+        }
         let generation = self.generation(&effect.workload, &stored, effect.generation);
         let patch = act::roll_back(&stored, &RollBack { generation, ..effect.clone() }, &release);
         self.patch(&effect.workload, patch).await
@@ -182,11 +186,16 @@ impl Hand<'_> {
     /// The generation to act on: annotations move it too, so where the workload still runs what was decided upon,
     /// the one just read counts; else a chatty annotator could put an act off for ever.
     fn generation(&self, workload: &PartReference, live: &Value, decided: i64) -> i64 {
-        let Some(live) = workload::read(workload.kind, live) else { return decided };
-        let is_as_seen = self.look.seen.workload(&live.reference).is_some_and(|seen| {
+        let live_generation = live.pointer("/metadata/generation").and_then(Value::as_i64);
+        live_generation.filter(|_| self.is_as_seen(workload, live)).unwrap_or(decided)
+    }
+
+    /// Whether it is what the decision was about.
+    fn is_as_seen(&self, workload: &PartReference, live: &Value) -> bool {
+        let live = workload::read(workload.kind, live);
+        live.zip(self.look.seen.workload(workload)).is_some_and(|(live, seen)| {
             live.uid == seen.uid && live.template == seen.template && live.replicas == seen.replicas
-        });
-        if is_as_seen { live.generation } else { decided }
+        })
     }
 
     async fn stored(&self, workload: &PartReference) -> Result<Value, EffectError> {

@@ -6,6 +6,7 @@
 
 use super::Case;
 use super::exceptions::overrides_of;
+use super::judge::rolled_back_before;
 use super::plan::{Effect, Stamp};
 use super::proposal::{Finding, GuardName, Proposal, Until};
 use super::records::OPERATOR;
@@ -67,7 +68,7 @@ impl Turn<'_> {
         let is_known =
             workload.snapshot_of(&workload.payload).is_some_and(|snapshot| snapshot.template == workload.template);
         let is_first = workload.marks.admitted.is_none() && workload.snapshots.is_empty();
-        let is_adopted = workload.marks.admitted.is_none() && (is_first || is_known);
+        let is_adopted = workload.marks.admitted.is_none() && (is_first || is_known) && !self.was_put_back(workload);
         let (now, glass) = (self.case.now, workload.broken_glass());
         if glass.is_none() && is_adopted && !workload.is_complete {
             return None;
@@ -96,6 +97,12 @@ impl Turn<'_> {
             reasons: glass.map(|reason| format!("break-glass: {reason}")).into_iter().collect(),
             break_glass: workload.marks.known_break_glass(),
         })
+    }
+
+    /// Whether a workload that has lost its marks, as one that is created anew while nobody is asked, runs what the
+    /// records say was rolled back.
+    fn was_put_back(&self, workload: &Workload) -> bool {
+        !workload.runs_what_was_good() && rolled_back_before(&self.case).contains(&workload.payload)
     }
 
     /// The stamp of what came in past the guards, once an owner's Override names it.
