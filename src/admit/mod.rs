@@ -6,6 +6,8 @@
 //! the API server ([`registration`], [`keeper`]). Nothing here writes to a workload, asks a metrics source or
 //! waits for the network while a request is open.
 
+mod break_glass;
+mod cel;
 pub mod certificates;
 pub mod context;
 pub mod keeper;

@@ -2,6 +2,8 @@
 //!
 //! Nothing is judged here.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::api::workload::PartKind;
@@ -24,6 +26,17 @@ pub(super) enum Move {
     Releases,
     /// The end of the workload.
     Deletes,
+}
+
+/// Whether a write adds an owner, which is a way to delete: the garbage collector removes what has lost its last owner, and
+/// at once what names one that does not exist.
+pub(super) fn gains_owner(old: &Value, new: &Value) -> bool {
+    let uids = |object: &Value| -> BTreeSet<String> {
+        let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        let uid = |owner: &Value| Some(owner.get("uid")?.as_str()?.to_owned());
+        owners.into_iter().flatten().filter_map(uid).collect()
+    };
+    !uids(new).is_subset(&uids(old))
 }
 
 /// Raw old against raw new: what the update does to the release.

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::context::Context;
+use super::moves::gains_owner;
 use super::pilots::WorkloadKey;
 use super::review::is_collector;
 use super::stamp::kept_groups;
@@ -29,6 +30,11 @@ use crate::violation::Violation;
 pub fn of_own(request: &Request, context: &Context<'_>) -> Answer {
     let is_own_account = request.requester.user == context.own_account;
     match (request.target.as_str(), request.operation) {
+        ("pilotguard.dev/pilots", Verb::Update) if gains_owner(&request.old_object, &request.object) => {
+            // The garbage collector deletes what has lost its owners.
+            let refused = refused_under_way(request, "adding an owner, with whose end it is deleted, to");
+            refused.unwrap_or_else(|| of_pilot(request, context))
+        }
         ("pilotguard.dev/pilots", Verb::Create | Verb::Update) => of_pilot(request, context),
         ("pilotguard.dev/pilots", Verb::Delete) => of_pilot_delete(request),
         ("pilotguard.dev/decisions", Verb::Create) if is_own_account => Answer::untouched(),
@@ -117,21 +123,8 @@ fn of_pilot_delete(request: &Request) -> Answer {
         // What cannot be read guards nothing; it must stay possible to remove it.
         return Answer::untouched();
     };
-    let incident = pilot.status.as_ref().and_then(|status| status.incident.as_ref());
-    let is_under_way = |stage| {
-        use IncidentStage::{Acting, Continued, DecisionWindow, Resuming, Verifying};
-        matches!(stage, DecisionWindow | Continued | Acting | Verifying | Resuming)
-    };
-    let under_way = incident
-        .filter(|incident| is_under_way(incident.stage) && pilot.spec.enforcement.actions == Mode::Enforce)
-        .filter(|_| !is_collector(&request.requester.user));
-    if let Some(incident) = under_way {
-        return Answer::forbidden(format!(
-            "Refused: deleting pilot {}, because incident {} is under way ({:?}).\n\
-             - {:?} follows or has been begun; without the Pilot nobody would finish or verify it\n\
-             Try again when the incident has ended, or decide it now: kubectl get plt {} -n {} -o yaml shows it under status.incident",
-            request.name, incident.id, incident.stage, incident.action, request.name, request.namespace
-        ));
+    if let Some(refused) = refused_under_way(request, "deleting") {
+        return refused;
     }
     let names = parts(&pilot.spec).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let text = format!(
@@ -139,6 +132,21 @@ fn of_pilot_delete(request: &Request) -> Answer {
         request.name
     );
     Answer::warned(vec![shorten(&text, LONGEST_LINE)])
+}
+
+/// The refusal of what ends a Pilot in the middle of an incident.
+fn refused_under_way(request: &Request, what: &str) -> Option<Answer> {
+    use IncidentStage::{Acting, Continued, DecisionWindow, Resuming, Verifying};
+    let pilot = parse::<Pilot>("Pilot", &request.old_object).ok()?;
+    let binds = pilot.spec.enforcement.actions == Mode::Enforce && !is_collector(&request.requester.user);
+    let is_under_way = |stage| matches!(stage, DecisionWindow | Continued | Acting | Verifying | Resuming);
+    let incident = pilot.status?.incident.filter(|incident| binds && is_under_way(incident.stage))?;
+    Some(Answer::forbidden(format!(
+        "Refused: {what} pilot {}, because incident {} is under way ({:?}).\n\
+         - {:?} follows or has been begun; without the Pilot nobody would finish or verify it\n\
+         Try again when the incident has ended, or decide it now: kubectl get plt {} -n {} -o yaml shows it under status.incident",
+        request.name, incident.id, incident.stage, incident.action, request.name, request.namespace
+    )))
 }
 
 fn of_decision(request: &Request, now: Timestamp) -> Answer {

@@ -15,11 +15,12 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, OwnerReference};
 use kube::api::ObjectMeta;
 
+use super::break_glass;
+use super::cel::{condition, literal};
 use super::paths::{OBJECTS, OBSERVED, SCALE, WORKLOADS};
 use super::pilots::{GuardedSet, WorkloadKey};
 use super::review::COLLECTORS;
 use crate::api::workload::PartKind;
-use crate::release::marks::{ADMITTED, BREAK_GLASS_GROUP, BREAK_GLASS_REASON};
 
 /// The API server waits so long for an answer, in seconds.
 const TIMEOUT_SECONDS: i32 = 3;
@@ -217,7 +218,7 @@ impl Registration {
             namespaces: Some(workloads.iter().map(|workload| workload.namespace.clone()).collect()),
             conditions: guarded_names(workloads)
                 .into_iter()
-                .chain([self.not_ourselves(), not_break_glass()])
+                .chain([self.not_ourselves(), break_glass::not_broken()])
                 .chain(more)
                 .collect(),
         })
@@ -262,24 +263,6 @@ fn configuration(workloads: &BTreeSet<WorkloadKey>) -> BTreeSet<WorkloadKey> {
     workloads.iter().filter(|workload| !workload.reference.kind.has_pods()).cloned().collect()
 }
 
-/// Whoever impersonates the group and says why anew passes all guards, also while the operator is down; a static policy
-/// keeps anyone else from saying so. What is to be deleted says why beforehand: in a reason that the stamp does not know
-/// yet, or that speaks of deleting, because an operator that runs has soon seen every other one.
-fn not_break_glass() -> MatchCondition {
-    let (group, key) = (literal(BREAK_GLASS_GROUP), literal(BREAK_GLASS_REASON));
-    let text = |object: &str, key: &str| {
-        format!("({object} == null ? '' : {object}.metadata.?annotations[?{key}].orValue(''))")
-    };
-    let (before, after) = (text("oldObject", &key), text("object", &key));
-    let stamp = text("oldObject", &literal(ADMITTED));
-    // Of what JSON escapes, a reason has only these.
-    let escaped = format!(r#"{before}.replace('\\', '\\\\').replace('"', '\\"')"#);
-    let is_seen = format!(r#"{stamp}.contains('"breakGlass":"' + {escaped} + '"')"#);
-    let may_delete = format!("({before}.startsWith('delete: ') || ({before} != '' && !{is_seen}))");
-    let says_why = format!("(object == null ? {may_delete} : ({after} != '' && {after} != {before}))");
-    condition("not-break-glass", &format!("!({group} in request.userInfo.?groups.orValue([]) && {says_why})"))
-}
-
 fn with_replicas(set: &GuardedSet) -> BTreeSet<WorkloadKey> {
     let all = set.enforcing.union(&set.observing);
     all.filter(|workload| workload.reference.kind.has_replicas()).cloned().collect()
@@ -310,7 +293,7 @@ fn moves_release_of_update() -> String {
     let resumed = format!("({} && !{})", is_paused("oldObject"), is_paused("object"));
     let strategy = "(has(oldObject.spec.updateStrategy) && has(object.spec.updateStrategy) && \
                     object.spec.updateStrategy != oldObject.spec.updateStrategy)";
-    format!("{template} || {resumed} || {strategy} || {}", touches_annotations())
+    format!("{template} || {resumed} || {strategy} || {} || {}", touches_annotations(), gains_owner())
 }
 
 /// On CREATE there is no old object. The content of a ConfigMap, or any of our annotations.
@@ -321,15 +304,23 @@ fn changes_content() -> String {
              (has(object.{field}) && object.{field} != oldObject.{field}))"
         )
     };
-    format!("oldObject == null || {} || {} || {}", differs("data"), differs("binaryData"), touches_annotations())
+    let (data, binary) = (differs("data"), differs("binaryData"));
+    format!("oldObject == null || {data} || {binary} || {} || {}", touches_annotations(), gains_owner())
 }
 
-/// Of a status write the API server stores status and annotations. Controllers often write from an older copy;
+/// Of a status write the API server stores status, annotations and owners. Controllers often write from an older copy;
 /// that is refused as a conflict in any case and need not be asked about. A version of 0 asks for no such check.
 fn touches_annotations_of_status() -> String {
     let is_conflict = "has(object.metadata.resourceVersion) && object.metadata.resourceVersion.matches('^[1-9][0-9]*$') \
                        && object.metadata.resourceVersion != oldObject.metadata.resourceVersion";
-    format!("(!({is_conflict}) && ({}))", touches_annotations())
+    format!("(!({is_conflict}) && ({} || {}))", touches_annotations(), gains_owner())
+}
+
+/// The garbage collector deletes what has lost its owners.
+fn gains_owner() -> String {
+    let owners = |object: &str| format!("{object}.metadata.?ownerReferences.orValue([])");
+    let (new, old) = (owners("object"), owners("oldObject"));
+    format!("{new}.exists(owner, !{old}.exists(other, other.uid == owner.uid))")
 }
 
 fn touches_annotations() -> String {
@@ -351,15 +342,6 @@ fn only_replicas() -> String {
 fn not_collected() -> String {
     let names = COLLECTORS.map(literal).join(",");
     format!("!(request.userInfo.username in [{names}])")
-}
-
-fn condition(name: &str, expression: &str) -> MatchCondition {
-    MatchCondition { name: name.to_owned(), expression: expression.to_owned() }
-}
-
-/// A CEL text: JSON's escapes mean the same there.
-fn literal(text: impl AsRef<str>) -> String {
-    serde_json::Value::String(text.as_ref().to_owned()).to_string()
 }
 
 /// One entry of a configuration. Every field that the API server would fill in is written out, so that what

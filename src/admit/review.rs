@@ -10,9 +10,10 @@ use std::sync::Arc;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
+use super::break_glass;
 use super::context::Context;
 use super::known::{judged, known, records_unknown};
-use super::moves::{Move, move_of};
+use super::moves::{Move, gains_owner, move_of};
 use super::pilots::{Guardian, WorkloadKey};
 use super::put_back::{put, put_back};
 use super::scaled::scaled_workload;
@@ -24,7 +25,7 @@ use crate::decide::judge::rolled_back_before;
 use crate::decide::proposal::{GitOps, Judgement, Operation, Proposal, Verdict};
 use crate::observation::{Observation, Workload};
 use crate::release::digest::template_digest;
-use crate::release::marks::{ADMITTED, HELD, HeldVerdict};
+use crate::release::marks::{ADMITTED, HELD, HeldVerdict, Marks};
 use crate::release::ownership::{LAST_APPLIED, RELEASED, REPLICAS, last_applied_with_release, with_owners_of};
 use crate::release::workload;
 use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
@@ -72,7 +73,7 @@ pub fn of_workload(request: &Request, context: &Context<'_>) -> Answer {
     if is_own && let Some(nonce) = probe(kind, &request.object) {
         return Answer::forbidden(format!("pilotguard probe {nonce} answered"));
     }
-    if subresource == STATUS {
+    if subresource == STATUS && !attempt.ends_workload() {
         return Answer::Allowed { patch: attempt.restored(), warnings: vec![] };
     }
     attempt.answer(&guardian, context)
@@ -158,6 +159,8 @@ impl<'a> Attempt<'a> {
                 (Operation::Update, move_of(kind, &request.old_object, &request.object, stored.as_ref()))
             }
         };
+        let gives_away = request.operation == Verb::Update && gains_owner(&request.old_object, &request.object);
+        let operation = if gives_away { Operation::Delete } else { operation };
         let is_there = |object: &'a Value| (!object.is_null()).then_some(object);
         let (before, after) = (is_there(&request.old_object), is_there(&request.object));
         let running = after.or(before).and_then(|object| workload::template(kind, object)).unwrap_or_default();
@@ -165,6 +168,7 @@ impl<'a> Attempt<'a> {
         let replicas_after = after.and_then(|object| workload::replicas(kind, object));
         let verb = match move_ {
             _ if operation == Operation::Create => "creating".to_owned(),
+            _ if gives_away => "adding an owner, with whose end it is deleted, to".to_owned(),
             Move::Deletes => "deleting".to_owned(),
             Move::Resumes => "resuming the rollout of".to_owned(),
             Move::Withdraws => "taking back the waiting change of".to_owned(),
@@ -179,7 +183,7 @@ impl<'a> Attempt<'a> {
                 workload: reference,
                 operation,
                 requester: request.requester.clone(),
-                moves_release: matches!(move_, Move::Resumes | Move::Releases | Move::Deletes),
+                moves_release: gives_away || matches!(move_, Move::Resumes | Move::Releases | Move::Deletes),
                 template: template_digest(&running),
                 payload: workload::payload(kind, &running),
                 gitops: GitOps {
@@ -229,9 +233,14 @@ impl<'a> Attempt<'a> {
         self.seen.workloads.first()
     }
 
+    /// Whether the workload is deleted, or may be by the garbage collector.
+    fn ends_workload(&self) -> bool {
+        self.proposal.operation == Operation::Delete
+    }
+
     /// Whether nobody may wave it through unseen: it touches the release or our marks.
     fn is_critical(&self) -> bool {
-        self.move_ != Move::Nothing || !self.restored().is_empty()
+        self.move_ != Move::Nothing || self.ends_workload() || !self.restored().is_empty()
     }
 
     fn answer(&self, guardian: &Guardian, context: &Context<'_>) -> Answer {
@@ -258,7 +267,10 @@ impl<'a> Attempt<'a> {
             now: context.now,
         };
         match judgement.verdict {
-            Verdict::Deny => Answer::forbidden(refusal().full()),
+            Verdict::Deny => {
+                let text = [Some(refusal().full()), break_glass::missing(self.request)];
+                Answer::forbidden(text.into_iter().flatten().collect::<Vec<_>>().join("\n"))
+            }
             Verdict::Hold => {
                 let warning = refusal().line("pilotguard holds, to roll it out once allowed: ");
                 let patch = self.keeping(&judgement, self.held(&change, &judgement));
@@ -384,14 +396,22 @@ impl<'a> Attempt<'a> {
         self.marked(&self.kept())
     }
 
-    /// The marks that are stored. That a change was pinned is only a note, which may be taken away.
+    /// The marks that are stored. That a change was pinned is only a note: it may be taken away, and it stays where an
+    /// earlier pass over this very request wrote it, because another webhook has us asked a second time.
     fn kept(&self) -> BTreeMap<&'static str, String> {
         let mut wanted = stamp::stored(&self.request.old_object);
-        let is_note = self
-            .stored()
-            .is_some_and(|workload| workload.marks.held.as_ref().is_some_and(|held| held.verdict == HeldVerdict::Pin));
-        if is_note && !workload::annotations(&self.request.object).contains_key(HELD) {
-            wanted.remove(HELD);
+        let stored = self.stored().and_then(|workload| workload.marks.held.as_ref());
+        if stored.is_some_and(|held| held.verdict != HeldVerdict::Pin) {
+            return wanted;
+        }
+        let annotations = workload::annotations(&self.request.object);
+        let noted = Marks::read(&annotations).held.filter(|held| {
+            held.verdict == HeldVerdict::Pin && held.by == self.request.requester.user && stored != Some(held)
+        });
+        match (annotations.get(HELD), noted) {
+            (None, _) => drop(wanted.remove(HELD)),
+            (Some(text), Some(_)) => drop(wanted.insert(HELD, text.clone())),
+            (Some(_), None) => {}
         }
         wanted
     }

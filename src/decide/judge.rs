@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::Case;
 use super::backstop::unauthorized;
 use super::exceptions::part;
+use super::opening::OPENED_BY_PERSON;
 use super::people::is_service_account;
 use super::proposal::{Finding, GuardName, Judgement, Operation, Proposal, Until, Verdict};
 use super::window::window;
@@ -168,14 +169,27 @@ fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
             (problem, "the incident has closed, or an owner decides".to_owned())
         }
         IncidentStage::Standing => {
-            let problem = format!("incident {} holds changes", incident.id);
+            let problem = format!("incident {} holds changes{}", incident.id, by_whose_word(case, incident));
             let is_contained = incident.intent.as_ref().is_some_and(|it| it.action == TriggerAction::ScaleDown);
-            (problem, if is_contained { "an owner resumes" } else { "it is clear, or an owner resumes" }.to_owned())
+            // Of what a person began nobody can measure that it is over.
+            let only_resumed = is_contained || incident.trigger == OPENED_BY_PERSON;
+            (problem, if only_resumed { "an owner resumes" } else { "it is clear, or an owner resumes" }.to_owned())
         }
         _ => (format!("incident {} is open", incident.id), "it has closed".to_owned()),
     };
     let mode = case.declaration.enforcement.actions;
     Some(Finding { guard: GuardName::Incident, mode, problem, until: Until::Someone(until) })
+}
+
+/// Who began an incident that no trigger opened, and why: whoever is refused has to know whom to ask.
+fn by_whose_word(case: &Case<'_>, incident: &Incident) -> String {
+    if incident.trigger != OPENED_BY_PERSON {
+        return String::new();
+    }
+    let named = incident.intent.as_ref().and_then(|intent| intent.decision.as_ref());
+    let decision = case.seen.decisions.iter().find(|decision| Some(&decision.name) == named);
+    let who = decision.and_then(|decision| decision.by.as_ref()).map(|by| format!(" by word of {}", by.user));
+    format!("{}: {}", who.unwrap_or_default(), incident.because)
 }
 
 /// Whether an incident holds changes: each does, unless all it declares is to tell people.

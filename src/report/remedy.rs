@@ -6,12 +6,15 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::api::GROUP;
+use crate::api::incident::IncidentStage;
 use crate::decide::Case;
 use crate::decide::exceptions::{incident_takes_a_fix, owners_needed};
 use crate::decide::proposal::{Finding, GuardName, Operation, Proposal};
 
 /// How long the exception of a suggested command lasts.
 const SUGGESTED: SignedDuration = SignedDuration::from_hours(1);
+
+const RESTORES: &str = "end the incident and restore the replicas";
 
 /// A command that an owner can run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +33,11 @@ struct Needs {
     readmission: bool,
     override_: bool,
     fix: bool,
-    resume: Option<String>,
+    resume: Option<(&'static str, String)>,
 }
 
-/// The commands that together let a proposal through; none where no command does.
+/// The commands that together let a proposal through, and where ending the incident does as well as a fix, both; none
+/// where no command does.
 pub(super) fn remedies(case: &Case<'_>, proposal: &Proposal, findings: &[&Finding]) -> Vec<Remedy> {
     let Some(needs) = needs(case, proposal, findings) else { return Vec::new() };
     let owner = || "an owner".to_owned();
@@ -62,9 +66,9 @@ pub(super) fn remedies(case: &Case<'_>, proposal: &Proposal, findings: &[&Findin
         };
         wanted.push((purpose, who, spec));
     }
-    if let Some(incident) = needs.resume {
+    if let Some((purpose, incident)) = needs.resume {
         let spec = json!({"type": "Resume", "incident": incident, "reason": "why it is safe"});
-        wanted.push(("end the incident and restore the replicas", owner(), spec));
+        wanted.push((purpose, owner(), spec));
     }
     let remedy = |(purpose, who, spec)| Some(Remedy { purpose, who, command: create_command(case, spec)? });
     wanted.into_iter().map(remedy).collect::<Option<_>>().unwrap_or_default()
@@ -72,7 +76,7 @@ pub(super) fn remedies(case: &Case<'_>, proposal: &Proposal, findings: &[&Findin
 
 /// `None` where something was found that no exception lifts.
 fn needs(case: &Case<'_>, proposal: &Proposal, findings: &[&Finding]) -> Option<Needs> {
-    let mut needs = Needs::default();
+    let mut needs = Needs { resume: ends_by_resume(case, findings), ..Needs::default() };
     for finding in findings {
         match finding.guard {
             GuardName::Quarantine if case.ledger.incident.is_none() => needs.readmission = true,
@@ -82,13 +86,21 @@ fn needs(case: &Case<'_>, proposal: &Proposal, findings: &[&Finding]) -> Option<
             GuardName::Containment if proposal.operation == Operation::Update => {}
             GuardName::Containment => {
                 let contained = case.seen.workload(&proposal.workload)?.marks.contained.as_ref()?;
-                needs.resume = Some(contained.incident.clone());
+                needs.resume = Some((RESTORES, contained.incident.clone()));
             }
             GuardName::Quarantine | GuardName::Incident | GuardName::BlastRadius => return None,
         }
     }
     let is_deleted = proposal.operation == Operation::Delete;
     (!is_deleted || findings.is_empty()).then_some(needs)
+}
+
+/// An incident that only holds changes ends by a Resume too, which helps where nothing else was found.
+fn ends_by_resume(case: &Case<'_>, findings: &[&Finding]) -> Option<(&'static str, String)> {
+    let is_alone = !findings.is_empty() && findings.iter().all(|finding| finding.guard == GuardName::Incident);
+    let incident = case.ledger.incident.as_ref().filter(|it| is_alone && it.stage == IncidentStage::Standing)?;
+    let is_contained = case.seen.workloads.iter().any(|workload| workload.marks.contained.is_some());
+    Some((if is_contained { RESTORES } else { "end the incident" }, incident.id.clone()))
 }
 
 fn create_command(case: &Case<'_>, mut spec: Value) -> Option<String> {

@@ -12,7 +12,7 @@ use pilotguard::release::digest::{payload_digest, template_digest};
 use pilotguard::release::marks::AdmittedVerdict::{
     self, Adopted, Allow, BreakGlass, Deny, Override, Rollback, Unauthorized,
 };
-use pilotguard::release::marks::{ADMITTED, CONTAINED, PARKED_REPLICAS, QUARANTINED};
+use pilotguard::release::marks::{ADMITTED, CONTAINED, HELD, PARKED_REPLICAS, QUARANTINED};
 use pilotguard::release::ownership::LAST_APPLIED;
 use serde_json::{Value, json};
 
@@ -77,6 +77,70 @@ fn each_kind_of_change_gets_its_verdict() {
             assert_eq!((denial.code, denial.reason), (403, "Forbidden"), "{what}");
         }
     }
+}
+
+/// The garbage collector deletes what has lost its owners.
+fn owned_by(uids: &[&str]) -> Value {
+    let owner = |uid: &&str| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid});
+    json!({"metadata": {"ownerReferences": uids.iter().map(owner).collect::<Vec<_>>()}})
+}
+
+#[test]
+fn only_an_owner_more_is_judged() {
+    let of = |uids: &[&str]| with(deployment("web:1"), &owned_by(uids));
+    for (before, after, is_allowed) in [
+        (vec![], vec!["u-1"], false),
+        (vec!["u-1"], vec!["u-1", "u-2"], false),
+        (vec!["u-1"], vec!["u-2"], false),
+        (vec!["u-1"], vec!["u-1"], true),
+        (vec!["u-1", "u-2"], vec!["u-2"], true),
+    ] {
+        let answer = judge(&guarded(&[pilot()]), CLOSED, &review("UPDATE", "grace", &of(&before), &of(&after)));
+        assert_eq!(matches!(answer, Answer::Allowed { .. }), is_allowed, "{before:?} to {after:?}: {answer:?}");
+    }
+}
+
+#[test]
+fn who_adds_an_owner_is_refused_as_who_deletes_even_where_the_release_might_move() {
+    let owned = with(deployment("web:1"), &owned_by(&["gone"]));
+    let told = denial(judge(&guarded(&[pilot()]), CLOSED, &update(TOOL, &owned))).message;
+    let first =
+        "Refused: adding an owner, with whose end it is deleted, to Deployment checkout, guarded by pilot checkout.\n";
+    assert!(told.starts_with(first) && !told.contains("kubectl create"), "{told}");
+    // In a window both happen, and the release is stamped.
+    let both = with(owned, &json!({"spec": {"template": template("web:2")}}));
+    let allowed = judge(&guarded(&[pilot()]), OPEN, &update("grace", &both));
+    assert_eq!(admitted(&stored(allowed, &both)).payload, payload_digest(&template("web:2")));
+    // Of what an incident may put back nothing is let go.
+    let target = json!({"status": {"rollbackTarget": target_of(&template("web:2"))}});
+    let answer = judge(&guarded(&[with(pilot(), &target)]), CLOSED, &update("grace", &both));
+    assert!(denial(answer).message.starts_with(first));
+}
+
+#[test]
+fn a_note_about_a_pin_survives_a_second_pass_over_the_same_request() {
+    let tracked = json!({"metadata": {"annotations": {"argocd.argoproj.io/tracking-id": "shop"}}});
+    let [old, new] = ["web:1", "web:2"].map(|image| {
+        with(
+            with(deployment("web:1"), &tracked),
+            &json!({"spec": {"template": template(image), "strategy": {"type": "Recreate"}}}),
+        )
+    });
+    let pilot = with(pilot(), &json!({"spec": {"changes": {"outsideWindow": "Pin"}}}));
+    let pass = |user: &str, object: &Value| {
+        stored(judge(&guarded(std::slice::from_ref(&pilot)), CLOSED, &review("UPDATE", user, &old, object)), object)
+    };
+    let once = pass(TOOL, &new);
+    let note = once["metadata"]["annotations"][HELD].clone();
+    assert!(note.as_str().is_some_and(|note| note.contains(r#""verdict":"Pin""#)), "{note}");
+    let labelled = with(once, &json!({"metadata": {"labels": {"other": "webhook"}}}));
+    assert_eq!(pass(TOOL, &labelled), labelled);
+    // In another's name it is no note of this request.
+    assert_eq!(pass("grace", &labelled)["metadata"]["annotations"].get(HELD), None);
+    // And a hold is never a note.
+    let held = note.as_str().unwrap_or_default().replace("Pin", "Hold");
+    let forged = with(labelled, &json!({"metadata": {"annotations": {HELD: held}}}));
+    assert_eq!(pass(TOOL, &forged)["metadata"]["annotations"].get(HELD), None);
 }
 
 #[test]
@@ -248,11 +312,15 @@ fn a_resumed_rollout_begins_when_it_is_resumed() {
     assert_eq!(answer, Answer::untouched(), "pausing and resuming what is known-good is no new change");
 }
 
+fn target_of(template: &Value) -> Value {
+    let payload = payload_digest(template);
+    let part = json!({"kind": "Deployment", "name": "checkout", "payload": payload, "revision": "r"});
+    json!({"payload": payload, "knownGoodAt": OPEN, "workloads": [part]})
+}
+
 #[test]
 fn the_rollback_target_is_admitted_in_any_freeze() {
-    let payload = payload_digest(&template("web:2"));
-    let part = json!({"kind": "Deployment", "name": "checkout", "payload": payload, "revision": "r"});
-    let target = json!({"payload": payload, "knownGoodAt": OPEN, "workloads": [part]});
+    let target = target_of(&template("web:2"));
     let pilot =
         with(pilot(), &json!({"status": {"rollbackTarget": target, "incident": incident("Standing", "HoldChanges")}}));
     let new = with_image("web:2");

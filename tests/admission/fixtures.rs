@@ -16,6 +16,8 @@ use pilotguard::release::digest::{payload_digest, template_digest};
 use pilotguard::release::marks::{ADMITTED, Admitted, AdmittedVerdict};
 use serde_json::{Value, json};
 
+/// A GitOps tool.
+pub const TOOL: &str = "system:serviceaccount:argocd:argocd-application-controller";
 pub const OPERATOR: &str = "system:serviceaccount:pilotguard:pilotguard";
 /// A Wednesday morning in Berlin, inside the windows.
 pub const OPEN: &str = "2026-11-18T10:00:00Z";

@@ -6,8 +6,6 @@ use serde_json::{Value, json};
 
 use crate::fixtures::*;
 
-const TOOL: &str = "system:serviceaccount:argocd:argocd-application-controller";
-
 fn pilot_of(kind: &str) -> Value {
     with(pilot(), &json!({"spec": {"workloads": [{"kind": kind, "name": "checkout"}]}}))
 }

@@ -68,6 +68,11 @@ fn a_pilot_can_be_deleted_except_while_an_incident_is_under_way() {
     ] {
         let pilot = with(pilot(), &json!({"status": {"incident": incident(stage, "Rollback")}}));
         assert_eq!(matches!(delete("grace", &pilot), Answer::Denied(_)), is_refused, "{stage}");
+        let owned = with(pilot.clone(), &json!({"metadata": {"ownerReferences": [{"uid": "gone"}]}}));
+        let given_away = judge(&guarded(&[]), OPEN, &review("UPDATE", "grace", &pilot, &owned));
+        assert_eq!(matches!(given_away, Answer::Denied(_)), is_refused, "{stage}, given to an owner");
+        let kept = judge(&guarded(&[]), OPEN, &review("UPDATE", "grace", &owned, &owned));
+        assert!(matches!(kept, Answer::Allowed { .. }), "{stage}, of an owner");
         let ending = delete("system:serviceaccount:kube-system:namespace-controller", &pilot);
         assert!(matches!(ending, Answer::Allowed { .. }), "{stage} in a namespace that ends");
         let observing = with(pilot, &json!({"spec": {"enforcement": {"actions": "Observe"}}}));

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use pilotguard::release::digest::payload_digest;
-use pilotguard::release::marks::QUARANTINED;
+use pilotguard::release::marks::{BREAK_GLASS_GROUP, BREAK_GLASS_REASON, QUARANTINED};
 use serde_json::{Value, json};
 
 use crate::fixtures::*;
@@ -87,12 +87,67 @@ fn an_incident_comes_with_the_command_that_rolls_a_fix_forward() {
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release through as the fix (an emergency change), an owner can run, with a reason of their own:
       echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"fix":true,"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"why it cannot wait","type":"Override","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
+    To end the incident, an owner can run, with a reason of their own:
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-resume-"},"spec":{"incident":"fast-burn-3f9c2a71","pilot":"checkout","reason":"why it is safe","type":"Resume"}}' | kubectl create -n shop -f -
     "#);
     insta::assert_snapshot!(refused(&in_incident("Acting", "Rollback"), OPEN, &change), @r#"
     Refused: updating Deployment checkout, guarded by pilot checkout.
     - incident fast-burn-3f9c2a71 is open; allowed after it has closed
     Owner: Ada Lovelace (service owner), ada@example.com
     "#);
+}
+
+#[test]
+fn what_a_person_holds_names_who_and_why_and_the_command_that_ends_it() {
+    let change = update("grace", &with_image("web:2"));
+    let held = json!({"status": {"incident": {
+        "id": "person-77aa01bc", "trigger": "person", "because": "wrong totals\nin the basket",
+        "intent": {"action": "HoldChanges", "decidedBy": "Person", "decision": "checkout-x7k2p", "at": "2026-11-18T09:56:00Z"},
+    }}});
+    let held = with(in_incident("Standing", "HoldChanges"), &held);
+    let word = json!({
+        "apiVersion": "pilotguard.dev/v1alpha1", "kind": "Decision",
+        "metadata": {"name": "checkout-x7k2p", "namespace": "shop", "creationTimestamp": "2026-11-18T09:56:00Z"},
+        "spec": {"pilot": "checkout", "type": "HoldChanges", "reason": "wrong totals", "by": {"user": "mallory"}},
+    });
+    let cluster = records(&[], &[serde_json::from_value(word).unwrap()]);
+    let answer = judge_beside(&cluster, &guarded(std::slice::from_ref(&held)), OPEN, &change);
+    insta::assert_snapshot!(denial(answer).message, @r#"
+    Refused: updating Deployment checkout, guarded by pilot checkout.
+    - incident person-77aa01bc holds changes by word of mallory: wrong totals in the basket; allowed after an owner resumes
+    Owner: Ada Lovelace (service owner), ada@example.com
+    To let this release through as the fix (an emergency change), an owner can run, with a reason of their own:
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"fix":true,"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"why it cannot wait","type":"Override","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
+    To end the incident, an owner can run, with a reason of their own:
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-resume-"},"spec":{"incident":"person-77aa01bc","pilot":"checkout","reason":"why it is safe","type":"Resume"}}' | kubectl create -n shop -f -
+    "#);
+    // The Decision may have been removed since.
+    let told = refused(&held, OPEN, &change);
+    assert!(told.contains("\n- incident person-77aa01bc holds changes: wrong totals in the basket; "), "{told}");
+}
+
+#[test]
+fn a_resume_is_suggested_only_where_it_lets_the_change_through() {
+    let standing = in_incident("Standing", "HoldChanges");
+    let change = update("grace", &with_image("web:2"));
+    assert!(refused(&standing, OPEN, &change).contains("Resume"));
+    assert!(!refused(&standing, CLOSED, &change).contains("Resume"), "the window stays closed");
+    let readmission = refused(&standing, OPEN, &quarantined());
+    assert!(!readmission.contains("Resume"), "the release stays quarantined: {readmission}");
+}
+
+#[test]
+fn who_meant_to_break_the_glass_is_told_what_was_missing() {
+    let old = with(deployment("web:1"), &json!({"metadata": {"annotations": {BREAK_GLASS_REASON: "outage 42"}}}));
+    let new = with(old.clone(), &json!({"spec": {"template": template("web:2")}}));
+    let asked = |mut review: Value| {
+        review["request"]["userInfo"]["groups"] = json!([BREAK_GLASS_GROUP]);
+        let text = refused(&in_incident("Acting", "Rollback"), OPEN, &review);
+        text.lines().last().unwrap_or_default().to_owned()
+    };
+    insta::assert_snapshot!(asked(review("UPDATE", "carol", &old, &new)), @"Break-glass needs a new reason in the annotation pilotguard.dev/break-glass-reason: write one that does not stand there yet, in the same request.");
+    insta::assert_snapshot!(asked(review("DELETE", "carol", &old, &Value::Null)), @r#"Break-glass needs a new reason in the annotation pilotguard.dev/break-glass-reason: before deleting, write one that begins with "delete: "."#);
+    insta::assert_snapshot!(asked(scale(2, 9)), @"Break-glass needs a new reason in the annotation pilotguard.dev/break-glass-reason: patch spec.replicas and write one in the same request.");
 }
 
 #[test]

@@ -34,6 +34,8 @@ async fn outside_the_windows_no_way_leads_in(cluster: &Cluster) -> anyhow::Resul
     let edited = scene.release(2, 0).to_string();
     let merge = r#"{"spec":{"template":{"spec":{"terminationGracePeriodSeconds":5}}}}"#;
     let replace = r#"[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"web:2"}]"#;
+    let owner =
+        r#"{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"ConfigMap","name":"gone","uid":"0b1c"}]}}"#;
     let ways = [
         ("apply -f -", edited.as_str()),
         ("apply --server-side --force-conflicts -f -", &edited),
@@ -42,6 +44,7 @@ async fn outside_the_windows_no_way_leads_in(cluster: &Cluster) -> anyhow::Resul
         ("set env deployment/web MODE=fast", ""),
         (&format!("patch deployment web --type=merge -p {merge}"), ""),
         (&format!("patch deployment web --type=json -p {replace}"), ""),
+        (&format!("patch deployment web --type=merge -p {owner}"), ""),
         ("rollout restart deployment/web", ""),
         ("rollout undo deployment/web", ""),
         ("delete deployment web", ""),
