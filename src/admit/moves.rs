@@ -11,6 +11,9 @@ use crate::observation::Workload;
 use crate::release::digest::{all_images_are_pinned, template_digest};
 use crate::release::workload;
 
+/// The fields of an ownerReference that say which object it names.
+pub(super) const OWNER_IDENTITY: [&str; 4] = ["apiVersion", "kind", "name", "uid"];
+
 /// What an attempt does to the release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Move {
@@ -28,15 +31,15 @@ pub(super) enum Move {
     Deletes,
 }
 
-/// Whether a write adds an owner, which is a way to delete: the garbage collector removes what has lost its last owner, and
-/// at once what names one that does not exist.
+/// Whether a write adds an owner, or makes one another, which is a way to delete: the garbage collector removes what has
+/// lost its last owner, and at once what names one that does not exist.
 pub(super) fn gains_owner(old: &Value, new: &Value) -> bool {
-    let uids = |object: &Value| -> BTreeSet<String> {
+    let owners = |object: &Value| -> BTreeSet<String> {
         let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-        let uid = |owner: &Value| Some(owner.get("uid")?.as_str()?.to_owned());
-        owners.into_iter().flatten().filter_map(uid).collect()
+        let identity = |owner: &Value| OWNER_IDENTITY.map(|field| owner.get(field).cloned().unwrap_or_default());
+        owners.into_iter().flatten().map(|owner| Value::from_iter(identity(owner)).to_string()).collect()
     };
-    !uids(new).is_subset(&uids(old))
+    !owners(new).is_subset(&owners(old))
 }
 
 /// Raw old against raw new: what the update does to the release.

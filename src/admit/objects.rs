@@ -69,6 +69,8 @@ fn of_pilot(request: &Request, context: &Context<'_>) -> Answer {
         .chain(unknown_calendar(&declaration, context))
         .chain(conflicts(&pilot, request, context))
         .chain(without_rollback(&declaration))
+        .chain(out_of_place(request, context))
+        .chain(owned(request))
         .map(|text| shorten(&text, LONGEST_LINE));
     Answer::warned(warnings.collect())
 }
@@ -116,6 +118,22 @@ fn without_rollback(declaration: &Declaration) -> Vec<String> {
         )
     };
     rollbacks.map(warning).collect()
+}
+
+/// The chart's static policies keep the operator, and whoever has stolen its token, from what guards the cluster.
+fn out_of_place(request: &Request, context: &Context<'_>) -> Option<String> {
+    let own = context.own_account.strip_prefix("system:serviceaccount:").and_then(|account| account.split(':').next());
+    let is_of_system =
+        ["kube-system", "kube-public", "kube-node-lease"].into_iter().chain(own).any(|name| name == request.namespace);
+    is_of_system.then(|| {
+        format!("no pilot belongs into {}: pilotguard's own policies let it roll nothing back there", request.namespace)
+    })
+}
+
+/// Nobody can stop the garbage collector later.
+fn owned(request: &Request) -> Option<String> {
+    gains_owner(&request.old_object, &request.object)
+        .then(|| format!("pilot {} is deleted with its owners now, also in the middle of an incident", request.name))
 }
 
 fn of_pilot_delete(request: &Request) -> Answer {

@@ -17,10 +17,14 @@ use kube::api::ObjectMeta;
 
 use super::break_glass;
 use super::cel::{condition, literal};
+use super::moves::OWNER_IDENTITY;
 use super::paths::{OBJECTS, OBSERVED, SCALE, WORKLOADS};
 use super::pilots::{GuardedSet, WorkloadKey};
 use super::review::COLLECTORS;
 use crate::api::workload::PartKind;
+
+/// Owners are compared in the API server up to this number; nobody shall make it give up over a longer list.
+const MOST_OWNERS: usize = 16;
 
 /// The API server waits so long for an answer, in seconds.
 const TIMEOUT_SECONDS: i32 = 3;
@@ -320,7 +324,8 @@ fn touches_annotations_of_status() -> String {
 fn gains_owner() -> String {
     let owners = |object: &str| format!("{object}.metadata.?ownerReferences.orValue([])");
     let (new, old) = (owners("object"), owners("oldObject"));
-    format!("{new}.exists(owner, !{old}.exists(other, other.uid == owner.uid))")
+    let is_same = OWNER_IDENTITY.map(|field| format!("other.{field} == owner.{field}")).join(" && ");
+    format!("({new}.size() > {MOST_OWNERS} || {new}.exists(owner, !{old}.exists(other, {is_same})))")
 }
 
 fn touches_annotations() -> String {

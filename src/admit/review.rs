@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
@@ -25,7 +26,7 @@ use crate::decide::judge::rolled_back_before;
 use crate::decide::proposal::{GitOps, Judgement, Operation, Proposal, Verdict};
 use crate::observation::{Observation, Workload};
 use crate::release::digest::template_digest;
-use crate::release::marks::{ADMITTED, HELD, HeldVerdict, Marks};
+use crate::release::marks::{ADMITTED, HELD, HeldVerdict};
 use crate::release::ownership::{LAST_APPLIED, RELEASED, REPLICAS, last_applied_with_release, with_owners_of};
 use crate::release::workload;
 use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
@@ -73,7 +74,7 @@ pub fn of_workload(request: &Request, context: &Context<'_>) -> Answer {
     if is_own && let Some(nonce) = probe(kind, &request.object) {
         return Answer::forbidden(format!("pilotguard probe {nonce} answered"));
     }
-    if subresource == STATUS && !attempt.ends_workload() {
+    if subresource == STATUS && !attempt.proposal.gains_owner {
         return Answer::Allowed { patch: attempt.restored(), warnings: vec![] };
     }
     attempt.answer(&guardian, context)
@@ -146,6 +147,7 @@ struct Attempt<'a> {
     proposal: Proposal,
     seen: Observation,
     move_: Move,
+    now: Timestamp,
 }
 
 impl<'a> Attempt<'a> {
@@ -159,8 +161,7 @@ impl<'a> Attempt<'a> {
                 (Operation::Update, move_of(kind, &request.old_object, &request.object, stored.as_ref()))
             }
         };
-        let gives_away = request.operation == Verb::Update && gains_owner(&request.old_object, &request.object);
-        let operation = if gives_away { Operation::Delete } else { operation };
+        let gains_owner = request.operation == Verb::Update && gains_owner(&request.old_object, &request.object);
         let is_there = |object: &'a Value| (!object.is_null()).then_some(object);
         let (before, after) = (is_there(&request.old_object), is_there(&request.object));
         let running = after.or(before).and_then(|object| workload::template(kind, object)).unwrap_or_default();
@@ -168,7 +169,7 @@ impl<'a> Attempt<'a> {
         let replicas_after = after.and_then(|object| workload::replicas(kind, object));
         let verb = match move_ {
             _ if operation == Operation::Create => "creating".to_owned(),
-            _ if gives_away => "adding an owner, with whose end it is deleted, to".to_owned(),
+            _ if gains_owner => "adding an owner, with whose end it is deleted, to".to_owned(),
             Move::Deletes => "deleting".to_owned(),
             Move::Resumes => "resuming the rollout of".to_owned(),
             Move::Withdraws => "taking back the waiting change of".to_owned(),
@@ -183,7 +184,8 @@ impl<'a> Attempt<'a> {
                 workload: reference,
                 operation,
                 requester: request.requester.clone(),
-                moves_release: gives_away || matches!(move_, Move::Resumes | Move::Releases | Move::Deletes),
+                moves_release: matches!(move_, Move::Resumes | Move::Releases | Move::Deletes),
+                gains_owner,
                 template: template_digest(&running),
                 payload: workload::payload(kind, &running),
                 gitops: GitOps {
@@ -200,6 +202,7 @@ impl<'a> Attempt<'a> {
             },
             seen: Observation { workloads: stored.into_iter().collect(), ..Observation::default() },
             move_,
+            now: context.now,
         }
     }
 
@@ -213,6 +216,7 @@ impl<'a> Attempt<'a> {
                 operation: Operation::Scale,
                 requester: request.requester.clone(),
                 moves_release: false,
+                gains_owner: false,
                 template: String::new(),
                 payload: String::new(),
                 gitops: GitOps::default(),
@@ -225,6 +229,7 @@ impl<'a> Attempt<'a> {
                 ..Observation::default()
             },
             move_: Move::Nothing,
+            now: context.now,
         }
     }
 
@@ -233,14 +238,9 @@ impl<'a> Attempt<'a> {
         self.seen.workloads.first()
     }
 
-    /// Whether the workload is deleted, or may be by the garbage collector.
-    fn ends_workload(&self) -> bool {
-        self.proposal.operation == Operation::Delete
-    }
-
     /// Whether nobody may wave it through unseen: it touches the release or our marks.
     fn is_critical(&self) -> bool {
-        self.move_ != Move::Nothing || self.ends_workload() || !self.restored().is_empty()
+        self.move_ != Move::Nothing || self.proposal.gains_owner || !self.restored().is_empty()
     }
 
     fn answer(&self, guardian: &Guardian, context: &Context<'_>) -> Answer {
@@ -267,10 +267,7 @@ impl<'a> Attempt<'a> {
             now: context.now,
         };
         match judgement.verdict {
-            Verdict::Deny => {
-                let text = [Some(refusal().full()), break_glass::missing(self.request)];
-                Answer::forbidden(text.into_iter().flatten().collect::<Vec<_>>().join("\n"))
-            }
+            Verdict::Deny => self.denied(refusal().full()),
             Verdict::Hold => {
                 let warning = refusal().line("pilotguard holds, to roll it out once allowed: ");
                 let patch = self.keeping(&judgement, self.held(&change, &judgement));
@@ -309,12 +306,18 @@ impl<'a> Attempt<'a> {
                 "Refused: {}, because pilot {pilot}, which guards it, cannot be used as written:{list}\nCorrect the Pilot, then try again.",
                 self.what
             );
-            return Answer::forbidden(message);
+            return self.denied(message);
         }
         let first = violations.first().map(ToString::to_string).unwrap_or_default();
         let line =
             format!("pilotguard (observing): pilot {pilot} cannot be used as written and judged nothing: {first}");
         Answer::Allowed { patch: self.restored(), warnings: vec![shorten(&line.replace('\n', " "), LONGEST_LINE)] }
+    }
+
+    fn denied(&self, message: String) -> Answer {
+        Answer::forbidden(
+            [Some(message), break_glass::missing(self.request)].into_iter().flatten().collect::<Vec<_>>().join("\n"),
+        )
     }
 
     /// What admits it: the stamp, and an end to what waited before it.
@@ -404,14 +407,10 @@ impl<'a> Attempt<'a> {
         if stored.is_some_and(|held| held.verdict != HeldVerdict::Pin) {
             return wanted;
         }
-        let annotations = workload::annotations(&self.request.object);
-        let noted = Marks::read(&annotations).held.filter(|held| {
-            held.verdict == HeldVerdict::Pin && held.by == self.request.requester.user && stored != Some(held)
-        });
-        match (annotations.get(HELD), noted) {
-            (None, _) => drop(wanted.remove(HELD)),
-            (Some(text), Some(_)) => drop(wanted.insert(HELD, text.clone())),
-            (Some(_), None) => {}
+        if let Some(note) = stamp::noted_just_now(&self.request.object, &self.request.requester, self.now) {
+            wanted.insert(HELD, note);
+        } else if !workload::annotations(&self.request.object).contains_key(HELD) {
+            wanted.remove(HELD);
         }
         wanted
     }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation, RemoveOperation};
 use serde_json::Value;
@@ -33,6 +33,12 @@ const LONGEST_GROUP: usize = 256;
 
 /// The longest reason that is kept, in bytes; ChangeRecords take up to 512.
 const LONGEST_REASON: usize = 512;
+
+/// No more reasons than there are guards.
+const MOST_REASONS: usize = 7;
+
+/// Two passes over one request lie at most so far apart: the API server gives up sooner.
+const ONE_REQUEST: SignedDuration = SignedDuration::from_secs(30);
 
 /// What an update is about.
 pub struct Change<'a> {
@@ -141,6 +147,22 @@ pub fn of_held(change: &Change<'_>, judgement: &Judgement, verdict: HeldVerdict)
     };
     let marks = Marks { held: Some(held), ..Marks::default() };
     marks.write().remove(HELD).unwrap_or_default()
+}
+
+/// The note that a change was pinned, where this requester's own write brings one that is only seconds old: an earlier pass
+/// over the same request wrote it. People could write as much about themselves, which makes their Pilot look worse and
+/// nothing better.
+pub fn noted_just_now(new: &Value, requester: &Requester, now: Timestamp) -> Option<String> {
+    let note = Marks::read(&workload::annotations(new)).held.filter(|held| held.verdict == HeldVerdict::Pin)?;
+    let is_ours = note.by == requester.user && note.groups == kept_groups(requester);
+    let is_new = now.duration_since(note.at).abs() <= ONE_REQUEST;
+    let is_short = note.reasons.len() <= MOST_REASONS
+        && (note.reasons.iter().chain([&note.template, &note.payload, &note.change]))
+            .all(|text| text.len() <= LONGEST_REASON);
+    (is_ours && is_new && is_short).then(|| {
+        let marks = Marks { held: Some(note), ..Marks::default() };
+        marks.write().remove(HELD).unwrap_or_default()
+    })
 }
 
 /// The stamp of a template that was stored while paused and is released now, unchanged: the same change, which

@@ -68,7 +68,7 @@ impl Turn<'_> {
         let is_known =
             workload.snapshot_of(&workload.payload).is_some_and(|snapshot| snapshot.template == workload.template);
         let is_first = workload.marks.admitted.is_none() && workload.snapshots.is_empty();
-        let is_adopted = workload.marks.admitted.is_none() && (is_first || is_known) && !self.was_put_back(workload);
+        let is_adopted = workload.marks.admitted.is_none() && (is_first || is_known) && !self.is_quarantined(workload);
         let (now, glass) = (self.case.now, workload.broken_glass());
         if glass.is_none() && is_adopted && !workload.is_complete {
             return None;
@@ -99,10 +99,10 @@ impl Turn<'_> {
         })
     }
 
-    /// Whether a workload that has lost its marks, as one that is created anew while nobody is asked, runs what the
-    /// records say was rolled back.
-    fn was_put_back(&self, workload: &Workload) -> bool {
-        !workload.runs_what_was_good() && rolled_back_before(&self.case).contains(&workload.payload)
+    /// By its marks; of a workload that has lost them, as one that is created anew while nobody is asked, by the records.
+    fn is_quarantined(&self, workload: &Workload) -> bool {
+        let was_rolled_back = || rolled_back_before(&self.case).contains(&workload.payload);
+        workload.marks.quarantined.contains(&workload.payload) || (!workload.runs_what_was_good() && was_rolled_back())
     }
 
     /// The stamp of what came in past the guards, once an owner's Override names it.
@@ -121,7 +121,7 @@ impl Turn<'_> {
         }
         let unauthorized = |workload| Some((workload, unauthorized_stamp(workload)?));
         let mut found: Vec<(&Workload, &Admitted)> = self.workloads().iter().filter_map(unauthorized).collect();
-        found.sort_by_key(|(workload, _)| !is_quarantined(workload));
+        found.sort_by_key(|(workload, _)| !self.is_quarantined(workload));
         let opened = found.into_iter().find_map(|(workload, stamp)| {
             let because = self.why_it_is_undone(workload)?;
             let incident = self.open_by_policy(OPENED_BY_BACKSTOP, &stamp.change, because)?;
@@ -133,7 +133,7 @@ impl Turn<'_> {
     }
 
     fn why_it_is_undone(&self, workload: &Workload) -> Option<&'static str> {
-        if is_quarantined(workload) {
+        if self.is_quarantined(workload) {
             return Some("a release that had been rolled back came in past the guards");
         }
         let is_declared = self.case.declaration.unauthorized == UnauthorizedPolicy::Rollback;
@@ -147,8 +147,4 @@ impl Turn<'_> {
     fn blamed_for(&self, stamp: &Admitted) -> Suspect {
         Suspect { change: stamp.change.clone(), payload: self.payload().to_owned(), admitted_at: stamp.at }
     }
-}
-
-fn is_quarantined(workload: &Workload) -> bool {
-    workload.marks.quarantined.contains(&workload.payload)
 }

@@ -11,7 +11,7 @@ use super::Case;
 use super::people::is_service_account;
 use super::people::may_loosen;
 use super::plan::{DeclareEmergency, Effect};
-use super::proposal::{Finding, GuardName, Judgement, Lifted, Operation, Proposal, Verdict};
+use super::proposal::{Finding, GuardName, Judgement, Lifted, Proposal, Verdict};
 use super::turn::Turn;
 use crate::api::change_record::{ApprovalOwed, ChangeClass};
 use crate::api::decision::{DecisionPhase, DecisionType};
@@ -37,7 +37,7 @@ pub(super) fn part(case: &Case<'_>, proposal: &Proposal, findings: Vec<Finding>)
 
 /// The Overrides that lift what a guard found; none where there are not enough.
 fn lifting<'a>(case: &Case<'a>, proposal: &Proposal, guard: GuardName) -> Vec<&'a PilotDecision> {
-    if proposal.operation == Operation::Delete {
+    if proposal.ends_workload() {
         return Vec::new();
     }
     let overrides = overrides_of(case, &proposal.payload);

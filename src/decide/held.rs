@@ -67,6 +67,7 @@ impl Turn<'_> {
             operation: Operation::Update,
             requester: Requester { user: held.by.clone(), groups: held.groups.clone() },
             moves_release: true,
+            gains_owner: false,
             template: held.template.clone(),
             payload: held.payload.clone(),
             gitops: GitOps::default(),

@@ -12,7 +12,7 @@ use super::opening::OPENED_BY_PERSON;
 use super::people::is_service_account;
 use super::proposal::{Finding, GuardName, Judgement, Operation, Proposal, Until, Verdict};
 use super::window::window;
-use crate::api::change_record::Outcome;
+use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::changes::OutsideWindow;
 use crate::api::decision::{DecisionPhase, DecisionType};
 use crate::api::incident::{Incident, IncidentStage};
@@ -29,8 +29,8 @@ const REPLICA_GUARDS: [Guard; 2] = [containment, blast_radius];
 
 /// Judges a proposal. Total: every proposal gets an answer.
 pub fn judge(case: &Case<'_>, proposal: &Proposal) -> Judgement {
-    let is_guarded =
-        proposal.moves_release && !is_rollback_target(case, proposal) && !takes_back_what_waits(case, proposal);
+    let goes_back = is_rollback_target(case, proposal) || takes_back_what_waits(case, proposal);
+    let is_guarded = proposal.ends_workload() || (proposal.moves_release && !goes_back);
     let release_guards: &[Guard] = if is_guarded { &RELEASE_GUARDS } else { &[] };
     let found: Vec<Finding> =
         release_guards.iter().chain(&REPLICA_GUARDS).filter_map(|guard| guard(case, proposal)).collect();
@@ -57,7 +57,7 @@ pub fn judge(case: &Case<'_>, proposal: &Proposal) -> Judgement {
 
 /// Going back to the known-good release is always allowed, in any freeze. Deleting is never going back.
 fn is_rollback_target(case: &Case<'_>, proposal: &Proposal) -> bool {
-    proposal.operation != Operation::Delete
+    !proposal.ends_workload()
         && case.ledger.rollback_target.as_ref().is_some_and(|target| {
             let mut parts = target.workloads.iter().filter(|part| proposal.workload.is(part.kind, &part.name));
             parts.any(|part| part.payload == proposal.payload)
@@ -82,7 +82,7 @@ fn answer(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Verdict {
         return Verdict::Allow;
     }
     let is_about_the_release = !matches!(guard, GuardName::BlastRadius | GuardName::Containment);
-    if !is_about_the_release || matches!(proposal.operation, Operation::Delete | Operation::Scale) {
+    if !is_about_the_release || proposal.ends_workload() || proposal.operation == Operation::Scale {
         return Verdict::Deny;
     }
     let is_machine = is_service_account(&proposal.requester) || proposal.gitops.is_named;
@@ -110,7 +110,7 @@ fn answer(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Verdict {
 }
 
 fn quarantine(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
-    if proposal.operation == Operation::Delete {
+    if !proposal.moves_release || proposal.operation == Operation::Delete {
         return None;
     }
     let is_quarantined = match case.seen.workload(&proposal.workload) {
@@ -140,7 +140,8 @@ pub fn rolled_back_before(case: &Case<'_>) -> Vec<String> {
     all.sort_by(|one, other| other.cmp(one));
     let mut payloads: Vec<String> = Vec::new();
     for (at, payload) in all {
-        if !payloads.contains(payload) && !is_readmitted_since(case, payload, at) {
+        let is_good_by_now = is_readmitted_since(case, payload, at) || was_kept_since(case, payload, at);
+        if !payloads.contains(payload) && !is_good_by_now {
             payloads.push(payload.clone());
         }
     }
@@ -149,6 +150,14 @@ pub fn rolled_back_before(case: &Case<'_>) -> Vec<String> {
 
 fn was_rolled_back(case: &Case<'_>, proposal: &Proposal) -> bool {
     rolled_back_before(case).contains(&proposal.payload)
+}
+
+/// Whether a release that was rolled back only took it along: a part that did not change runs on after the rollback.
+fn was_kept_since(case: &Case<'_>, payload: &str, at: Timestamp) -> bool {
+    case.seen.changes.iter().any(|change| {
+        let is_good = change.class == ChangeClass::Rollback || change.outcome == Outcome::Succeeded;
+        is_good && change.started_at > at && change.ran(payload)
+    })
 }
 
 fn is_readmitted_since(case: &Case<'_>, payload: &str, at: Timestamp) -> bool {
@@ -171,8 +180,8 @@ fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
         IncidentStage::Standing => {
             let problem = format!("incident {} holds changes{}", incident.id, by_whose_word(case, incident));
             let is_contained = incident.intent.as_ref().is_some_and(|it| it.action == TriggerAction::ScaleDown);
-            // Of what a person began nobody can measure that it is over.
-            let only_resumed = is_contained || incident.trigger == OPENED_BY_PERSON;
+            // Of what a person began nobody can measure that it is over, unless a trigger has joined.
+            let only_resumed = is_contained || is_a_persons(incident);
             (problem, if only_resumed { "an owner resumes" } else { "it is clear, or an owner resumes" }.to_owned())
         }
         _ => (format!("incident {} is open", incident.id), "it has closed".to_owned()),
@@ -181,9 +190,13 @@ fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
     Some(Finding { guard: GuardName::Incident, mode, problem, until: Until::Someone(until) })
 }
 
+fn is_a_persons(incident: &Incident) -> bool {
+    incident.trigger == OPENED_BY_PERSON && incident.evidence.is_empty()
+}
+
 /// Who began an incident that no trigger opened, and why: whoever is refused has to know whom to ask.
 fn by_whose_word(case: &Case<'_>, incident: &Incident) -> String {
-    if incident.trigger != OPENED_BY_PERSON {
+    if !is_a_persons(incident) {
         return String::new();
     }
     let named = incident.intent.as_ref().and_then(|intent| intent.decision.as_ref());

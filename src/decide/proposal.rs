@@ -19,6 +19,8 @@ pub struct Proposal {
     pub requester: Requester,
     /// Whether the release would move: another payload, a restart of unpinned images, or an un-pause.
     pub moves_release: bool,
+    /// Whether an owner is added, with whose end the garbage collector deletes the workload.
+    pub gains_owner: bool,
     /// The digest of the template that would be stored.
     pub template: String,
     /// The payload digest that would run.
@@ -32,6 +34,13 @@ pub struct Proposal {
     pub replicas_before: Option<i32>,
     /// The replicas after.
     pub replicas_after: Option<i32>,
+}
+
+impl Proposal {
+    /// Whether the workload is deleted, or may be by the garbage collector.
+    pub fn ends_workload(&self) -> bool {
+        self.operation == Operation::Delete || self.gains_owner
+    }
 }
 
 /// What is known of a GitOps tool behind a proposal.

@@ -20,7 +20,7 @@ use super::calendars::Calendars;
 use super::index::{Entry, Index, Owner};
 use super::readable::readable;
 use crate::api::change_record::{ChangeRecord, ChangeRecordStatus};
-use crate::api::decision::{Decision, DecisionType};
+use crate::api::decision::{Decision, DecisionType, Requester};
 use crate::api::workload::{PartKind, PartReference};
 use crate::decide::records::OPERATOR;
 use crate::declaration::{Declaration, PilotId};
@@ -306,8 +306,8 @@ pub fn reduce_change(record: &ChangeRecord) -> Entry<Change> {
     Entry { owner, name, kept }
 }
 
-/// Keeps a Decision under its pilot. Of one that has been judged nobody asks any more who decided and why, unless it is an
-/// Override: it counts until it ends.
+/// Keeps a Decision under its pilot. Of one that has been judged nobody asks any more why, nor who decided but for the name,
+/// unless it is an Override: it counts until it ends.
 pub fn reduce_decision(decision: &Decision) -> Entry<PilotDecision> {
     let created_at = created_at(&decision.metadata);
     let name = decision.name_any();
@@ -315,8 +315,11 @@ pub fn reduce_decision(decision: &Decision) -> Entry<PilotDecision> {
     let by_operator = decision.spec.by.as_ref().is_some_and(|by| by.user == OPERATOR);
     let phase = decision.status.as_ref().and_then(|status| status.phase);
     let is_over = phase.is_some() && decision.spec.type_ != DecisionType::Override;
-    let (by, reason) =
-        if is_over { (None, String::new()) } else { (decision.spec.by.clone(), decision.spec.reason.clone()) };
+    let (mut by, mut reason) = (decision.spec.by.clone(), decision.spec.reason.clone());
+    if is_over {
+        reason.clear();
+        by = by.map(|by| Requester { user: by.user, groups: Vec::new() });
+    }
     let kept = PilotDecision {
         name: name.clone(),
         type_: decision.spec.type_,

@@ -181,6 +181,12 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
         return not(Reason::IncidentOpen, format!("incident {} is open", incident.id));
     }
     let workloads = &case.seen.workloads;
+    if workloads.iter().any(|workload| came_in_unseen(workload).is_some()) {
+        return not(
+            Reason::UnauthorizedChange,
+            "what runs came in past the guards; an owner accepts it by an Override of that release, or puts back the known-good one".into(),
+        );
+    }
     if let Some((reason, message)) = workloads.iter().find_map(put_off) {
         return not(reason, message);
     }
@@ -188,12 +194,6 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
         return not(
             Reason::AwaitingAdoption,
             "the release that runs is taken over once it is completely available".into(),
-        );
-    }
-    if workloads.iter().any(|workload| came_in_unseen(workload).is_some()) {
-        return not(
-            Reason::UnauthorizedChange,
-            "what runs came in past the guards; an owner accepts it by an Override of that release, or puts back the known-good one".into(),
         );
     }
     if let Some(message) = act_that_is_not_possible(case) {

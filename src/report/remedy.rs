@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::GROUP;
 use crate::api::incident::IncidentStage;
+use crate::api::trigger::TriggerAction;
 use crate::decide::Case;
 use crate::decide::exceptions::{incident_takes_a_fix, owners_needed};
 use crate::decide::proposal::{Finding, GuardName, Operation, Proposal};
@@ -77,6 +78,10 @@ pub(super) fn remedies(case: &Case<'_>, proposal: &Proposal, findings: &[&Findin
 /// `None` where something was found that no exception lifts.
 fn needs(case: &Case<'_>, proposal: &Proposal, findings: &[&Finding]) -> Option<Needs> {
     let mut needs = Needs { resume: ends_by_resume(case, findings), ..Needs::default() };
+    if proposal.ends_workload() {
+        // No exception lets anybody delete a workload.
+        return Some(needs);
+    }
     for finding in findings {
         match finding.guard {
             GuardName::Quarantine if case.ledger.incident.is_none() => needs.readmission = true,
@@ -91,15 +96,16 @@ fn needs(case: &Case<'_>, proposal: &Proposal, findings: &[&Finding]) -> Option<
             GuardName::Quarantine | GuardName::Incident | GuardName::BlastRadius => return None,
         }
     }
-    let is_deleted = proposal.operation == Operation::Delete;
-    (!is_deleted || findings.is_empty()).then_some(needs)
+    Some(needs)
 }
 
 /// An incident that only holds changes ends by a Resume too, which helps where nothing else was found.
 fn ends_by_resume(case: &Case<'_>, findings: &[&Finding]) -> Option<(&'static str, String)> {
     let is_alone = !findings.is_empty() && findings.iter().all(|finding| finding.guard == GuardName::Incident);
     let incident = case.ledger.incident.as_ref().filter(|it| is_alone && it.stage == IncidentStage::Standing)?;
-    let is_contained = case.seen.workloads.iter().any(|workload| workload.marks.contained.is_some());
+    // Of several workloads only the one that is judged may be seen here.
+    let is_scaled_down = incident.intent.as_ref().is_some_and(|intent| intent.action == TriggerAction::ScaleDown);
+    let is_contained = is_scaled_down || case.seen.workloads.iter().any(|workload| workload.marks.contained.is_some());
     Some((if is_contained { RESTORES } else { "end the incident" }, incident.id.clone()))
 }
 

@@ -81,7 +81,10 @@ fn each_kind_of_change_gets_its_verdict() {
 
 /// The garbage collector deletes what has lost its owners.
 fn owned_by(uids: &[&str]) -> Value {
-    let owner = |uid: &&str| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid});
+    let owner = |uid: &&str| {
+        let (uid, name) = uid.split_once(' ').unwrap_or((uid, "owner"));
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid})
+    };
     json!({"metadata": {"ownerReferences": uids.iter().map(owner).collect::<Vec<_>>()}})
 }
 
@@ -94,6 +97,7 @@ fn only_an_owner_more_is_judged() {
         (vec!["u-1"], vec!["u-2"], false),
         (vec!["u-1"], vec!["u-1"], true),
         (vec!["u-1", "u-2"], vec!["u-2"], true),
+        (vec!["u-1"], vec!["u-1 under another name"], false),
     ] {
         let answer = judge(&guarded(&[pilot()]), CLOSED, &review("UPDATE", "grace", &of(&before), &of(&after)));
         assert_eq!(matches!(answer, Answer::Allowed { .. }), is_allowed, "{before:?} to {after:?}: {answer:?}");
@@ -111,7 +115,13 @@ fn who_adds_an_owner_is_refused_as_who_deletes_even_where_the_release_might_move
     let both = with(owned, &json!({"spec": {"template": template("web:2")}}));
     let allowed = judge(&guarded(&[pilot()]), OPEN, &update("grace", &both));
     assert_eq!(admitted(&stored(allowed, &both)).payload, payload_digest(&template("web:2")));
-    // Of what an incident may put back nothing is let go.
+    // But never what was rolled back, nor, outside a window, what may always be gone back to.
+    let put_away =
+        json!({"metadata": {"annotations": {QUARANTINED: json!([payload_digest(&template("web:2"))]).to_string()}}});
+    let quarantined = review("UPDATE", "grace", &with(deployment("web:1"), &put_away), &with(both.clone(), &put_away));
+    assert!(
+        denial(judge(&guarded(&[pilot()]), OPEN, &quarantined)).message.contains("was rolled back after an incident")
+    );
     let target = json!({"status": {"rollbackTarget": target_of(&template("web:2"))}});
     let answer = judge(&guarded(&[with(pilot(), &target)]), CLOSED, &update("grace", &both));
     assert!(denial(answer).message.starts_with(first));
@@ -137,6 +147,13 @@ fn a_note_about_a_pin_survives_a_second_pass_over_the_same_request() {
     assert_eq!(pass(TOOL, &labelled), labelled);
     // In another's name it is no note of this request.
     assert_eq!(pass("grace", &labelled)["metadata"]["annotations"].get(HELD), None);
+    // Nor is one that is old, or longer than ours are.
+    let text = note.as_str().unwrap_or_default();
+    for other in [text.replace(CLOSED, "2026-11-20T17:40:00Z"), text.replace("OutsideWindow", &"x".repeat(600))] {
+        assert_ne!(other, text);
+        let forged = with(labelled.clone(), &json!({"metadata": {"annotations": {HELD: other}}}));
+        assert_eq!(pass(TOOL, &forged)["metadata"]["annotations"].get(HELD), None);
+    }
     // And a hold is never a note.
     let held = note.as_str().unwrap_or_default().replace("Pin", "Hold");
     let forged = with(labelled, &json!({"metadata": {"annotations": {HELD: held}}}));

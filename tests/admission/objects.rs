@@ -55,6 +55,17 @@ fn a_pilot_is_warned_about_what_will_never_work() {
 }
 
 #[test]
+fn a_pilot_is_warned_where_nothing_can_be_rolled_back() {
+    for (namespace, is_warned) in [("kube-system", true), ("pilotguard", true), ("shop", false)] {
+        let elsewhere = with(pilot(), &json!({"metadata": {"namespace": namespace}}));
+        let said = warnings(judge(&guarded(&[]), OPEN, &create(&elsewhere)));
+        let text =
+            format!("no pilot belongs into {namespace}: pilotguard's own policies let it roll nothing back there");
+        assert_eq!(said.contains(&text), is_warned, "{said:?}");
+    }
+}
+
+#[test]
 fn a_pilot_can_be_deleted_except_while_an_incident_is_under_way() {
     let delete = |user: &str, pilot: &Value| judge(&guarded(&[]), OPEN, &review("DELETE", user, pilot, &Value::Null));
     for (stage, is_refused) in [
@@ -71,6 +82,7 @@ fn a_pilot_can_be_deleted_except_while_an_incident_is_under_way() {
         let owned = with(pilot.clone(), &json!({"metadata": {"ownerReferences": [{"uid": "gone"}]}}));
         let given_away = judge(&guarded(&[]), OPEN, &review("UPDATE", "grace", &pilot, &owned));
         assert_eq!(matches!(given_away, Answer::Denied(_)), is_refused, "{stage}, given to an owner");
+        assert!(is_refused || warnings(given_away)[0].starts_with("pilot checkout is deleted with its owners now"));
         let kept = judge(&guarded(&[]), OPEN, &review("UPDATE", "grace", &owned, &owned));
         assert!(matches!(kept, Answer::Allowed { .. }), "{stage}, of an owner");
         let ending = delete("system:serviceaccount:kube-system:namespace-controller", &pilot);

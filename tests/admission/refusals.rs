@@ -109,6 +109,7 @@ fn what_a_person_holds_names_who_and_why_and_the_command_that_ends_it() {
         "apiVersion": "pilotguard.dev/v1alpha1", "kind": "Decision",
         "metadata": {"name": "checkout-x7k2p", "namespace": "shop", "creationTimestamp": "2026-11-18T09:56:00Z"},
         "spec": {"pilot": "checkout", "type": "HoldChanges", "reason": "wrong totals", "by": {"user": "mallory"}},
+        "status": {"phase": "Accepted"},
     });
     let cluster = records(&[], &[serde_json::from_value(word).unwrap()]);
     let answer = judge_beside(&cluster, &guarded(std::slice::from_ref(&held)), OPEN, &change);

@@ -23,24 +23,22 @@ tests![
     what_comes_in_past_the_guards_holds_changes_and_is_put_back_where_declared,
 ];
 
-/// Runs the commands that a refusal prints, as this person would paste them.
-async fn paste(cluster: &Cluster, person: &Person, refusal: &Output) -> anyhow::Result<Vec<Output>> {
+/// Runs what a refusal prints for a Decision of this type, as this person would paste it.
+async fn paste(cluster: &Cluster, person: &Person, refusal: &Output, type_: &str) -> anyhow::Result<Output> {
     let tool = cluster.rig.tool(Tool::Kubectl);
     let folder = tool.parent().map(Path::to_owned).context("where kubectl is")?;
     let path = format!("{}:{}", folder.display(), std::env::var("PATH")?);
-    let mut pasted = Vec::new();
-    for line in refusal.stderr.lines().map(str::trim).filter(|line| line.contains("| kubectl create")) {
-        let mut command = Command::new("sh");
-        command.args(["-c", line]).env("PATH", &path).env("KUBECONFIG", &person.kubeconfig);
-        let output = tokio::task::spawn_blocking(move || command.output()).await??;
-        pasted.push(Output {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        });
-    }
-    ensure!(!pasted.is_empty(), "no command in: {}", refusal.stderr);
-    Ok(pasted)
+    let is_meant = |line: &&str| line.contains("| kubectl create") && line.contains(&format!(r#""type":"{type_}""#));
+    let line = refusal.stderr.lines().map(str::trim).find(is_meant);
+    let line = line.with_context(|| format!("no {type_} in: {}", refusal.stderr))?;
+    let mut command = Command::new("sh");
+    command.args(["-c", line]).env("PATH", &path).env("KUBECONFIG", &person.kubeconfig);
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    Ok(Output {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
 }
 
 /// Repeats a command until it is accepted: the webhook hears of a Decision a moment after it was stored.
@@ -63,13 +61,9 @@ async fn the_commands_in_refusals_work_when_pasted(cluster: &Cluster) -> anyhow:
     let change = "set image deployment/web web=web:2";
     let refused = scene.kubectl(&scene.grace, change).await?;
     refused.refused(&["outside the change windows", "an owner other than grace can run"])?;
-    for output in paste(cluster, &scene.mallory, &refused).await? {
-        output.accepted()?;
-    }
+    paste(cluster, &scene.mallory, &refused, "Override").await?.accepted()?;
     scene.kubectl(&scene.grace, change).await?.refused(&["outside the change windows"])?;
-    for output in paste(cluster, &scene.ada, &refused).await? {
-        output.accepted()?;
-    }
+    paste(cluster, &scene.ada, &refused, "Override").await?.accepted()?;
     goes_through(&scene, &scene.grace, change).await?;
     let stamp = scene.marks().await?.admitted.context("a stamp")?;
     ensure!((stamp.verdict, stamp.by.as_str()) == (AdmittedVerdict::Override, "grace"), "{stamp:?}");
@@ -90,21 +84,23 @@ async fn the_commands_in_refusals_work_when_pasted(cluster: &Cluster) -> anyhow:
     scene.decide(&scene.mallory, &json!({"type": "HoldChanges"})).await?;
     scene.incident().await?;
     let fix = "set image deployment/web web=web:4";
-    let refused = wait_for_refusal(&scene, fix, "holds changes").await?;
-    paste(cluster, &scene.ada, &refused).await?;
+    let held = wait_for_refusal(&scene, fix, "holds changes by word of mallory: we looked at it").await?;
+    paste(cluster, &scene.ada, &held, "Override").await?.accepted()?;
     goes_through(&scene, &scene.grace, fix).await?;
     told(&scene, &["FixForwardAccepted"]).await?;
 
-    // What was rolled back: a Readmit.
+    // Or its end.
     let opened = scene.incident().await?.id;
-    scene.decide(&scene.ada, &json!({"type": "Resume", "incident": opened})).await?;
+    paste(cluster, &scene.ada, &held, "Resume").await?.accepted()?;
     scene.closed(&opened).await?;
+
+    // What was rolled back: a Readmit.
     scene.decide(&scene.mallory, &json!({"type": "Rollback"})).await?;
     scene
         .until("end of the rollback", |pilot| incident(pilot).is_none() && !holds(pilot, "IncidentOpen", "True"))
         .await?;
     let refused = wait_for_refusal(&scene, fix, "this release was rolled back after an incident").await?;
-    paste(cluster, &scene.ada, &refused).await?;
+    paste(cluster, &scene.ada, &refused, "Readmit").await?.accepted()?;
     goes_through(&scene, &scene.grace, fix).await?;
     told(&scene, &["ReleaseReadmitted"]).await
 }

@@ -122,6 +122,7 @@ pub fn moves_to(payload: &str) -> Proposal {
         operation: Operation::Update,
         requester: Requester { user: "dev".to_owned(), groups: Vec::new() },
         moves_release: true,
+        gains_owner: false,
         template: format!("t-{payload}"),
         payload: payload.to_owned(),
         gitops: GitOps::default(),

@@ -185,6 +185,7 @@ impl World {
                 operation: Operation::Update,
                 requester: Requester { user: user.to_owned(), groups: Vec::new() },
                 moves_release,
+                gains_owner: false,
                 template: template_of(release),
                 payload: payload.clone(),
                 gitops: GitOps { manages_workload: user == GITOPS, is_named: false },

@@ -240,10 +240,12 @@ async fn refusals_hold_up_the_next_commit(cluster: &Cluster) -> anyhow::Result<(
     delivery.commit_release(2, 50).await?;
     delivery.roll_back("web:2").await?;
     delivery.shows("Deny: rolled back, while Argo CD tries again").await?;
-    let application = delivery.application.seen().await?;
-    let said = application["status"]["operationState"]["message"].as_str().unwrap_or_default();
-    let text = "this release was rolled back after an incident; allowed after an owner readmits it";
-    ensure!(said.contains(text) && said.contains("Owner: Ada Lovelace"), "a sync error is our refusal: {said}");
+    let says = |application: &Value| {
+        let said = application["status"]["operationState"]["message"].as_str().unwrap_or_default();
+        let text = "this release was rolled back after an incident; allowed after an owner readmits it";
+        said.contains(text) && said.contains("Owner: Ada Lovelace")
+    };
+    delivery.application.until("sync error that is our refusal", says).await?;
     delivery.commit_release(3, 0).await?;
     let before = writes(&delivery)?;
     delivery.shows("Deny: the next, good commit").await?;
