@@ -23,14 +23,18 @@ const NO_SOURCE: SourceFacts =
 const RECORDS_UNKNOWN: &str =
     "pilotguard has just started and has not read the change records yet; try again in a few seconds";
 
-/// What is known of a workload that is stored, or of one that does not exist yet; `None` before the records are read.
+/// What is known of a workload that is stored, or of one that does not exist yet, and of those beside it in the release;
+/// `None` before the records are read.
 pub(super) fn known(
     stored: &Observation,
-    operation: Operation,
-    guardian: &Guardian,
+    proposal: &Proposal,
+    (declaration, guardian): (&Declaration, &Guardian),
     cluster: &Cluster,
 ) -> Option<Observation> {
-    if operation == Operation::Create { cluster.records(&guardian.id) } else { Some(stored.clone()) }
+    let is_new = proposal.operation == Operation::Create;
+    let mut seen = if is_new { cluster.records(&guardian.id)? } else { stored.clone() };
+    seen.workloads.extend(cluster.beside(declaration, &proposal.workload));
+    Some(seen)
 }
 
 /// The answer while the records have not been read.

@@ -251,9 +251,8 @@ impl<'a> Attempt<'a> {
             }
             Err(_) => return self.answer_unreadable(guardian),
         };
-        let Some(mut seen) = known(&self.seen, self.proposal.operation, guardian, context.cluster) else {
-            return records_unknown();
-        };
+        let known = known(&self.seen, &self.proposal, (declaration, guardian), context.cluster);
+        let Some(mut seen) = known else { return records_unknown() };
         let (case, judgement) = judged((declaration, guardian), &mut seen, context, &self.proposal);
         let refusal = || Refusal::of(&case, &self.proposal, &judgement, self.what.clone());
         let change = Change {

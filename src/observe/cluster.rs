@@ -151,6 +151,16 @@ impl Cluster {
         gather(workloads.collect(), self.changes.of(&pilot), self.decisions.of(&pilot))
     }
 
+    /// The pilot's other workloads as the watches saw them last, without their snapshots.
+    pub fn beside(&self, declaration: &Declaration, workload: &PartReference) -> Vec<Workload> {
+        let others = declaration.workloads.iter().filter(|other| *other != workload);
+        let seen = |other: &PartReference| {
+            let owner = Owner { namespace: declaration.pilot.namespace.clone(), name: other.name.clone() };
+            self.workloads.of(other.kind).of(&owner).pop().map(Arc::unwrap_or_clone)
+        };
+        others.filter_map(seen).collect()
+    }
+
     /// What is recorded of a pilot's past, without its workload; `None` before the watches have seen it all.
     pub fn records(&self, pilot: &PilotId) -> Option<Observation> {
         let owner = Owner { namespace: pilot.namespace.clone(), name: pilot.name.clone() };

@@ -103,7 +103,6 @@ fn needs(case: &Case<'_>, proposal: &Proposal, findings: &[&Finding]) -> Option<
 fn ends_by_resume(case: &Case<'_>, findings: &[&Finding]) -> Option<(&'static str, String)> {
     let is_alone = !findings.is_empty() && findings.iter().all(|finding| finding.guard == GuardName::Incident);
     let incident = case.ledger.incident.as_ref().filter(|it| is_alone && it.stage == IncidentStage::Standing)?;
-    // Of several workloads only the one that is judged may be seen here.
     let is_scaled_down = incident.intent.as_ref().is_some_and(|intent| intent.action == TriggerAction::ScaleDown);
     let is_contained = is_scaled_down || case.seen.workloads.iter().any(|workload| workload.marks.contained.is_some());
     Some((if is_contained { RESTORES } else { "end the incident" }, incident.id.clone()))

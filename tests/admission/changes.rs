@@ -478,24 +478,39 @@ fn a_write_to_a_contained_workload_keeps_its_replicas() {
 }
 
 /// The Pilot was created anew and knows of no incident; the mark on the workload remembers.
+/// A cluster in which the watch has seen this Deployment.
+fn watching(deployment: Value) -> Cluster {
+    let (cluster, kind) = (no_records(), PartKind::Deployment);
+    let event = Event::Apply(serde_json::from_value::<RawWorkload>(deployment).unwrap());
+    cluster.workloads.of(kind).see(&event, |workload| reduce_workload(kind, workload));
+    cluster
+}
+
+#[test]
+fn nothing_is_built_on_a_release_of_which_another_workload_came_in_past_the_guards() {
+    let both = with(pilot(), &json!({"spec": {"workloads": [{"name": "checkout"}, {"name": "worker"}]}}));
+    let beside = |name: &str, verdict: AdmittedVerdict, review: &Value| {
+        let stamp = stamp(&template("web:1"), verdict, "2026-11-18T08:00:00Z", "checkout-seen");
+        let other = json!({"metadata": {"name": name, "uid": "d-2", "annotations": {ADMITTED: stamp}}});
+        let cluster = watching(with(deployment("web:1"), &other));
+        judge_beside(&cluster, &guarded(std::slice::from_ref(&both)), OPEN, review)
+    };
+    let updated = update("grace", &with_image("web:2"));
+    let created = review("CREATE", "grace", &Value::Null, &with_image("web:2"));
+    for change in [updated, created] {
+        let told = denial(beside("worker", Unauthorized, &change)).message;
+        assert!(told.contains("what runs came in past the guards (change checkout-seen)"), "{told}");
+        assert!(matches!(beside("worker", Allow, &change), Answer::Allowed { .. }));
+        assert!(matches!(beside("stranger", Unauthorized, &change), Answer::Allowed { .. }));
+    }
+}
+
 #[test]
 fn scaling_what_the_watch_saw_contained_is_refused() {
     let mark = json!({"metadata": {"annotations": {CONTAINED: r#"{"incident":"i","replicas":1}"#}}});
     let scaled_by = |pilot: &Value, uid: &str| {
         let contained = with(with(deployment("web:1"), &mark), &json!({"metadata": {"uid": uid}}));
-        let (cluster, kind) = (no_records(), PartKind::Deployment);
-        let event = Event::Apply(serde_json::from_value::<RawWorkload>(contained).unwrap());
-        cluster.workloads.of(kind).see(&event, |workload| reduce_workload(kind, workload));
-        let guarded = guarded(std::slice::from_ref(pilot));
-        let context = Context {
-            guarded: &guarded,
-            cluster: &cluster,
-            own_account: OPERATOR,
-            gitops_users: &[],
-            may_refuse_unknown: true,
-            now: at(OPEN),
-        };
-        judge_in(&context, &scale(1, 2))
+        judge_beside(&watching(contained), &guarded(std::slice::from_ref(pilot)), OPEN, &scale(1, 2))
     };
     let refused = denial(scaled_by(&pilot(), "d-1"));
     assert!(refused.message.contains("incident i scaled this workload down to 1"), "{}", refused.message);

@@ -200,6 +200,7 @@ async fn play(scene: &Scene) -> anyhow::Result<()> {
     scene.guard(&[scene.pilot(&json!({}))]).await?;
     scene.probed().await?;
     each_change_makes_its_number_of_calls(scene).await.context("calls")?;
+    added_owners_are_asked_about(scene).await.context("owners")?;
     marks_hold(scene).await.context("marks")?;
     applying_again_asks_nobody(scene).await.context("apply")?;
     a_long_list_is_within_the_servers_budget(scene).await.context("a long list")?;
@@ -237,6 +238,18 @@ async fn each_change_makes_its_number_of_calls(scene: &Scene) -> anyhow::Result<
         // A second creation fails, after admission, because the workload exists.
         ensure!(output.succeeded() || line.starts_with("create deployment web"), "{line}: {}", output.stderr);
         ensure!(calls == expected, "{line}: {calls} calls instead of {expected}");
+    }
+    Ok(())
+}
+
+/// Only in dry-runs: the garbage collector would delete what names an owner that does not exist.
+async fn added_owners_are_asked_about(scene: &Scene) -> anyhow::Result<()> {
+    for (owners, subresource) in [(1, ""), (1, " --subresource=status"), (400, "")] {
+        let owner = |n| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": format!("u-{n}")});
+        let patch = json!({"metadata": {"ownerReferences": (0..owners).map(owner).collect::<Vec<_>>()}});
+        let line = format!("patch deployment web{subresource} --dry-run=server --type=merge -p {patch}");
+        let (output, calls) = scene.calls(&line).await?;
+        ensure!(output.succeeded() && calls == 1, "{owners} owners{subresource}: {calls} calls, {output:?}");
     }
     Ok(())
 }
