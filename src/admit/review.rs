@@ -246,7 +246,7 @@ impl<'a> Attempt<'a> {
     fn answer(&self, guardian: &Guardian, context: &Context<'_>) -> Answer {
         let declaration = match &guardian.declaration {
             Ok(declaration) => &*context.cluster.calendars.narrow(declaration),
-            Err(_) if !self.proposal.moves_release => {
+            Err(_) if !self.proposal.moves_release && !self.proposal.gains_owner => {
                 return Answer::Allowed { patch: self.restored(), warnings: vec![] };
             }
             Err(_) => return self.answer_unreadable(guardian),

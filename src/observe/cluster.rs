@@ -427,6 +427,7 @@ mod tests {
     #[test]
     fn of_a_judged_decision_only_what_counts_is_kept() {
         let mut object = decision("judged", "2026-01-01T01:00:00Z");
+        object["spec"]["by"]["groups"] = json!(["system:authenticated"]);
         object["spec"]["record"] = json!({
             "trigger": "slow", "openedAt": "2026-01-01T00:00:00Z", "closedAt": "2026-01-01T00:00:00Z",
             "decidedBy": "Person", "carriedOut": true,
@@ -437,6 +438,8 @@ mod tests {
         object["status"] = json!({"phase": "Accepted"});
         let judged = read(&object);
         assert_eq!(judged.phase, Some(DecisionPhase::Accepted));
-        assert_eq!((judged.reason.as_str(), judged.by, judged.is_record), ("", None, true));
+        let by = judged.by.unwrap();
+        assert_eq!((judged.reason.as_str(), by.user.as_str(), judged.is_record), ("", OPERATOR, true));
+        assert_eq!(by.groups, Vec::<String>::new(), "nobody asks for them any more");
     }
 }

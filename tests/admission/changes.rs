@@ -115,6 +115,11 @@ fn who_adds_an_owner_is_refused_as_who_deletes_even_where_the_release_might_move
     let both = with(owned, &json!({"spec": {"template": template("web:2")}}));
     let allowed = judge(&guarded(&[pilot()]), OPEN, &update("grace", &both));
     assert_eq!(admitted(&stored(allowed, &both)).payload, payload_digest(&template("web:2")));
+    let mut unreadable = pilot();
+    unreadable["spec"]["changes"]["windows"][0]["timeZone"] = json!("Nowhere");
+    let told =
+        denial(judge(&guarded(&[unreadable]), OPEN, &update(TOOL, &with(deployment("web:1"), &owned_by(&["gone"])))));
+    assert!(told.message.contains("cannot be used as written"), "{}", told.message);
     // But never what was rolled back, nor, outside a window, what may always be gone back to.
     let put_away =
         json!({"metadata": {"annotations": {QUARANTINED: json!([payload_digest(&template("web:2"))]).to_string()}}});

@@ -21,6 +21,7 @@ async fn outside_the_windows_no_way_leads_in(cluster: &Cluster) -> anyhow::Resul
     let scene = Scene::set(cluster).await?;
     // An earlier revision, for `rollout undo` to go back to.
     scene.apply(&scene.grace, &scene.release(0, 0)).await?.accepted()?;
+    scene.kubectl(&scene.grace, "rollout status deployment/web --timeout=150s").await?.accepted()?;
     let (later, day) = Scene::later();
     let moment = format!("Allowed from {day} 09:00 Europe/Berlin (08:00 UTC, in ");
     let help = [
