@@ -19,12 +19,13 @@ use crate::observe::cluster::Cluster;
 const NO_SOURCE: SourceFacts =
     SourceFacts { evaluation_interval: SignedDuration::ZERO, query_offset: SignedDuration::ZERO };
 
-/// Without the records nobody can say whether the release was rolled back before.
-const RECORDS_UNKNOWN: &str =
-    "pilotguard has just started and has not read the change records yet; try again in a few seconds";
+/// Without the records nobody can say whether the release was rolled back before, and without the other workloads whether
+/// it would be built on what came in past the guards.
+const NOT_READ_YET: &str =
+    "pilotguard has just started and has not read workloads and records yet; try again in a few seconds";
 
 /// What is known of a workload that is stored, or of one that does not exist yet, and of those beside it in the release;
-/// `None` before the records are read.
+/// `None` before they are read.
 pub(super) fn known(
     stored: &Observation,
     proposal: &Proposal,
@@ -33,13 +34,19 @@ pub(super) fn known(
 ) -> Option<Observation> {
     let is_new = proposal.operation == Operation::Create;
     let mut seen = if is_new { cluster.records(&guardian.id)? } else { stored.clone() };
-    seen.workloads.extend(cluster.beside(declaration, &proposal.workload));
+    if proposal.moves_release || proposal.ends_workload() {
+        seen.workloads.extend(cluster.beside(declaration, &proposal.workload)?);
+    }
     Some(seen)
 }
 
-/// The answer while the records have not been read.
-pub(super) fn records_unknown() -> Answer {
-    Answer::unavailable(RECORDS_UNKNOWN.to_owned())
+/// The answer until then.
+pub(super) fn not_read_yet(context: &Context<'_>) -> Answer {
+    if context.may_refuse_unknown {
+        Answer::unavailable(NOT_READ_YET.to_owned())
+    } else {
+        Answer::warned(vec![NOT_READ_YET.to_owned()])
+    }
 }
 
 /// Judges a proposal, with the exceptions that owners made where something was found.

@@ -325,7 +325,8 @@ fn gains_owner() -> String {
     let owners = |object: &str| format!("{object}.metadata.?ownerReferences.orValue([])");
     let (new, old) = (owners("object"), owners("oldObject"));
     let is_same = OWNER_IDENTITY.map(|field| format!("other.{field} == owner.{field}")).join(" && ");
-    format!("({new}.size() > {MOST_OWNERS} || {new}.exists(owner, !{old}.exists(other, {is_same})))")
+    let is_long = format!("{new}.size() > {MOST_OWNERS} || {old}.size() > {MOST_OWNERS}");
+    format!("({is_long} || {new}.exists(owner, !{old}.exists(other, {is_same})))")
 }
 
 fn touches_annotations() -> String {

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::break_glass;
 use super::context::Context;
-use super::known::{judged, known, records_unknown};
+use super::known::{judged, known, not_read_yet};
 use super::moves::{Move, gains_owner, move_of};
 use super::pilots::{Guardian, WorkloadKey};
 use super::put_back::{put, put_back};
@@ -252,7 +252,7 @@ impl<'a> Attempt<'a> {
             Err(_) => return self.answer_unreadable(guardian),
         };
         let known = known(&self.seen, &self.proposal, (declaration, guardian), context.cluster);
-        let Some(mut seen) = known else { return records_unknown() };
+        let Some(mut seen) = known else { return not_read_yet(context) };
         let (case, judgement) = judged((declaration, guardian), &mut seen, context, &self.proposal);
         let refusal = || Refusal::of(&case, &self.proposal, &judgement, self.what.clone());
         let change = Change {

@@ -198,6 +198,14 @@ pub struct Intent {
     pub workloads: Vec<WorkloadIntent>,
 }
 
+impl Intent {
+    /// The payload digests that may not come back, if it was carried out.
+    pub fn put_away(&self) -> impl Iterator<Item = &String> {
+        let done = self.done_at.is_some().then_some(&self.workloads);
+        done.into_iter().flatten().flat_map(|workload| &workload.quarantine)
+    }
+}
+
 /// What is done to one workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

@@ -26,11 +26,11 @@ pub(super) const UNKNOWN: &str = "unknown";
 
 /// Nothing is built on a release that nobody judged.
 pub(super) fn unauthorized(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
-    let stamp = case.seen.workloads.iter().find_map(unauthorized_stamp)?;
+    let (of, stamp) = case.seen.workloads.iter().find_map(|seen| Some((&seen.reference, unauthorized_stamp(seen)?)))?;
     Some(Finding {
         guard: GuardName::Unauthorized,
         mode: case.declaration.enforcement.changes,
-        problem: format!("what runs came in past the guards (change {})", stamp.change),
+        problem: format!("what {of} runs came in past the guards (change {})", stamp.change),
         until: Until::Someone("an owner accepts it, or the known-good release is back".to_owned()),
     })
 }
@@ -105,10 +105,18 @@ impl Turn<'_> {
         workload.marks.quarantined.contains(&workload.payload) || (!workload.runs_what_was_good() && was_rolled_back())
     }
 
-    /// The stamp of what came in past the guards, once an owner's Override names it.
+    /// The stamp of what came in past the guards, once it was told and an owner's Override names it, or at once where it is
+    /// a known-good release: to go back to one is always allowed.
     fn accepted(&self, workload: &Workload, known: &Admitted) -> Option<Admitted> {
+        if known.verdict != AdmittedVerdict::Unauthorized {
+            return None;
+        }
+        if workload.runs_what_was_good() && !self.is_quarantined(workload) {
+            let reasons = vec!["it was known to be good before".to_owned()];
+            return Some(Admitted { verdict: AdmittedVerdict::Adopted, reasons, ..known.clone() });
+        }
         let overrides = overrides_of(&self.case, &workload.payload);
-        let decision = overrides.first().filter(|_| known.verdict == AdmittedVerdict::Unauthorized)?;
+        let decision = overrides.first()?;
         let owner = decision.by.as_ref().map_or(UNKNOWN, |by| by.user.as_str());
         let accepted = format!("accepted by Override {} of {owner} ({})", decision.name, decision.reason);
         Some(Admitted { verdict: AdmittedVerdict::Override, reasons: vec![accepted], ..known.clone() })

@@ -6,10 +6,10 @@
 
 use super::exceptions::end_of;
 use super::incident::action_of;
+use super::judge::rolled_back_before;
 use super::people::may_loosen;
 use super::plan::{Effect, Readmit};
 use super::turn::Turn;
-use crate::api::change_record::Outcome;
 use crate::api::decision::{DecisionPhase, DecisionType};
 use crate::api::incident::{Incident, IncidentStage, RollbackTarget};
 use crate::api::trigger::TriggerAction;
@@ -165,15 +165,10 @@ impl<'a> Turn<'a> {
         }
         // It was deleted; what is created anew is judged by the records, which this Decision joins.
         let is_gone = self.workloads().len() < self.case.declaration.workloads.len();
-        if is_gone && self.has_failed(payload) {
+        if is_gone && rolled_back_before(&self.case).iter().any(|it| it == payload) {
             return Ok("the release may be created again".to_owned());
         }
         Err("that release is not quarantined; copy its digest from the refusal".to_owned())
-    }
-
-    fn has_failed(&self, payload: &str) -> bool {
-        let mut changes = self.case.seen.changes.iter();
-        changes.any(|change| change.outcome == Outcome::Failed && change.ran(payload))
     }
 
     fn lifts_quarantine(&self, decision: &PilotDecision) -> bool {

@@ -22,6 +22,9 @@ use crate::api::trigger::TriggerAction;
 use crate::declaration::{Condition, Trigger};
 use crate::observation::{PilotDecision, Reading, Workload};
 
+/// So many releases of a workload are put away by one incident, the newest.
+const MOST_QUARANTINED: usize = 10;
+
 impl<'a> Turn<'a> {
     /// Opens, joins and moves on the pilot's incident.
     pub(super) fn advance_incident(&mut self, firing: &[Firing<'a>], word: Option<&'a PilotDecision>) {
@@ -171,6 +174,8 @@ impl<'a> Turn<'a> {
         decision: Option<String>,
     ) {
         incident.action = action;
+        let done = incident.intent.take().filter(|intent| intent.done_at.is_some());
+        let before: Vec<WorkloadIntent> = done.map(|intent| intent.workloads).unwrap_or_default();
         incident.intent =
             Some(Intent { action, decided_by, decision, at: self.case.now, done_at: None, workloads: Vec::new() });
         if self.case.declaration.enforcement.actions == Mode::Observe {
@@ -186,11 +191,11 @@ impl<'a> Turn<'a> {
                 incident.stage = IncidentStage::Standing;
             }
             TriggerAction::Rollback => match self.rollback_intent(incident, decided_by) {
-                Ok(workloads) => intend(incident, workloads),
+                Ok(workloads) => intend(incident, workloads, &before),
                 Err(why) => self.stand(incident, &why),
             },
             TriggerAction::ScaleDown => match self.scale_down_intent(incident) {
-                Ok(workloads) => intend(incident, workloads),
+                Ok(workloads) => intend(incident, workloads, &before),
                 Err(why) => self.stand(incident, &why),
             },
         }
@@ -370,7 +375,14 @@ pub(super) const fn action_of(type_: DecisionType) -> Option<TriggerAction> {
     }
 }
 
-fn intend(incident: &mut Incident, workloads: Vec<WorkloadIntent>) {
+/// What an earlier act of the incident put away stays so, and is remembered.
+fn intend(incident: &mut Incident, mut workloads: Vec<WorkloadIntent>, before: &[WorkloadIntent]) {
+    for part in &mut workloads {
+        let earlier = before.iter().filter(|earlier| earlier.uid == part.uid).flat_map(|earlier| &earlier.quarantine);
+        let kept = earlier.filter(|payload| Some(*payload) != part.to.as_ref() && !part.quarantine.contains(payload));
+        let kept: Vec<String> = kept.take(MOST_QUARANTINED.saturating_sub(part.quarantine.len())).cloned().collect();
+        part.quarantine.extend(kept);
+    }
     if let Some(intent) = &mut incident.intent {
         intent.workloads = workloads;
     }
@@ -386,7 +398,7 @@ fn part_intent(workload: &Workload, target: &RollbackTarget) -> Result<WorkloadI
     // What stays as it is, is not marked either.
     let quarantine = match keeps_its_release(workload) {
         Some(_) => Vec::new(),
-        None => releases_to_quarantine(workload, part).into_iter().take(10).collect(),
+        None => releases_to_quarantine(workload, part).into_iter().take(MOST_QUARANTINED).collect(),
     };
     Ok(WorkloadIntent {
         workload: workload.reference.clone(),

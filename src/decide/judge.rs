@@ -7,12 +7,12 @@ use jiff::Timestamp;
 
 use super::Case;
 use super::backstop::unauthorized;
+use super::closing_window::is_blameless;
 use super::exceptions::part;
 use super::opening::OPENED_BY_PERSON;
 use super::people::is_service_account;
 use super::proposal::{Finding, GuardName, Judgement, Operation, Proposal, Until, Verdict};
 use super::window::window;
-use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::changes::OutsideWindow;
 use crate::api::decision::{DecisionPhase, DecisionType};
 use crate::api::incident::{Incident, IncidentStage};
@@ -116,7 +116,7 @@ fn quarantine(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
     let is_quarantined = match case.seen.workload(&proposal.workload) {
         Some(workload) => workload.marks.quarantined.contains(&proposal.payload),
         // A workload that is created anew has lost its marks; the records remember.
-        None => was_rolled_back(case, proposal),
+        None => rolled_back_before(case).contains(&proposal.payload),
     };
     is_quarantined.then(|| Finding {
         guard: GuardName::Quarantine,
@@ -126,38 +126,22 @@ fn quarantine(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
     })
 }
 
-/// What the records say was rolled back and nobody has readmitted since, the newest first: a workload that is created
+/// What incidents put away and nobody has readmitted since, the newest first, by their records: a workload that is created
 /// anew has lost the marks that say so.
 pub fn rolled_back_before(case: &Case<'_>) -> Vec<String> {
-    let failed = case.seen.changes.iter().filter(|change| change.outcome == Outcome::Failed);
-    let of_changes = failed.flat_map(|change| {
-        let parts = change.parts.iter().map(|part| &part.payload);
-        parts.chain([&change.payload]).map(|payload| (change.started_at, payload))
-    });
     let records = case.seen.decisions.iter().filter(|decision| decision.is_record);
     let of_records = records.flat_map(|it| it.quarantined.iter().map(|payload| (it.created_at, payload)));
-    let mut all: Vec<(Timestamp, &String)> = of_changes.chain(of_records).collect();
+    let open = case.ledger.incident.as_ref().and_then(|incident| incident.intent.as_ref());
+    let of_open = open.into_iter().flat_map(|intent| intent.put_away().map(|payload| (intent.at, payload)));
+    let mut all: Vec<(Timestamp, &String)> = of_records.chain(of_open).collect();
     all.sort_by(|one, other| other.cmp(one));
     let mut payloads: Vec<String> = Vec::new();
     for (at, payload) in all {
-        let is_good_by_now = is_readmitted_since(case, payload, at) || was_kept_since(case, payload, at);
-        if !payloads.contains(payload) && !is_good_by_now {
+        if !payloads.contains(payload) && !is_readmitted_since(case, payload, at) {
             payloads.push(payload.clone());
         }
     }
     payloads
-}
-
-fn was_rolled_back(case: &Case<'_>, proposal: &Proposal) -> bool {
-    rolled_back_before(case).contains(&proposal.payload)
-}
-
-/// Whether a release that was rolled back only took it along: a part that did not change runs on after the rollback.
-fn was_kept_since(case: &Case<'_>, payload: &str, at: Timestamp) -> bool {
-    case.seen.changes.iter().any(|change| {
-        let is_good = change.class == ChangeClass::Rollback || change.outcome == Outcome::Succeeded;
-        is_good && change.started_at > at && change.ran(payload)
-    })
 }
 
 fn is_readmitted_since(case: &Case<'_>, payload: &str, at: Timestamp) -> bool {
@@ -180,8 +164,8 @@ fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
         IncidentStage::Standing => {
             let problem = format!("incident {} holds changes{}", incident.id, by_whose_word(case, incident));
             let is_contained = incident.intent.as_ref().is_some_and(|it| it.action == TriggerAction::ScaleDown);
-            // Of what a person began nobody can measure that it is over, unless a trigger has joined.
-            let only_resumed = is_contained || is_a_persons(incident);
+            // Where no trigger has a part in it nothing can be measured that would say that it is over.
+            let only_resumed = is_contained || (incident.evidence.is_empty() && !is_blameless(incident));
             (problem, if only_resumed { "an owner resumes" } else { "it is clear, or an owner resumes" }.to_owned())
         }
         _ => (format!("incident {} is open", incident.id), "it has closed".to_owned()),
@@ -190,13 +174,9 @@ fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
     Some(Finding { guard: GuardName::Incident, mode, problem, until: Until::Someone(until) })
 }
 
-fn is_a_persons(incident: &Incident) -> bool {
-    incident.trigger == OPENED_BY_PERSON && incident.evidence.is_empty()
-}
-
 /// Who began an incident that no trigger opened, and why: whoever is refused has to know whom to ask.
 fn by_whose_word(case: &Case<'_>, incident: &Incident) -> String {
-    if !is_a_persons(incident) {
+    if incident.trigger != OPENED_BY_PERSON || !incident.evidence.is_empty() {
         return String::new();
     }
     let named = incident.intent.as_ref().and_then(|intent| intent.decision.as_ref());

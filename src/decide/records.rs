@@ -11,7 +11,7 @@ use super::turn::Turn;
 use super::whole::{parts_of, waiting_changes};
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionSpec, DecisionType, IncidentRecord, Requester};
-use crate::api::incident::{Closing, Incident};
+use crate::api::incident::{Closing, Incident, Intent};
 use crate::api::status::ReleaseState;
 use crate::api::trigger::TriggerAction;
 use crate::api::workload::{PartReference, ReleasePart};
@@ -246,18 +246,11 @@ impl Turn<'_> {
                     .as_ref()
                     .and_then(|intent| intent.decision.clone())
                     .or(closing.decision.clone()),
-                quarantined: quarantined_by(incident),
+                quarantined: incident.intent.iter().flat_map(Intent::put_away).take(10).cloned().collect(),
                 evidence: incident.evidence.clone(),
                 suspect: incident.suspect.clone(),
                 target: incident.target.clone(),
             }),
         }
     }
-}
-
-/// The releases that an incident put away, if it carried a rollback out.
-fn quarantined_by(incident: &Incident) -> Vec<String> {
-    let done = incident.intent.as_ref().filter(|intent| intent.done_at.is_some());
-    let workloads = done.map(|intent| intent.workloads.as_slice()).unwrap_or_default();
-    workloads.iter().flat_map(|workload| workload.quarantine.iter().cloned()).take(10).collect()
 }

@@ -151,14 +151,22 @@ impl Cluster {
         gather(workloads.collect(), self.changes.of(&pilot), self.decisions.of(&pilot))
     }
 
-    /// The pilot's other workloads as the watches saw them last, without their snapshots.
-    pub fn beside(&self, declaration: &Declaration, workload: &PartReference) -> Vec<Workload> {
-        let others = declaration.workloads.iter().filter(|other| *other != workload);
-        let seen = |other: &PartReference| {
+    /// The pilot's other workloads as the watches saw them last, without their snapshots; `None` before they have seen all.
+    /// A ConfigMap that has changed since it was read is left out, because nobody knows it.
+    pub fn beside(&self, declaration: &Declaration, workload: &PartReference) -> Option<Vec<Workload>> {
+        let mut others = Vec::new();
+        for other in declaration.workloads.iter().filter(|other| *other != workload) {
+            let kept = self.workloads.of(other.kind);
+            if other.kind.has_pods() && !kept.is_ready() {
+                return None;
+            }
             let owner = Owner { namespace: declaration.pilot.namespace.clone(), name: other.name.clone() };
-            self.workloads.of(other.kind).of(&owner).pop().map(Arc::unwrap_or_clone)
-        };
-        others.filter_map(seen).collect()
+            let is_current = |seen: &Arc<Workload>| {
+                other.kind.has_pods() || self.versions.of(&owner).contains(&seen.resource_version)
+            };
+            others.extend(kept.of(&owner).pop().filter(is_current).map(Arc::unwrap_or_clone));
+        }
+        Some(others)
     }
 
     /// What is recorded of a pilot's past, without its workload; `None` before the watches have seen it all.

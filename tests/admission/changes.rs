@@ -4,7 +4,6 @@ use kube::runtime::watcher::Event;
 use pilotguard::admit::context::Context;
 use pilotguard::admit::pilots::Guarded;
 use pilotguard::admit::wire::Answer;
-use pilotguard::api::change_record::ChangeRecord;
 use pilotguard::api::decision::Decision;
 use pilotguard::api::workload::PartKind;
 use pilotguard::observe::cluster::{Cluster, RawWorkload, reduce_workload};
@@ -482,12 +481,14 @@ fn a_write_to_a_contained_workload_keeps_its_replicas() {
     assert_eq!(stored(answer, &new)["spec"]["replicas"], 3);
 }
 
-/// The Pilot was created anew and knows of no incident; the mark on the workload remembers.
 /// A cluster in which the watch has seen this Deployment.
 fn watching(deployment: Value) -> Cluster {
     let (cluster, kind) = (no_records(), PartKind::Deployment);
-    let event = Event::Apply(serde_json::from_value::<RawWorkload>(deployment).unwrap());
-    cluster.workloads.of(kind).see(&event, |workload| reduce_workload(kind, workload));
+    let reduce = |workload: &RawWorkload| reduce_workload(kind, workload);
+    let read = serde_json::from_value::<RawWorkload>(deployment).unwrap();
+    for event in [Event::Init, Event::InitApply(read), Event::InitDone] {
+        cluster.workloads.of(kind).see(&event, reduce);
+    }
     cluster
 }
 
@@ -504,12 +505,20 @@ fn nothing_is_built_on_a_release_of_which_another_workload_came_in_past_the_guar
     let created = review("CREATE", "grace", &Value::Null, &with_image("web:2"));
     for change in [updated, created] {
         let told = denial(beside("worker", Unauthorized, &change)).message;
-        assert!(told.contains("what runs came in past the guards (change checkout-seen)"), "{told}");
+        let problem = "what Deployment worker runs came in past the guards (change checkout-seen)";
+        assert!(told.contains(problem), "{told}");
         assert!(matches!(beside("worker", Allow, &change), Answer::Allowed { .. }));
         assert!(matches!(beside("stranger", Unauthorized, &change), Answer::Allowed { .. }));
+        // Before the watch has seen all nobody knows.
+        let guarded = guarded(std::slice::from_ref(&both));
+        assert_eq!(denial(judge_beside(&no_records(), &guarded, OPEN, &change)).code, 503);
     }
+    let scaled = with(deployment("web:1"), &json!({"spec": {"replicas": 3}}));
+    let answer = judge_beside(&no_records(), &guarded(std::slice::from_ref(&both)), OPEN, &update("grace", &scaled));
+    assert!(matches!(answer, Answer::Allowed { .. }), "of replicas nobody else is asked: {answer:?}");
 }
 
+/// The Pilot was created anew and knows of no incident; the mark on the workload remembers.
 #[test]
 fn scaling_what_the_watch_saw_contained_is_refused() {
     let mark = json!({"metadata": {"annotations": {CONTAINED: r#"{"incident":"i","replicas":1}"#}}});
@@ -562,13 +571,13 @@ fn a_pinned_write_leaves_the_template_to_its_owners() {
 fn a_workload_that_is_created_anew_does_not_bring_back_what_was_rolled_back() {
     let guarded = guarded(&[pilot()]);
     let payload = payload_digest(&with_image("web:2")["spec"]["template"]);
-    let failed: ChangeRecord = serde_json::from_value(json!({
-        "apiVersion": "pilotguard.dev/v1alpha1", "kind": "ChangeRecord",
-        "metadata": {"name": "checkout-1", "namespace": "shop"},
-        "spec": {"pilot": "checkout", "class": "Normal", "release": "r", "payload": payload,
-            "workloads": [{"kind": "Deployment", "name": "checkout", "template": "r", "payload": payload}],
-            "requestedBy": {"user": "grace"}},
-        "status": {"outcome": "Failed", "startedAt": "2026-11-20T10:00:00Z"},
+    let record: Decision = serde_json::from_value(json!({
+        "apiVersion": "pilotguard.dev/v1alpha1", "kind": "Decision",
+        "metadata": {"name": "incident-i", "namespace": "shop", "creationTimestamp": "2026-11-20T10:00:00Z"},
+        "spec": {"pilot": "checkout", "type": "Rollback", "incident": "i", "reason": "rolled back",
+            "by": {"user": "system:pilotguard"},
+            "record": {"trigger": "fast-burn", "openedAt": "2026-11-20T09:55:00Z", "closedAt": "2026-11-20T10:00:00Z",
+                "decidedBy": "Deadline", "carriedOut": true, "quarantined": [payload]}},
     }))
     .unwrap();
     let readmit = |created: &str, phase: &str| -> Decision {
@@ -591,22 +600,22 @@ fn a_workload_that_is_created_anew_does_not_bring_back_what_was_rolled_back() {
         };
         judge_in(&context, &review("CREATE", "grace", &Value::Null, &with_image(image)))
     };
-    let changes = std::slice::from_ref(&failed);
-    let refused = denial(create(&records(changes, &[]), "web:2"));
+    let with_record = |more: &[Decision]| records(&[], &[std::slice::from_ref(&record), more].concat());
+    let refused = denial(create(&with_record(&[]), "web:2"));
     assert!(refused.message.contains("rolled back after an incident"), "{}", refused.message);
     // It comes back neither at once nor with the next update.
-    let created = stored(create(&records(changes, &[]), "web:3"), &with_image("web:3"));
+    let created = stored(create(&with_record(&[]), "web:3"), &with_image("web:3"));
     assert_eq!(created["metadata"]["annotations"][QUARANTINED], json!([payload]).to_string());
     denial(judge(
         &guarded,
         OPEN,
         &review("UPDATE", "grace", &created, &with(created.clone(), &json!({"spec": {"template": template("web:2")}}))),
     ));
-    let readmitted = records(changes, &[readmit("2026-11-21T10:00:00Z", "Accepted")]);
+    let readmitted = with_record(&[readmit("2026-11-21T10:00:00Z", "Accepted")]);
     let created = stored(create(&readmitted, "web:2"), &with_image("web:2"));
     assert_eq!(created["metadata"]["annotations"].get(QUARANTINED), None);
     for no_readmission in [readmit("2026-11-19T10:00:00Z", "Accepted"), readmit("2026-11-21T10:00:00Z", "Refused")] {
-        denial(create(&records(changes, &[no_readmission]), "web:2"));
+        denial(create(&with_record(&[no_readmission]), "web:2"));
     }
     assert_eq!(denial(create(&Cluster::default(), "web:3")).code, 503, "records that were not read are unknown");
 }

@@ -57,6 +57,7 @@ pub fn incident(stage: &str, action: &str) -> Value {
     json!({
         "id": "fast-burn-3f9c2a71", "trigger": "fast-burn", "openedAt": "2026-11-18T09:55:00Z", "stage": stage,
         "deadline": "2026-11-18T10:05:00Z", "declared": action, "action": action, "because": "no suspect",
+        "evidence": [{"trigger": "fast-burn", "at": "2026-11-18T09:55:00Z", "text": "burns 14 times as fast as it may"}],
     })
 }
 

@@ -101,7 +101,7 @@ fn an_incident_comes_with_the_command_that_rolls_a_fix_forward() {
 fn what_a_person_holds_names_who_and_why_and_the_command_that_ends_it() {
     let change = update("grace", &with_image("web:2"));
     let held = json!({"status": {"incident": {
-        "id": "person-77aa01bc", "trigger": "person", "because": "wrong totals\nin the basket",
+        "id": "person-77aa01bc", "trigger": "person", "evidence": null, "because": "wrong totals\nin the basket",
         "intent": {"action": "HoldChanges", "decidedBy": "Person", "decision": "checkout-x7k2p", "at": "2026-11-18T09:56:00Z"},
     }}});
     let held = with(in_incident("Standing", "HoldChanges"), &held);
