@@ -94,12 +94,17 @@ async fn contain(scene: &Scene<'_>) -> anyhow::Result<String> {
     let opened = incident(&down).map(|incident| incident.id.clone()).unwrap_or_default();
     let (small, parked) = (replicas(scene).await?, scene.marks().await?.parked_replicas);
     ensure!(small == 1 && parked == Some(4), "{small} replicas, {parked:?} parked");
+    given_back(scene).await?;
+    Ok(opened)
+}
+
+/// Waits until the replicas that pilotguard has set are nobody's again: until then they are in conflict with an apply.
+async fn given_back(scene: &Scene<'_>) -> anyhow::Result<()> {
     let is_settled = || async {
         let deployment = scene.deployment().await.map_err(|error| error.to_string())?;
         if owes_fields(&deployment) { Err(deployment["metadata"]["managedFields"].to_string()) } else { Ok(()) }
     };
-    wait::until("owner of the replicas", PATIENCE, is_settled).await?;
-    Ok(opened)
+    Ok(wait::until("owner of the replicas", PATIENCE, is_settled).await?)
 }
 
 async fn resume(scene: &Scene<'_>, incident: &str, count: i32) -> anyhow::Result<()> {
@@ -107,7 +112,7 @@ async fn resume(scene: &Scene<'_>, incident: &str, count: i32) -> anyhow::Result
     scene.closed(incident).await?;
     let (restored, contained) = (replicas(scene).await?, scene.marks().await?.contained);
     ensure!(restored == count && contained.is_none(), "{restored} replicas, {contained:?}");
-    Ok(())
+    given_back(scene).await
 }
 
 /// One that wants at least three replicas, for which it needs no metrics.
