@@ -34,7 +34,7 @@ pub(super) fn known(
 ) -> Option<Observation> {
     let is_new = proposal.operation == Operation::Create;
     let mut seen = if is_new { cluster.records(&guardian.id)? } else { stored.clone() };
-    if proposal.moves_release || proposal.ends_workload() {
+    if proposal.concerns_release() {
         seen.workloads.extend(cluster.beside(declaration, &proposal.workload)?);
     }
     Some(seen)

@@ -32,7 +32,9 @@ pub fn of_own(request: &Request, context: &Context<'_>) -> Answer {
     match (request.target.as_str(), request.operation) {
         ("pilotguard.dev/pilots", Verb::Update) if gains_owner(&request.old_object, &request.object) => {
             // The garbage collector deletes what has lost its owners.
-            let refused = refused_under_way(request, "adding an owner, with whose end it is deleted, to");
+            let before = parse::<Pilot>("Pilot", &request.old_object).ok();
+            let what = "adding an owner, with whose end it is deleted, to";
+            let refused = before.and_then(|pilot| refused_under_way(request, &pilot, what));
             refused.unwrap_or_else(|| of_pilot(request, context))
         }
         ("pilotguard.dev/pilots", Verb::Create | Verb::Update) => of_pilot(request, context),
@@ -141,7 +143,7 @@ fn of_pilot_delete(request: &Request) -> Answer {
         // What cannot be read guards nothing; it must stay possible to remove it.
         return Answer::untouched();
     };
-    if let Some(refused) = refused_under_way(request, "deleting") {
+    if let Some(refused) = refused_under_way(request, &pilot, "deleting") {
         return refused;
     }
     let names = parts(&pilot.spec).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -153,12 +155,11 @@ fn of_pilot_delete(request: &Request) -> Answer {
 }
 
 /// The refusal of what ends a Pilot in the middle of an incident.
-fn refused_under_way(request: &Request, what: &str) -> Option<Answer> {
+fn refused_under_way(request: &Request, pilot: &Pilot, what: &str) -> Option<Answer> {
     use IncidentStage::{Acting, Continued, DecisionWindow, Resuming, Verifying};
-    let pilot = parse::<Pilot>("Pilot", &request.old_object).ok()?;
     let binds = pilot.spec.enforcement.actions == Mode::Enforce && !is_collector(&request.requester.user);
     let is_under_way = |stage| matches!(stage, DecisionWindow | Continued | Acting | Verifying | Resuming);
-    let incident = pilot.status?.incident.filter(|incident| binds && is_under_way(incident.stage))?;
+    let incident = pilot.status.as_ref()?.incident.as_ref().filter(|it| binds && is_under_way(it.stage))?;
     Some(Answer::forbidden(format!(
         "Refused: {what} pilot {}, because incident {} is under way ({:?}).\n\
          - {:?} follows or has been begun; without the Pilot nobody would finish or verify it\n\

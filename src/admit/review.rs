@@ -246,7 +246,7 @@ impl<'a> Attempt<'a> {
     fn answer(&self, guardian: &Guardian, context: &Context<'_>) -> Answer {
         let declaration = match &guardian.declaration {
             Ok(declaration) => &*context.cluster.calendars.narrow(declaration),
-            Err(_) if !self.proposal.moves_release && !self.proposal.gains_owner => {
+            Err(_) if !self.proposal.concerns_release() => {
                 return Answer::Allowed { patch: self.restored(), warnings: vec![] };
             }
             Err(_) => return self.answer_unreadable(guardian),
@@ -314,9 +314,10 @@ impl<'a> Attempt<'a> {
     }
 
     fn denied(&self, message: String) -> Answer {
-        Answer::forbidden(
-            [Some(message), break_glass::missing(self.request)].into_iter().flatten().collect::<Vec<_>>().join("\n"),
-        )
+        Answer::forbidden(match break_glass::missing(self.request) {
+            Some(hint) => format!("{message}\n{hint}"),
+            None => message,
+        })
     }
 
     /// What admits it: the stamp, and an end to what waited before it.

@@ -145,8 +145,7 @@ pub fn of_held(change: &Change<'_>, judgement: &Judgement, verdict: HeldVerdict)
         template,
         payload,
     };
-    let marks = Marks { held: Some(held), ..Marks::default() };
-    marks.write().remove(HELD).unwrap_or_default()
+    write_held(held)
 }
 
 /// The note that a change was pinned, where this requester's own write brings one that is only seconds old: an earlier pass
@@ -159,10 +158,7 @@ pub fn noted_just_now(new: &Value, requester: &Requester, now: Timestamp) -> Opt
     let is_short = note.reasons.len() <= MOST_REASONS
         && (note.reasons.iter().chain([&note.template, &note.payload, &note.change]))
             .all(|text| text.len() <= LONGEST_REASON);
-    (is_ours && is_new && is_short).then(|| {
-        let marks = Marks { held: Some(note), ..Marks::default() };
-        marks.write().remove(HELD).unwrap_or_default()
-    })
+    (is_ours && is_new && is_short).then(|| write_held(note))
 }
 
 /// The stamp of a template that was stored while paused and is released now, unchanged: the same change, which
@@ -241,4 +237,9 @@ pub fn kept_groups(requester: &Requester) -> Vec<String> {
 fn write(admitted: &Admitted) -> String {
     let marks = Marks { admitted: Some(admitted.clone()), ..Marks::default() };
     marks.write().remove(ADMITTED).unwrap_or_default()
+}
+
+fn write_held(held: Held) -> String {
+    let marks = Marks { held: Some(held), ..Marks::default() };
+    marks.write().remove(HELD).unwrap_or_default()
 }

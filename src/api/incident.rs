@@ -198,6 +198,13 @@ pub struct Intent {
     pub workloads: Vec<WorkloadIntent>,
 }
 
+impl Incident {
+    /// Whether what was decided last is to scale down, which only a person's Resume ends.
+    pub fn scales_down(&self) -> bool {
+        self.intent.as_ref().is_some_and(|intent| intent.action == TriggerAction::ScaleDown)
+    }
+}
+
 impl Intent {
     /// The payload digests that may not come back, if it was carried out.
     pub fn put_away(&self) -> impl Iterator<Item = &String> {

@@ -163,9 +163,8 @@ fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
         }
         IncidentStage::Standing => {
             let problem = format!("incident {} holds changes{}", incident.id, by_whose_word(case, incident));
-            let is_contained = incident.intent.as_ref().is_some_and(|it| it.action == TriggerAction::ScaleDown);
             // Where no trigger has a part in it nothing can be measured that would say that it is over.
-            let only_resumed = is_contained || (incident.evidence.is_empty() && !is_blameless(incident));
+            let only_resumed = incident.scales_down() || (incident.evidence.is_empty() && !is_blameless(incident));
             (problem, if only_resumed { "an owner resumes" } else { "it is clear, or an owner resumes" }.to_owned())
         }
         _ => (format!("incident {} is open", incident.id), "it has closed".to_owned()),

@@ -37,6 +37,11 @@ pub struct Proposal {
 }
 
 impl Proposal {
+    /// Whether the release would move or end, which all guards of a release are asked about.
+    pub fn concerns_release(&self) -> bool {
+        self.moves_release || self.ends_workload()
+    }
+
     /// Whether the workload is deleted, or may be by the garbage collector.
     pub fn ends_workload(&self) -> bool {
         self.operation == Operation::Delete || self.gains_owner

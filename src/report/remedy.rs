@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use crate::api::GROUP;
 use crate::api::incident::IncidentStage;
-use crate::api::trigger::TriggerAction;
 use crate::decide::Case;
 use crate::decide::exceptions::{incident_takes_a_fix, owners_needed};
 use crate::decide::proposal::{Finding, GuardName, Operation, Proposal};
@@ -103,8 +102,8 @@ fn needs(case: &Case<'_>, proposal: &Proposal, findings: &[&Finding]) -> Option<
 fn ends_by_resume(case: &Case<'_>, findings: &[&Finding]) -> Option<(&'static str, String)> {
     let is_alone = !findings.is_empty() && findings.iter().all(|finding| finding.guard == GuardName::Incident);
     let incident = case.ledger.incident.as_ref().filter(|it| is_alone && it.stage == IncidentStage::Standing)?;
-    let is_scaled_down = incident.intent.as_ref().is_some_and(|intent| intent.action == TriggerAction::ScaleDown);
-    let is_contained = is_scaled_down || case.seen.workloads.iter().any(|workload| workload.marks.contained.is_some());
+    let is_contained =
+        incident.scales_down() || case.seen.workloads.iter().any(|workload| workload.marks.contained.is_some());
     Some((if is_contained { RESTORES } else { "end the incident" }, incident.id.clone()))
 }
 

@@ -6,7 +6,6 @@ use k8s_openapi::api::core::v1::Event;
 use kube::api::ListParams;
 use pilotguard::api::incident::IncidentStage;
 use pilotguard::api::workload::PartKind;
-use pilotguard::release::ownership::owes_fields;
 use pilotguard_rig::wait::{self, PATIENCE};
 use serde_json::{Value, json};
 
@@ -94,17 +93,8 @@ async fn contain(scene: &Scene<'_>) -> anyhow::Result<String> {
     let opened = incident(&down).map(|incident| incident.id.clone()).unwrap_or_default();
     let (small, parked) = (replicas(scene).await?, scene.marks().await?.parked_replicas);
     ensure!(small == 1 && parked == Some(4), "{small} replicas, {parked:?} parked");
-    given_back(scene).await?;
+    scene.given_back().await?;
     Ok(opened)
-}
-
-/// Waits until the replicas that pilotguard has set are nobody's again: until then they are in conflict with an apply.
-async fn given_back(scene: &Scene<'_>) -> anyhow::Result<()> {
-    let is_settled = || async {
-        let deployment = scene.deployment().await.map_err(|error| error.to_string())?;
-        if owes_fields(&deployment) { Err(deployment["metadata"]["managedFields"].to_string()) } else { Ok(()) }
-    };
-    Ok(wait::until("owner of the replicas", PATIENCE, is_settled).await?)
 }
 
 async fn resume(scene: &Scene<'_>, incident: &str, count: i32) -> anyhow::Result<()> {
@@ -112,7 +102,7 @@ async fn resume(scene: &Scene<'_>, incident: &str, count: i32) -> anyhow::Result
     scene.closed(incident).await?;
     let (restored, contained) = (replicas(scene).await?, scene.marks().await?.contained);
     ensure!(restored == count && contained.is_none(), "{restored} replicas, {contained:?}");
-    given_back(scene).await
+    scene.given_back().await.map(drop)
 }
 
 /// One that wants at least three replicas, for which it needs no metrics.

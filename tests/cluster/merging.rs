@@ -3,8 +3,7 @@
 
 use anyhow::{Context, ensure};
 use futures::future::try_join_all;
-use pilotguard::release::ownership::{FIELD_MANAGER, owes_fields};
-use pilotguard_rig::wait::{self, PATIENCE};
+use pilotguard::release::ownership::FIELD_MANAGER;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -55,15 +54,7 @@ async fn rolled_back(scene: &Scene<'_>, [good, bad, next]: [&str; 3]) -> anyhow:
 
 /// Waits until what the act put back belongs to others again, and returns the Deployment.
 async fn given_back(scene: &Scene<'_>) -> anyhow::Result<Value> {
-    let probe = || async {
-        let deployment = scene.deployment().await.map_err(|error| error.to_string())?;
-        if !owes_fields(&deployment) {
-            return Ok(deployment);
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
-        Err(deployment["metadata"]["managedFields"].to_string())
-    };
-    let deployment = wait::until("fields that are given back", PATIENCE, probe).await?;
+    let deployment = scene.given_back().await?;
     let entries = deployment["metadata"]["managedFields"].as_array().context("managed fields")?;
     let ours = entries.iter().find(|entry| entry["manager"] == FIELD_MANAGER).context("the owner of the marks")?;
     ensure!(ours["fieldsV1"]["f:metadata"]["f:annotations"]["f:pilotguard.dev/admitted"] == json!({}), "{ours}");

@@ -20,6 +20,7 @@ use pilotguard::api::status::ReleaseState;
 use pilotguard::api::workload::{PartKind, PartReference};
 use pilotguard::observe::cluster::read_workload;
 use pilotguard::release::marks::Marks;
+use pilotguard::release::ownership::owes_fields;
 use pilotguard_rig::wait::{self, PATIENCE};
 use pilotguard_rig::{DemoService, Operator, Output, Person, ServiceOptions};
 use serde_json::{Value, json};
@@ -247,6 +248,19 @@ impl<'a> Scene<'a> {
     /// The Deployment as it is.
     pub(crate) async fn deployment(&self) -> anyhow::Result<Value> {
         self.workload(PartKind::Deployment).await
+    }
+
+    /// Waits until what pilotguard has set belongs to others again, or to nobody, and returns the Deployment: until then
+    /// it is in conflict with an apply.
+    pub(crate) async fn given_back(&self) -> anyhow::Result<Value> {
+        let probe = || async {
+            let deployment = self.deployment().await.map_err(|error| error.to_string())?;
+            if owes_fields(&deployment) {
+                return Err(paused(deployment["metadata"]["managedFields"].to_string()).await);
+            }
+            Ok(deployment)
+        };
+        Ok(wait::until("fields that are given back", PATIENCE, probe).await?)
     }
 
     /// The workload `web` of a kind as it is.
