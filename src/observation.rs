@@ -259,6 +259,8 @@ pub struct Snapshot {
     pub known_good_in: Vec<String>,
     /// When it stopped running; absent while it runs, or where it never did.
     pub last_running_at: Option<Timestamp>,
+    /// Stored by an older version, in a form on which the API server may refuse to note anything.
+    pub is_legacy: bool,
     /// No automatic rollback may go back across it.
     pub rollback_unsafe: Option<String>,
 }

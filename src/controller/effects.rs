@@ -10,6 +10,7 @@ use crate::api::workload::{PartKind, PartReference};
 use crate::decide::plan::{Effect, GiveBack, RollBack, ScaleDown};
 use crate::declaration::Declaration;
 use crate::observe::cluster::{ObserveError, RawWorkload, raw, read_workload, within};
+use crate::record::snapshots::SnapshotError;
 use crate::record::{changes, decisions, snapshots};
 use crate::release::configuration;
 use crate::release::workload;
@@ -23,6 +24,9 @@ pub enum EffectError {
     /// A write failed, or the reading that it rests on.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A snapshot was not written.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// What an effect rests on could not be read.
     #[error(transparent)]
     Observe(#[from] ObserveError),
@@ -34,7 +38,10 @@ pub enum EffectError {
 impl EffectError {
     /// Whether the world moved on in between, which the next look sees.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Write(error) if error.is_conflict())
+        match self {
+            Self::Write(error) | Self::Snapshot(SnapshotError::Write(error)) => error.is_conflict(),
+            Self::Snapshot(_) | Self::Observe(_) | Self::NoRelease(_) => false,
+        }
     }
 }
 
@@ -119,6 +126,7 @@ impl Hand<'_> {
             Effect::MarkRunning { snapshot, stopped_at } => {
                 snapshots::mark_running(writer, namespace, snapshot, *stopped_at).await?;
             }
+            Effect::RepackSnapshot { snapshot } => snapshots::repack(writer, namespace, snapshot).await?,
             Effect::Prune { snapshots } => {
                 for snapshot in snapshots {
                     writer.delete::<ControllerRevision>(namespace, snapshot).await?;

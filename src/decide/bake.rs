@@ -6,8 +6,8 @@ use super::plan::Effect;
 use super::turn::Turn;
 use crate::api::change_record::Outcome;
 use crate::api::status::{ReleaseState, ReleaseStatus};
-use crate::api::workload::PartKind;
-use crate::observation::{Change, Workload};
+use crate::api::workload::{PartKind, ReleasePart};
+use crate::observation::{Change, Snapshot, Workload};
 use crate::release::marks::{Admitted, AdmittedVerdict};
 use jiff::{SignedDuration, Timestamp};
 
@@ -40,13 +40,34 @@ impl Turn<'_> {
             self.mark_known_good(&release.payload);
         }
         self.ledger.release = Some(release);
+        self.recover_known_good();
+    }
+
+    /// Notes on releases that ran before what their ChangeRecords say, where the note itself is missing.
+    fn recover_known_good(&mut self) {
+        for workload in self.workloads() {
+            let lacks_note = |it: &&Snapshot| !it.is_legacy && it.known_good_at.is_none();
+            for snapshot in workload.snapshots.iter().filter(lacks_note).filter(|it| it.payload != workload.payload) {
+                let has_it = |part: &ReleasePart| {
+                    workload.reference.is(part.kind, &part.name) && part.payload == snapshot.payload
+                };
+                let has_succeeded =
+                    |change: &&Change| change.outcome == Outcome::Succeeded && change.parts.iter().any(has_it);
+                let Some(change) = self.case.seen.changes.iter().rfind(has_succeeded) else { continue };
+                self.effects.push(Effect::MarkKnownGood {
+                    snapshot: snapshot.name.clone(),
+                    at: change.completed_at.unwrap_or(change.started_at),
+                    releases: vec![change.payload.clone()],
+                });
+            }
+        }
     }
 
     /// Each part of the release is noted to have been good in it.
     fn mark_known_good(&mut self, payload: &str) {
         for workload in self.workloads() {
             let Some(snapshot) = workload.snapshot_of(&workload.payload) else { continue };
-            if snapshot.known_good_in.iter().any(|release| release == payload) {
+            if snapshot.is_legacy || snapshot.known_good_in.iter().any(|release| release == payload) {
                 continue;
             }
             // The newest are kept: a release of which a part forgot that it was good is no target any more.

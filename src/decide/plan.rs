@@ -84,6 +84,11 @@ pub enum Effect {
         /// When it stopped; `None` where it runs.
         stopped_at: Option<Timestamp>,
     },
+    /// Store a legacy snapshot in today's form, on which everything can be noted.
+    RepackSnapshot {
+        /// The snapshot.
+        snapshot: String,
+    },
     /// Delete snapshots that nothing can need any more.
     Prune {
         /// The snapshots.

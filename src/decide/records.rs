@@ -15,7 +15,7 @@ use crate::api::incident::{Closing, Incident, Intent};
 use crate::api::status::ReleaseState;
 use crate::api::trigger::TriggerAction;
 use crate::api::workload::{PartReference, ReleasePart};
-use crate::observation::{Change, PilotDecision, Workload};
+use crate::observation::{Change, PilotDecision, Snapshot, Workload};
 use crate::release::change::change_name;
 use crate::release::marks::{Admitted, AdmittedVerdict, Held};
 
@@ -82,6 +82,10 @@ impl Turn<'_> {
             self.effects.push(Effect::TakeSnapshot { workload, payload });
         }
         for snapshot in &workload.snapshots {
+            if snapshot.is_legacy {
+                self.repack(snapshot);
+                continue;
+            }
             let runs = snapshot.payload == workload.payload;
             if runs == snapshot.last_running_at.is_some() {
                 let stopped_at = (!runs).then_some(self.case.now);
@@ -103,6 +107,13 @@ impl Turn<'_> {
             .collect();
         if !surplus.is_empty() {
             self.effects.push(Effect::Prune { snapshots: surplus });
+        }
+    }
+
+    /// An incident goes back to a snapshot by its name, so that names stay while one is open.
+    fn repack(&mut self, legacy: &Snapshot) {
+        if self.ledger.incident.is_none() {
+            self.effects.push(Effect::RepackSnapshot { snapshot: legacy.name.clone() });
         }
     }
 

@@ -242,7 +242,8 @@ fn gather(workloads: Vec<Workload>, mut changes: Vec<Change>, mut decisions: Vec
 fn with_snapshots(mut workload: Workload, snapshots: Vec<OwnedSnapshot>) -> Workload {
     let own = snapshots.into_iter().filter(|owned| owned.workload_uid == workload.uid);
     workload.snapshots = own.map(|owned| owned.snapshot).collect();
-    workload.snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.revision));
+    // Where a legacy snapshot has been repacked and is not deleted yet, the new one counts.
+    workload.snapshots.sort_by_key(|snapshot| (std::cmp::Reverse(snapshot.revision), snapshot.is_legacy));
     workload
 }
 

@@ -5,5 +5,6 @@
 pub mod changes;
 pub mod decisions;
 pub mod events;
+pub mod packed;
 pub mod snapshots;
 pub mod status;

@@ -92,7 +92,23 @@ pub fn last_applied_with_release(applied: &str, of: &str) -> Option<String> {
         *applied.pointer_mut("/spec/template")? = of.pointer("/spec/template")?.clone();
     }
     // As kubectl ends it: else the next apply would find that something has changed.
-    Some(format!("{applied}\n"))
+    Some(format!("{}\n", as_go_escapes(&applied)))
+}
+
+/// JSON as Go's encoder writes it, which escapes some characters that ours does not. They occur in strings only.
+fn as_go_escapes(value: &Value) -> String {
+    let mut text = String::new();
+    for character in value.to_string().chars() {
+        match character {
+            '<' => text.push_str("\\u003c"),
+            '>' => text.push_str("\\u003e"),
+            '&' => text.push_str("\\u0026"),
+            '\u{2028}' => text.push_str("\\u2028"),
+            '\u{2029}' => text.push_str("\\u2029"),
+            other => text.push(other),
+        }
+    }
+    text
 }
 
 fn managed(object: &Value) -> Option<&Value> {
@@ -309,6 +325,10 @@ mod tests {
         let (bad, good) = (applied("web:2", "new").to_string(), applied("web:1", "old").to_string());
         let both = last_applied_with_release(&bad, &good).unwrap();
         assert_eq!(serde_json::from_str::<Value>(&both).unwrap(), applied("web:1", "new"));
+        let odd = applied("<a&b>\u{2028}\u{2029}\u{1}\n\"🚀", "new").to_string();
+        let written_by_go = r#""\u003ca\u0026b\u003e\u2028\u2029\u0001\n\"🚀""#;
+        let both = last_applied_with_release(&bad, &odd).unwrap();
+        assert!(both.contains(written_by_go), "{both}");
         assert_eq!(last_applied_with_release("{}", &good), None);
         assert_eq!(last_applied_with_release(&bad, "no JSON"), None);
     }

@@ -46,6 +46,7 @@ mod contained;
 mod crashes;
 mod deletion;
 mod everyday;
+mod exact;
 mod examples;
 mod exceptions;
 mod footprint;
@@ -76,6 +77,7 @@ fn all() -> Vec<Test> {
         configuration::tests(),
         several::tests(),
         everyday::tests(),
+        exact::tests(),
         exceptions::tests(),
         owners::tests(),
         observing::tests(),

@@ -39,6 +39,7 @@ impl World {
             Effect::MarkRunning { snapshot, stopped_at } => {
                 self.expect_snapshot(snapshot, seen)?.last_running_at = *stopped_at;
             }
+            Effect::RepackSnapshot { snapshot } => self.repack(snapshot)?,
             Effect::Prune { snapshots } => self.prune(snapshots),
             Effect::OpenChange(_) | Effect::UpdateChange(_) | Effect::DeclareEmergency(_) => {
                 self.write_change(effect, seen)?;
@@ -89,6 +90,15 @@ impl World {
         for deployment in &mut self.deployments {
             deployment.snapshots.retain(|snapshot| !snapshots.contains(&snapshot.name));
         }
+    }
+
+    fn repack(&mut self, name: &str) -> Result<(), String> {
+        assert!(self.status.incident.is_none(), "an incident may go back to {name}");
+        let mut snapshots = self.deployments.iter_mut().flat_map(|deployment| &mut deployment.snapshots);
+        let legacy = snapshots.find(|snapshot| snapshot.name == name).ok_or("the snapshot is gone")?;
+        legacy.is_legacy = false;
+        legacy.name = format!("{name}-packed");
+        Ok(())
     }
 
     fn act(&mut self, effect: &Effect) -> Result<(), String> {
@@ -252,6 +262,7 @@ impl World {
             known_good_at: None,
             known_good_in: Vec::new(),
             last_running_at: None,
+            is_legacy: false,
             rollback_unsafe: deployment.unsafe_reason.clone(),
         });
         Ok(())
@@ -277,6 +288,7 @@ impl World {
             .iter_mut()
             .flat_map(|deployment| &mut deployment.snapshots)
             .find(|snapshot| snapshot.name == name && Some(&**snapshot) == was.as_ref())
+            .inspect(|snapshot| assert!(!snapshot.is_legacy, "the API server may refuse to note anything on {name}"))
             .ok_or_else(|| "the snapshot has moved on".to_owned())
     }
 }

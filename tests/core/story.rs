@@ -146,6 +146,9 @@ pub struct Event {
     /// The Pilot is deleted and created again.
     #[serde(default)]
     pub lose_status: bool,
+    /// All snapshots are those of an older version, which could note nothing on them.
+    #[serde(default)]
+    pub legacy_snapshots: bool,
     #[serde(default)]
     pub delete: bool,
     /// The Deployment is created anew with this release.
@@ -387,6 +390,14 @@ fn move_workload(event: &Event, world: &mut World, teller: &mut Teller) {
             deployment.unsafe_reason = Some(reason.clone());
         }
         teller.say(world, &format!("the release is annotated unsafe: {reason}"));
+    }
+    if event.legacy_snapshots {
+        for snapshot in world.deployments.iter_mut().flat_map(|deployment| &mut deployment.snapshots) {
+            snapshot.is_legacy = true;
+            (snapshot.known_good_at, snapshot.last_running_at) = (None, None);
+            snapshot.known_good_in.clear();
+        }
+        teller.say(world, "all snapshots are those of an older version");
     }
     if event.delete {
         world.deployments.retain(|deployment| deployment.name != name);

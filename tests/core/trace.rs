@@ -129,6 +129,7 @@ fn describe(effect: &Effect) -> String {
         Effect::MarkKnownGood { snapshot, .. } => format!("mark {snapshot} known-good"),
         Effect::MarkRunning { snapshot, stopped_at: Some(_) } => format!("mark {snapshot} as stopped"),
         Effect::MarkRunning { snapshot, stopped_at: None } => format!("mark {snapshot} as running"),
+        Effect::RepackSnapshot { snapshot } => format!("repack {snapshot}"),
         Effect::Prune { snapshots } => format!("prune {}", snapshots.join(", ")),
         Effect::OpenChange(open) => format!("open change {} ({:?})", open.name, open.class),
         Effect::UpdateChange(update) => {
