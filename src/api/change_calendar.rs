@@ -1,6 +1,6 @@
-//! ChangeCalendar: windows and freezes that hold for many pilots. Written by platform admins.
+//! ChangeCalendar: shared windows and freezes for many pilots. Written by platform admins.
 //!
-//! It only ever narrows what a Pilot's own windows allow, so that nobody gains time by it.
+//! A calendar only narrows a Pilot's own windows; it never opens them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::selector::LabelSelector;
 use super::window::Window;
 
-/// The label by which a Pilot asks to be narrowed by one more calendar. Its value is the calendar's name.
+/// Label of a Pilot that opts in to one more calendar; its value is the calendar's name.
 pub const CALENDAR_LABEL: &str = "pilotguard.dev/calendar";
 
-/// Windows and freezes that hold for all Pilots of the namespaces that it selects. Written by platform admins.
+/// Windows and freezes for all Pilots of the selected namespaces. Written by platform admins.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "pilotguard.dev",
@@ -21,7 +21,7 @@ pub const CALENDAR_LABEL: &str = "pilotguard.dev/calendar";
     status = "ChangeCalendarStatus",
     shortname = "cal",
     category = "pilotguard",
-    doc = "Windows and freezes that hold for all Pilots of the namespaces that it selects. Written by platform admins.",
+    doc = "Windows and freezes for all Pilots of the selected namespaces. Written by platform admins.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Open", type_ = "string", json_path = ".status.conditions[?(@.type=='WindowOpen')].status"),
     printcolumn(name = "Windows", type_ = "string", json_path = ".status.conditions[?(@.type=='WindowOpen')].message"),
@@ -29,24 +29,24 @@ pub const CALENDAR_LABEL: &str = "pilotguard.dev/calendar";
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ChangeCalendarSpec {
-    /// The namespaces whose Pilots it narrows, by their labels. `{}` selects all. Without it only those Pilots are
-    /// narrowed that carry the label `pilotguard.dev/calendar` with this calendar's name. One namespace by name:
-    /// `matchLabels: {kubernetes.io/metadata.name: shop}`.
+    /// Selects the namespaces whose Pilots this calendar narrows, by their labels. `{}` selects all namespaces. If
+    /// omitted, the calendar narrows only Pilots with the label `pilotguard.dev/calendar` and this calendar's name as
+    /// its value. One namespace by name: `matchLabels: {kubernetes.io/metadata.name: shop}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
-    /// The windows. A change may start where the Pilot's own windows allow it, none of the Denies here is active and, if
-    /// there are Allows here, one of them is.
+    /// The windows of the calendar. A change may start while the Pilot's own windows allow it, no Deny of the calendar
+    /// is active and, if the calendar has Allows, at least one of them is.
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub windows: Vec<Window>,
 }
 
-/// What the operator found.
+/// Status of a ChangeCalendar, reported by the operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangeCalendarStatus {
-    /// `Ready`: it can be used, and narrows. `Stalled`: it cannot, and counts as closed. `WindowOpen`: it is open now.
-    /// `WindowsCurrent`: none of its one-off windows is over.
+    /// `Ready`: the calendar is valid and narrows Pilots. `Stalled`: it is invalid and counts as closed. `WindowOpen`:
+    /// it is open now. `WindowsCurrent`: none of its one-off windows lies in the past.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 8))]

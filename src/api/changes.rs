@@ -1,4 +1,4 @@
-//! When and how a pilot may change, and how far back it may be rolled.
+//! When and how a pilot may change, and how old a rollback target may be.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -7,82 +7,82 @@ use serde::{Deserialize, Serialize};
 use super::duration::Duration;
 use super::window::Window;
 
-/// When a change may start and how it is watched afterwards.
+/// Rules for changes: when a change may start, and how long it is watched afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.windows.exists(w, !has(w.kind) || w.kind == 'Allow')").message("at least one window of kind Allow is needed, or nothing could ever change; for a pilot that may change at any time declare {name: always, always: true}").field_path(".windows"))]
 pub struct Changes {
-    /// The windows. A change may start while some Allow is active and no Deny is.
+    /// Change windows. A change may start while at least one Allow is active and no Deny is.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub windows: Vec<Window>,
-    /// What becomes of a change that may not start now. Default Auto. `Auto`: what a GitOps tool applies (a service account
-    /// that writes a workload with Argo CD's tracking-id or Flux's labels) is held outside windows and pinned where
-    /// waiting does not help; everyone else is refused. `Hold` stores any change and rolls it out by itself once it is
-    /// allowed. `Pin` answers machines with the release that runs, and refuses people. `Deny` refuses everyone.
+    /// Answer to a change that may not start now. `Auto` holds changes by GitOps tools outside windows, pins them where
+    /// waiting does not help, and refuses everyone else; a GitOps tool is a service account that writes a workload with
+    /// Argo CD's tracking-id or Flux's labels. `Hold` stores any change and rolls it out once it is allowed. `Pin`
+    /// keeps the stored release for machines and refuses people. `Deny` refuses everyone. Default Auto.
     #[serde(default)]
     pub outside_window: OutsideWindow,
-    /// How much of a window must be left for a change to start in it. Default 0s.
+    /// Minimum time that must remain in a window for a change to start. Default 0s.
     #[serde(default = "no_time")]
     pub runway: Duration,
-    /// What becomes of a change that is not completely available when its window closes. Default `Finish`: its rollout
-    /// goes on. `Revert` puts the known-good release back, without blaming the change: it may be applied again in the
-    /// next window. Where there is none to go back to, or going back is declared unsafe, the rollout goes on.
+    /// Action on a change that is not completely available when its window closes. `Finish` lets the rollout continue.
+    /// `Revert` restores the known-good release without blaming the change, which may be applied again in the next
+    /// window; without a rollback target, or if going back is declared unsafe, the rollout continues. Default Finish.
     #[serde(default)]
     pub on_window_close: OnWindowClose,
-    /// How long a change is watched after it is completely available before it counts as good.
-    /// Time in which an SLO is Unknown (other than for low traffic or warm-up) does not count. Default 30m.
+    /// Time for which a change is watched after it is completely available, before its release becomes known-good. Time
+    /// during which an SLO is Unknown, other than for low traffic or warm-up, does not count. Default 30m.
     #[serde(default = "thirty_minutes")]
     pub bake: Duration,
-    /// Template changes of the same pilot within this time of the first are one change. Default 1m.
+    /// Time after the first template change in which further ones of the same pilot join the same change. Default 1m.
     #[serde(default = "sixty_seconds")]
     pub group_within: Duration,
-    /// What becomes of a release that runs without having been admitted. It is always recorded and told, and further
-    /// changes are refused until an owner accepts it or the known-good release is back. Default `Notify`: no more than
-    /// that. `Rollback` puts the known-good release back. A quarantined release is undone at once in both cases.
+    /// Action on a release that bypassed admission. `Notify` records and reports it, and refuses further changes until
+    /// an owner accepts it or the known-good release runs again. `Rollback` also restores the known-good release. With
+    /// either, a quarantined release is rolled back at once. Default Notify.
     #[serde(default)]
     pub unauthorized: UnauthorizedPolicy,
 }
 
-/// What becomes of a release that runs without having been admitted.
+/// Action on a release that bypassed admission.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UnauthorizedPolicy {
-    /// People are told.
+    /// Records and reports it, and refuses further changes.
     #[default]
     Notify,
-    /// The known-good release is put back.
+    /// Restores the known-good release.
     Rollback,
 }
 
-/// What becomes of a change that is not completely available when its window closes.
+/// Action on a change that is not completely available when its window closes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnWindowClose {
-    /// Its rollout goes on.
+    /// Lets the rollout continue.
     #[default]
     Finish,
-    /// The known-good release is put back.
+    /// Restores the known-good release.
     Revert,
 }
 
-/// What becomes of a change that may not start now.
+/// Answer to a change that may not start now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OutsideWindow {
-    /// Held or pinned where a GitOps tool asks, refused for everyone else.
+    /// Holds or pins changes by GitOps tools, and refuses everyone else.
     #[default]
     Auto,
-    /// Stored, and rolled out by itself once it is allowed.
+    /// Stores the change, and rolls it out once it is allowed.
     Hold,
-    /// Answered with the release that runs where a machine asks, refused for people.
+    /// Keeps the stored release for machines, and refuses people.
     Pin,
-    /// Refused.
+    /// Refuses everyone.
     Deny,
 }
 
-/// How far back an automatic rollback may reach.
+/// Limits of a rollback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackPolicy {
-    /// A known-good release is a target only if it was running within this time. Default 7d.
+    /// Maximum time since a known-good release last ran for it to be a rollback target. Default 7d.
     #[serde(default = "seven_days")]
     pub max_age: Duration,
 }

@@ -20,8 +20,8 @@ pub struct Decimal {
 }
 
 impl Decimal {
-    /// A figure for people, rounded to so many significant digits, so that noise causes no writes. `None`
-    /// where the value is not finite or too large to be written.
+    /// Rounds a figure to a number of significant digits, so that noise causes no writes. `None` if the value is not
+    /// finite or too large to be written.
     pub fn rounded(value: f64, significant_digits: i32) -> Option<Self> {
         if !value.is_finite() || value.abs() >= 1e15 {
             return None;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::incident::{DecidedBy, Evidence, RollbackTarget, Suspect};
 
-/// An immutable record of a judgement. People write one to decide an incident; the operator writes one for
-/// every incident that ends.
+/// An immutable record of a judgement. People create one to decide an incident or to make an exception; the operator
+/// creates one for every incident that ends.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "pilotguard.dev",
@@ -18,7 +18,7 @@ use super::incident::{DecidedBy, Evidence, RollbackTarget, Suspect};
     status = "DecisionStatus",
     shortname = "dec",
     category = "pilotguard",
-    doc = "An immutable record of a judgement. People write one to decide an incident; the operator writes one for every incident that ends.",
+    doc = "An immutable record of a judgement. People create one to decide an incident or to make an exception; the operator creates one for every incident that ends.",
     selectable = ".spec.pilot",
     validation = Rule::new("self.spec == oldSelf.spec").message("a Decision cannot be changed; write another one"),
     printcolumn(name = "Pilot", type_ = "string", json_path = ".spec.pilot"),
@@ -37,56 +37,58 @@ use super::incident::{DecidedBy, Evidence, RollbackTarget, Suspect};
 #[x_kube(validation = Rule::new("!has(self.fix) || self.type == 'Override'").message("fix belongs to Override; remove it or write type: Override").field_path(".fix"))]
 #[x_kube(validation = Rule::new("!has(self.until) || self.until < timestamp('9999-01-01T00:00:00Z')").message("until must lie before the year 9999; write the time at which the exception ends (at most 4h ahead)").field_path(".until"))]
 pub struct DecisionSpec {
-    /// The Pilot, by name.
+    /// Name of the Pilot.
     #[schemars(length(min = 1, max = 253))]
     pub pilot: String,
-    /// `Continue` (let the release run on), `Rollback`, `ScaleDown`, `HoldChanges`, `Resume` (end an incident,
-    /// restore replicas), `Readmit` (let a rolled-back release be tried again) or `Override` (let one release through
-    /// although guards refuse it).
+    /// Type of the Decision: `Continue` (let the release keep running), `Rollback` (restore the rollback target),
+    /// `ScaleDown` (reduce replicas), `HoldChanges` (refuse new changes), `Resume` (end an incident and restore
+    /// replicas), `Readmit` (allow a rolled-back release again) or `Override` (let one release past the guards).
     #[serde(rename = "type")]
     pub type_: DecisionType,
-    /// The incident that it speaks of, as in the Pilot's `status.incident.id`.
+    /// ID of the incident that it decides, from the Pilot's `status.incident.id`. Required for Continue and Resume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub incident: Option<String>,
-    /// The payload digest that Readmit or Override speaks of.
+    /// Payload digest of the release to readmit or to let through, as printed in the refusal. Required for Readmit and
+    /// Override.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
     pub payload: Option<String>,
-    /// When a Continue or an Override ends; at most 4h after the Decision was created.
+    /// Time at which a Continue or an Override ends, RFC 3339, at most 4h after the Decision was created. Required for
+    /// both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// Whether the release that an Override lets through mends the open incident: then one owner's word, also the
-    /// requester's own, lets it through while the incident holds changes. Default false.
+    /// Whether the release of an Override fixes the open incident. If true, one owner's Override, even the requester's
+    /// own, is enough to let it past the incident's hold on changes. Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fix: bool,
-    /// Why. Kept for the review.
+    /// Reason for the decision, kept for the review.
     #[schemars(length(min = 1, max = 1024))]
     pub reason: String,
-    /// Who decided. Filled in from the request; anything else is refused.
+    /// User who decided. Set at admission to the user and groups of the request; any other value is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Requester>,
-    /// What the operator adds where it writes the Decision itself.
+    /// Record of the incident, in Decisions that the operator creates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<IncidentRecord>,
 }
 
-/// What is decided.
+/// Type of a Decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DecisionType {
-    /// Let the release run on; changes stay held.
+    /// Let the release keep running; changes stay held.
     Continue,
-    /// Go back to the newest known-good release.
+    /// Restore the rollback target.
     Rollback,
-    /// Leave the number of replicas that the incident's trigger declares, else none.
+    /// Scale down to the replicas that the incident's trigger declares, else to 0.
     ScaleDown,
-    /// Refuse new changes until the condition is clear.
+    /// Refuse new changes until the trigger's condition is clear.
     HoldChanges,
-    /// End the incident and restore what it parked.
+    /// End the incident and restore the parked replicas.
     Resume,
-    /// Let a rolled-back release be tried again.
+    /// Allow a rolled-back release again.
     Readmit,
-    /// Let one release through although guards refuse it.
+    /// Let one release past the guards.
     Override,
 }
 
@@ -94,10 +96,10 @@ pub enum DecisionType {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Requester {
-    /// The user name.
+    /// User name.
     #[schemars(length(max = 512))]
     pub user: String,
-    /// The user's groups.
+    /// Groups of the user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512), inner(length(max = 256)))]
     pub groups: Vec<String>,
@@ -107,60 +109,60 @@ pub struct Requester {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IncidentRecord {
-    /// The trigger that opened it.
+    /// Trigger that opened the incident.
     #[schemars(length(max = 63))]
     pub trigger: String,
-    /// When.
+    /// Time at which the incident opened.
     pub opened_at: Timestamp,
-    /// When it ended.
+    /// Time at which the incident ended.
     pub closed_at: Timestamp,
-    /// What made the action happen, or the incident end: `Person` (a Decision), `Recovery`, `Deadline` or `Policy`
-    /// (a rule that allows no decision window).
+    /// What caused the action or the end of the incident: `Person` (a Decision), `Recovery` (the service was healthy
+    /// again), `Deadline` (the decision window ended) or `Policy` (a rule of the Pilot without a decision window).
     pub decided_by: DecidedBy,
-    /// Whether the action was really carried out; false with enforcement Observe.
+    /// Whether the action was carried out; false with enforcement Observe.
     pub carried_out: bool,
-    /// The Decision that was followed, where a person decided.
+    /// Name of the accepted Decision, if a person decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub decision: Option<String>,
-    /// Payload digests of the releases that were put away; they are refused until they are readmitted.
+    /// Payload digests of the quarantined releases, which are refused until an owner readmits them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), inner(length(max = 64)))]
     pub quarantined: Vec<String>,
-    /// What was seen.
+    /// Evidence of the incident.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub evidence: Vec<Evidence>,
-    /// The change that was blamed.
+    /// Change that the incident blames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspect: Option<Suspect>,
-    /// The release that was gone back to.
+    /// Rollback target of the incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<RollbackTarget>,
 }
 
-/// Whether the Decision counts.
+/// Result of a Decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionStatus {
     // The schema shows the description of the enum here, because the field is optional.
-    /// Whether the Decision counts: `Accepted` or `Refused`.
+    /// `Accepted` (the Decision takes or took effect) or `Refused` (it has no effect; see `message`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<DecisionPhase>,
-    /// Why, in words.
+    /// Why the Decision was accepted or refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
-    /// When it was judged.
+    /// Time at which it was accepted or refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
 }
 
-/// Whether a Decision counts: `Accepted` (it is or was followed) or `Refused` (it has no effect; the message says why).
+/// Result of a Decision: `Accepted` (it takes or took effect) or `Refused` (it has no effect; see `message`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DecisionPhase {
-    /// It is or was followed.
+    /// It takes or took effect.
     Accepted,
-    /// It has no effect; the message says why.
+    /// It has no effect; `message` says why.
     Refused,
 }

@@ -28,7 +28,7 @@ impl Duration {
     /// The longest duration that can be written: 3650 days.
     pub const MAX: Duration = Duration::days(MAX_DAYS);
 
-    /// `secs` seconds; as all constructors in code, limited to what can be written.
+    /// `secs` seconds, limited to what can be written, like all constructors in code.
     pub const fn from_secs(secs: i64) -> Self {
         let longest = MAX_DAYS * 86_400;
         let secs = if secs < 0 {
@@ -56,7 +56,7 @@ impl Duration {
         Self::from_secs(days.saturating_mul(86_400))
     }
 
-    /// From an elapsed time that came from a declaration.
+    /// Converts an elapsed time that came from a declaration.
     pub const fn from_signed(duration: SignedDuration) -> Self {
         Self(duration)
     }
@@ -66,7 +66,7 @@ impl Duration {
         self.0
     }
 
-    /// Reads a duration; the error is a sentence that names the text and what may be written.
+    /// Parses a duration. The error names the text and what to write instead.
     pub fn parse(text: &str) -> Result<Self, String> {
         let malformed = || format!("{text:?} is not a duration: {ALLOWED}");
         let too_long = || format!("duration {text:?} is too long: at most ten years (\"{MAX_DAYS}d\")");

@@ -1,8 +1,8 @@
-//! The life of a fired trigger, as it is kept in the Pilot's status.
+//! The open incident and the latches, as stored in the Pilot's status.
 //!
-//! Together with the latches this is the only part of the status that cannot be rebuilt from the
-//! workload's annotations, the release snapshots and the records. It is written before anything is
-//! done in the world, so a restarted operator goes on where the last one stopped.
+//! They are the only part of the status that cannot be rebuilt from the workload's annotations, the release snapshots
+//! and the records. The incident is written before each act, so a restarted operator continues where the last one
+//! stopped.
 
 use jiff::Timestamp;
 use kube::KubeSchema;
@@ -17,276 +17,275 @@ use super::workload::{PartKind, PartReference};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Incident {
-    /// The name by which Decisions speak of it. Example: `fast-burn-3f9c2a71`.
+    /// Name of the incident, for `spec.incident` of a Decision. Example: `fast-burn-3f9c2a71`.
     #[schemars(length(max = 128))]
     pub id: String,
-    /// The trigger that opened it, or `person` where a Decision did.
+    /// Trigger that opened the incident, or `person` if a Decision opened it.
     #[schemars(length(max = 63))]
     pub trigger: String,
-    /// When the trigger fired.
+    /// Time at which the trigger fired.
     pub opened_at: Timestamp,
-    /// How far it has come: `DecisionWindow` (owners may decide; the action happens at the deadline), `Continued` (an
-    /// owner let the release run on), `Acting` (the intent is written and being carried out), `Verifying` (is the
-    /// service well again?), `Standing` (nothing more happens by itself; changes stay held), `Resuming` (parked
-    /// replicas are being restored) or `Closing` (it is over; the record is being written).
+    /// Stage of the incident: `DecisionWindow` (owners may decide; the action happens at the deadline), `Continued` (an
+    /// owner let the release keep running), `Acting` (the action is being carried out), `Verifying` (the service is
+    /// being checked after the action), `Standing` (no further automatic action; changes stay held), `Resuming` (parked
+    /// replicas are being restored) or `Closing` (the incident is over; its record is being written).
     pub stage: IncidentStage,
-    /// When the current decision window ends.
+    /// Time at which the current decision window ends.
     pub deadline: Timestamp,
-    /// The strictest action that the triggers of this incident declare: `Notify`, `HoldChanges`, `Rollback` or
-    /// `ScaleDown`.
+    /// Strictest action that the triggers of this incident declare: `Notify`, `HoldChanges`, `Rollback` or `ScaleDown`.
     pub declared: TriggerAction,
-    /// What happens at the deadline: `Notify`, `HoldChanges`, `Rollback` or `ScaleDown`.
+    /// Action that happens at the deadline: `Notify`, `HoldChanges`, `Rollback` or `ScaleDown`.
     pub action: TriggerAction,
-    /// The replicas that ScaleDown leaves. Default 0.
+    /// Replicas that remain after a ScaleDown. Default 0.
     #[serde(default)]
     pub scale_down_to: i32,
-    /// Why this action: which release is blamed, or why none is.
+    /// Why this action was chosen: which release is blamed, or why none is.
     #[schemars(length(max = 1024))]
     pub because: String,
-    /// What was seen, oldest first; frozen when the trigger fired, later triggers join.
+    /// Evidence, oldest first: the figures when the trigger fired, and those of triggers that joined later.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub evidence: Vec<Evidence>,
-    /// The change that is blamed.
+    /// Change that the incident blames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspect: Option<Suspect>,
-    /// The release that a rollback would go back to.
+    /// Release that a rollback would restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<RollbackTarget>,
-    /// The burn rate over the short window when the trigger fired.
+    /// Burn rate over the short window when the trigger fired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burn_at_trip: Option<Decimal>,
-    /// The last fresh answer to the question whether the service still suffers.
+    /// Last fresh reading of whether the service is unhealthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_fresh: Option<FreshReading>,
-    /// An owner let the release run on until then.
+    /// Continue that an owner decided, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continued: Option<Continued>,
-    /// What is about to be done or was done; written before the act.
+    /// Action that is being carried out or was carried out; written before the act.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
-    /// Why people were called, if they were.
+    /// Why people were paged, if they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub paged: Option<String>,
-    /// How it ended; set while the record is being written.
+    /// How the incident ended; set while its record is being written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closing: Option<Closing>,
 }
 
-/// How far an incident has come.
+/// Stage of an incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum IncidentStage {
     /// Owners may decide; the action happens at the deadline.
     DecisionWindow,
-    /// An owner let the release run on; changes stay held.
+    /// An owner let the release keep running; changes stay held.
     Continued,
-    /// The intent is written; the act is being carried out.
+    /// The action is being carried out.
     Acting,
-    /// The act is done; is the service well again?
+    /// The action is done; the service is being checked.
     Verifying,
-    /// Nothing more happens by itself; changes stay held until it is clear or an owner resumes.
+    /// No further automatic action; changes stay held until the triggers are clear or an owner resumes.
     Standing,
     /// An owner resumed; the parked replicas are being restored.
     Resuming,
-    /// It is over; the record is being written.
+    /// The incident is over; its record is being written.
     Closing,
 }
 
-/// One thing that was seen.
+/// One piece of evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Evidence {
-    /// The trigger whose condition held.
+    /// Trigger whose condition held.
     #[schemars(length(max = 63))]
     pub trigger: String,
-    /// When.
+    /// Time of the observation.
     pub at: Timestamp,
-    /// The figures, in words.
+    /// The figures as a sentence.
     #[schemars(length(max = 512))]
     pub text: String,
 }
 
-/// The change that an incident blames.
+/// Change that an incident blames.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Suspect {
-    /// The ChangeRecord of the change.
+    /// Name of the ChangeRecord.
     #[schemars(length(max = 253))]
     pub change: String,
-    /// The payload digest of its release.
+    /// Payload digest of its release.
     #[schemars(length(max = 64))]
     pub payload: String,
-    /// When it was admitted.
+    /// Time at which the change was admitted.
     pub admitted_at: Timestamp,
 }
 
-/// The release that a rollback goes back to.
+/// Release that a rollback restores.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackTarget {
-    /// The payload digest of the release, taken over its parts.
+    /// Payload digest of the release, computed over its parts.
     #[schemars(length(max = 64))]
     pub payload: String,
-    /// When it became known-good.
+    /// Time at which it became known-good.
     pub known_good_at: Timestamp,
-    /// What each workload would run.
+    /// Parts of the release: what each workload would run.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub workloads: Vec<TargetPart>,
 }
 
-/// What one workload would run after a rollback.
+/// Part of a rollback target: what one workload would run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetPart {
-    /// Its kind: `Deployment`, `StatefulSet`, `DaemonSet` or `ConfigMap`.
+    /// Kind of the part: `Deployment`, `StatefulSet`, `DaemonSet` or `ConfigMap`.
     pub kind: PartKind,
-    /// The workload's name.
+    /// Name of the workload or ConfigMap.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// The payload digest of its part of the release.
+    /// Payload digest of the part.
     #[schemars(length(max = 64))]
     pub payload: String,
-    /// The ControllerRevision that holds it.
+    /// Name of the ControllerRevision that stores the snapshot.
     #[schemars(length(max = 253))]
     pub revision: String,
 }
 
-/// A fresh answer to the question whether the service still suffers.
+/// A fresh reading of whether the service is unhealthy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FreshReading {
-    /// When the answer last changed.
+    /// Time at which the reading last changed.
     pub since: Timestamp,
-    /// Whether it still suffers.
+    /// Whether the service is unhealthy.
     pub burning: bool,
 }
 
-/// An owner let the release run on.
+/// A Continue in effect: an owner let the release keep running.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Continued {
-    /// Until then.
+    /// Time at which it ends.
     pub until: Timestamp,
-    /// The Decision that said so.
+    /// Name of the Decision.
     #[schemars(length(max = 253))]
     pub decision: String,
 }
 
-/// What is about to be done, by whose word.
+/// Action that was decided, and who decided it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Intent {
-    /// What is done: `Notify`, `HoldChanges`, `Rollback` or `ScaleDown`.
+    /// The action: `Notify`, `HoldChanges`, `Rollback` or `ScaleDown`.
     pub action: TriggerAction,
-    /// What made it happen: `Person` (a Decision), `Recovery`, `Deadline` or `Policy`
-    /// (a rule that allows no decision window).
+    /// What caused the action: `Person` (a Decision), `Recovery` (the service was healthy again), `Deadline` (the
+    /// decision window ended) or `Policy` (a rule of the Pilot without a decision window).
     pub decided_by: DecidedBy,
-    /// The Decision object, where a person decided.
+    /// Name of the Decision, if a person decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub decision: Option<String>,
-    /// When it was decided.
+    /// Time of the decision.
     pub at: Timestamp,
-    /// When the act was seen to be done.
+    /// Time at which the workloads showed that the action was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub done_at: Option<Timestamp>,
-    /// What is done to each workload.
+    /// What the action does to each workload.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub workloads: Vec<WorkloadIntent>,
 }
 
 impl Incident {
-    /// Whether what was decided last is to scale down, which only a person's Resume ends.
+    /// Whether the last decided action is a scale-down, which only a person's Resume ends.
     pub fn scales_down(&self) -> bool {
         self.intent.as_ref().is_some_and(|intent| intent.action == TriggerAction::ScaleDown)
     }
 }
 
 impl Intent {
-    /// The payload digests that may not come back, if it was carried out.
+    /// Payload digests that the action quarantined, if it was carried out.
     pub fn put_away(&self) -> impl Iterator<Item = &String> {
         let done = self.done_at.is_some().then_some(&self.workloads);
         done.into_iter().flatten().flat_map(|workload| &workload.quarantine)
     }
 }
 
-/// What is done to one workload.
+/// What an action does to one workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadIntent {
-    /// The workload.
+    /// The workload or ConfigMap.
     pub workload: PartReference,
-    /// Its uid: a workload that was deleted and created anew is another one.
+    /// Its UID; a workload that was deleted and recreated has another one.
     #[schemars(length(max = 64))]
     pub uid: String,
-    /// The payload digest that it ran when the intent was written.
+    /// Payload digest that it ran when the action was decided.
     #[schemars(length(max = 64))]
     pub from: String,
-    /// The ControllerRevision whose template is restored.
+    /// Name of the ControllerRevision that is restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub revision: Option<String>,
-    /// The payload digest that it shall run.
+    /// Payload digest that it runs afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub to: Option<String>,
-    /// The replicas that it shall have.
+    /// Replicas that it has afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// Payload digests that may not come back.
+    /// Payload digests that the action quarantines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), inner(length(max = 64)))]
     pub quarantine: Vec<String>,
 }
 
-/// What made something happen.
+/// What caused an action or the end of an incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DecidedBy {
     /// A person's Decision.
     Person,
-    /// The service recovered.
+    /// The service was healthy again.
     Recovery,
     /// The decision window ended.
     Deadline,
-    /// A rule that allows no decision window.
+    /// A rule of the Pilot without a decision window.
     Policy,
 }
 
-/// How an incident ended.
+/// End of an incident.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Closing {
-    /// What had been done about it, the strictest: `Notify`, `HoldChanges`, `Rollback` or `ScaleDown`.
+    /// Strictest action of the incident: `Notify`, `HoldChanges`, `Rollback` or `ScaleDown`.
     pub action: TriggerAction,
-    /// Whether that was really carried out, and not only would have been.
+    /// Whether the action was carried out; false with enforcement Observe.
     pub carried_out: bool,
-    /// What made it end: `Person` (a Decision), `Recovery`, `Deadline` or `Policy`
-    /// (a rule that allows no decision window).
+    /// What ended the incident: `Person` (a Decision), `Recovery` (the service was healthy again), `Deadline` (the
+    /// decision window ended) or `Policy` (a rule of the Pilot without a decision window).
     pub decided_by: DecidedBy,
-    /// The Decision that ended it, where a person did.
+    /// Name of the Decision that ended the incident, if a person ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub decision: Option<String>,
-    /// When.
+    /// Time of the end.
     pub at: Timestamp,
-    /// In words.
+    /// Summary of the incident as a sentence.
     #[schemars(length(max = 1024))]
     pub summary: String,
 }
 
-/// A trigger that has fired for a release and does not fire for it again until it was clear.
+/// Memory that a trigger fired for a release; it does not fire for that release again until its condition was clear.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Latch {
-    /// The trigger.
+    /// Name of the trigger.
     #[schemars(length(max = 63))]
     pub trigger: String,
-    /// The payload digest of the release that it fired for.
+    /// Payload digest of the release that it fired for.
     #[schemars(length(max = 64))]
     pub payload: String,
-    /// When it fired.
+    /// Time at which it fired.
     pub since: Timestamp,
 }

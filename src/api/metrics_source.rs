@@ -1,5 +1,5 @@
-//! MetricsSource: where SLO data comes from. Written by platform admins only, because a team that could
-//! name an address or a credential could read other teams' data.
+//! MetricsSource: the Prometheus-compatible API that SLO data is read from. Written by platform admins only, because a
+//! team that could name an address or a credential could read other teams' data.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -23,42 +23,43 @@ use super::duration::Duration;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MetricsSourceSpec {
-    /// The base address; a path is kept. Example: `https://prometheus.monitoring.svc:9090`.
+    /// Base URL of the API; a path is kept, redirects are not followed. Example:
+    /// `https://prometheus.monitoring.svc:9090`.
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https?://[^\s?#@]+$"))]
     pub url: String,
-    /// How to authenticate. Without it no credential is sent.
+    /// Credentials for the API. Default: none are sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
-    /// How the server is verified. Without it the system's certificate authorities count.
+    /// Verification of the server's certificate. Default: the system's certificate authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// Sent as `X-Scope-OrgID` (Mimir, Cortex, Loki).
+    /// Tenant, sent as the header `X-Scope-OrgID` (Mimir, Cortex, Loki). Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 150), regex(pattern = r"^[A-Za-z0-9!._*'()|-]+$"))]
     pub tenant: Option<String>,
-    /// The namespaces whose Pilots may use this source. Omitted: all.
+    /// Namespaces whose Pilots may use this source. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1000), inner(length(min = 1, max = 63)))]
     pub allowed_namespaces: Option<Vec<String>>,
-    /// A label that every selector of every query is forced to carry with the Pilot's own namespace as its
-    /// value, so that one team cannot read another's series. Example: `namespace`.
+    /// Label that is forced on every selector of every query, with the Pilot's namespace as its value, so that one team
+    /// cannot read another's series. Default: none. Example: `namespace`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-zA-Z_][a-zA-Z0-9_]*$"))]
     pub namespace_label: Option<String>,
-    /// How often SLOs and triggers are evaluated, at least 1s. Default 15s.
+    /// Interval between evaluations of SLOs and triggers, at least 1s. Default 15s.
     #[serde(default = "fifteen_seconds")]
     #[x_kube(validation = Rule::new("self.matches('[1-9][0-9]*(s|m|h|d|w)([0-9]|$)|[1-9][0-9]{3,}ms')").message("evaluationInterval is at least 1s, for example 15s"))]
     pub evaluation_interval: Duration,
-    /// How far in the past to ask, for backends whose samples arrive late. Default 0s.
+    /// How far in the past every query is evaluated, for backends whose samples arrive late. Default 0s.
     #[serde(default = "no_time")]
     pub query_offset: Duration,
-    /// A query that takes longer is given up. Default 5s.
+    /// Timeout of a query, more than 0s. Default 5s.
     #[serde(default = "five_seconds")]
     #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("timeout is more than 0s, for example 5s"))]
     pub timeout: Duration,
 }
 
-/// How to authenticate. At most one of its fields is set.
+/// Credentials for the API. Exactly one field is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.basic), has(self.bearer)].filter(x, x).size() == 1").message("exactly one of basic or bearer is needed"))]
@@ -71,11 +72,11 @@ pub struct Auth {
     pub bearer: Option<SecretReference>,
 }
 
-/// How the server is verified.
+/// Verification of the server's certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
-    /// Certificate authorities to trust instead of the system's; the Secret holds `ca.crt` (PEM).
+    /// Certificate authorities that replace the system's; the Secret holds `ca.crt` (PEM).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<SecretReference>,
 }
@@ -84,16 +85,16 @@ pub struct Tls {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
-    /// The Secret's name.
+    /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
-/// How the source answers.
+/// Status of a MetricsSource, reported by the operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricsSourceStatus {
-    /// `Ready`: it answered the last query.
+    /// `Ready`: the source answered the last query.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 8))]

@@ -1,7 +1,7 @@
 //! The wire types: what is stored in the API server, and nothing else.
 //!
-//! Every type here is data with a schema. Parsing into what the program works with happens in
-//! [`crate::declaration`]; no rule is judged here beyond what the schema itself can refuse.
+//! Every type here is data with a schema. [`crate::declaration`] parses it into what the program works with; the only
+//! rules here are those of the schema.
 
 pub mod change_calendar;
 pub mod change_record;
@@ -23,10 +23,10 @@ pub mod workload;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-/// The API group of every kind and the prefix of every annotation and label.
+/// API group of every kind, and prefix of every annotation and label.
 pub const GROUP: &str = "pilotguard.dev";
 
-/// All CustomResourceDefinitions, in the order in which a reader meets them.
+/// All CustomResourceDefinitions, the most important first.
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     vec![
         pilot::Pilot::crd(),

@@ -1,10 +1,10 @@
-//! Who owns a pilot, and which identities of the cluster they act under.
+//! Owners of a pilot, and the users and groups under which they act.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// The people who answer for the pilot. Sponsor, service owner, tech lead, risk lead and on-call
-/// may loosen (Continue, Resume, Readmit, Override); moving towards safety is open to anyone whom RBAC admits.
+/// Owners of the pilot, by role. Sponsor, service owner, tech lead, risk lead and on-call may relax guards (Continue,
+/// Resume, Readmit, Override). Rollback, ScaleDown and HoldChanges are open to anyone who may create Decisions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.serviceOwner)").message("owners.serviceOwner is required: name who answers for availability, incidents and change control").field_path(".serviceOwner"))]
@@ -27,47 +27,47 @@ pub struct Owners {
     /// Owns threat modelling and mitigations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub risk_lead: Option<Owner>,
-    /// Whoever carries the pager now.
+    /// Carries the pager now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_call: Option<Owner>,
 }
 
-/// One owner: a name for people, identities for the cluster.
+/// One owner: a name for people, and identities for the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Owner {
-    /// The name as people say it, shown in every refusal. Example: `Ada Lovelace`.
+    /// Name of the person, shown in every refusal. Example: `Ada Lovelace`.
     #[schemars(length(min = 1, max = 128))]
     pub name: String,
-    /// How to reach the owner. Examples: `ada@example.com`, `#checkout-oncall`.
+    /// Contacts of the owner. Examples: `ada@example.com`, `#checkout-oncall`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 256)))]
     pub contacts: Vec<String>,
-    /// The users and groups, as the API server sees them, under which the owner acts.
+    /// Users and groups under which the owner acts, as the API server authenticates them.
     #[serde(default, skip_serializing_if = "Identities::is_empty")]
     pub identities: Identities,
-    /// Who stands in. Acts with the same rights.
+    /// Deputy with the same rights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delegate: Option<Delegate>,
 }
 
-/// A stand-in for an owner.
+/// A deputy of an owner, with the same rights.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Delegate {
-    /// The name as people say it.
+    /// Name of the person.
     #[schemars(length(min = 1, max = 128))]
     pub name: String,
-    /// The users and groups under which the stand-in acts.
+    /// Users and groups under which the delegate acts.
     #[serde(default, skip_serializing_if = "Identities::is_empty")]
     pub identities: Identities,
 }
 
-/// Users and groups as they appear in `kubectl auth whoami`.
+/// Users and groups, as shown by `kubectl auth whoami`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Identities {
-    /// User names. Example: `ada@example.com`. Service accounts are not people and never loosen.
+    /// User names. Service accounts are not people and never relax guards. Example: `ada@example.com`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 256)))]
     pub users: Vec<String>,

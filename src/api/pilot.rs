@@ -38,122 +38,125 @@ use super::workload::{BlastRadius, ConfigurationReference, WorkloadReference};
 #[x_kube(validation = Rule::new("!has(self.triggers) || !self.workloads.exists(w, w.kind == 'DaemonSet') || self.triggers.all(t, t.action != 'ScaleDown' && t.otherwise != 'ScaleDown')").message("a DaemonSet runs one pod on each node and has no replicas to scale down: let the triggers' action and otherwise be Notify, HoldChanges or Rollback").field_path(".triggers"))]
 #[x_kube(validation = Rule::new("!has(self.triggers) || self.triggers.all(t, !has(t.when.burnRate) || (has(self.slos) && self.slos.exists(s, s.name == t.when.burnRate.slo)))").message("a trigger's when.burnRate.slo names no SLO of this Pilot: declare it under slos or correct the name").field_path(".triggers"))]
 pub struct PilotSpec {
-    /// What the pilot is for and when it is decided on.
+    /// Purpose of the pilot, and the date on which its future is decided.
     pub intent: Intent,
-    /// Who answers for it.
+    /// Owners of the pilot, by role.
     pub owners: Owners,
-    /// What it guards, in the Pilot's own namespace: what these run together is the pilot's release. A workload belongs
-    /// to the oldest Pilot that names it.
+    /// Guarded workloads in the Pilot's namespace. What they run together is the pilot's release. A workload belongs to
+    /// the oldest Pilot that names it.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub workloads: Vec<WorkloadReference>,
-    /// The ConfigMaps whose content belongs to the release: guarded, rolled back and recorded with the workloads. A
-    /// change that may not happen yet is refused, or, where a machine asks, answered with the content that is stored.
+    /// Governed ConfigMaps, whose content belongs to the release: guarded, rolled back and recorded with the workloads.
+    /// A change that may not happen yet is refused, or pinned for machines. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub configuration: Vec<ConfigurationReference>,
-    /// What it depends on.
+    /// Services that the pilot depends on.
     #[serde(default)]
     pub constraints: Constraints,
-    /// How much it may reach at most.
+    /// Limits on the size of the pilot.
     #[serde(default)]
     pub blast_radius: BlastRadius,
-    /// When and how it may change.
+    /// When and how the pilot may change.
     pub changes: Changes,
-    /// How far back a rollback may reach.
+    /// Limits of a rollback.
     #[serde(default)]
     pub rollback: RollbackPolicy,
-    /// The MetricsSource, by name, that SLOs, triggers and dependencies are read from. Default `default`.
+    /// Name of the MetricsSource that SLOs, triggers and dependencies are read from. Default `default`.
     #[serde(default = "default_source")]
     #[schemars(length(min = 1, max = 253))]
     pub metrics_source: String,
-    /// What counts as good enough.
+    /// Service level objectives. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub slos: Vec<Slo>,
-    /// What moves the pilot back to safety.
+    /// Triggers that move the pilot back to safety. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub triggers: Vec<Trigger>,
-    /// Whether rules are enforced or only observed.
+    /// Whether changes and actions are enforced or only observed.
     #[serde(default)]
     pub enforcement: Enforcement,
 }
 
-/// What the pilot is for and when it is decided on.
+/// Purpose of the pilot, and the date on which its future is decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.start) || self.start < timestamp('9999-01-01T00:00:00Z')").message("start must lie before the year 9999").field_path(".start"))]
 #[x_kube(validation = Rule::new("self.decisionDate < timestamp('9999-01-01T00:00:00Z')").message("decisionDate must lie before the year 9999").field_path(".decisionDate"))]
 pub struct Intent {
-    /// One sentence. Example: `One-click checkout for returning customers`.
+    /// Purpose in one sentence. Example: `One-click checkout for returning customers`.
     #[schemars(length(min = 1, max = 512))]
     pub summary: String,
-    /// What the pilot shall prove. Example: `Conversion of returning customers rises by 5 %`.
+    /// Hypothesis that the pilot tests. Example: `Conversion of returning customers rises by 5 %`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub hypothesis: Option<String>,
-    /// The users that it is tried with.
+    /// User segments that take part.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
     pub segments: Vec<String>,
-    /// The journeys in scope.
+    /// User journeys in scope.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
     pub journeys: Vec<String>,
-    /// When it starts, RFC 3339; SLOs are judged from then on. Default: the Pilot's creation.
+    /// Start of the pilot, RFC 3339; SLOs are evaluated from then on. Default: the Pilot's creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Timestamp>,
-    /// When scale, iterate or stop is decided, RFC 3339. After it changes are refused until the date is moved.
+    /// Date on which to decide whether to scale, iterate or stop, RFC 3339. After it, changes are refused until the
+    /// date is moved.
     pub decision_date: Timestamp,
 }
 
-/// What the pilot depends on.
+/// Services that the pilot depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Constraints {
-    /// Services that the pilot needs. While one is in breach no release of the pilot is blamed.
+    /// Services that the pilot depends on. While one is in breach or unknown, no release of the pilot is blamed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub dependencies: Vec<Dependency>,
 }
 
-/// A service that the pilot needs.
+/// A service that the pilot depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dependency {
-    /// Its name. Example: `payments`.
+    /// Name of the service. Example: `payments`.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// A PromQL expression with one value: 0 is healthy, anything else is in breach.
+    /// PromQL expression with exactly one value: 0 is healthy, any other value is in breach.
     /// Example: `max(ALERTS{alertname="PaymentsDown",alertstate="firing"}) or vector(0)`.
     #[schemars(length(min = 1, max = 2048))]
     pub query: String,
 }
 
-/// Whether rules are enforced or only observed.
+/// Whether changes and actions are enforced or only observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Enforcement {
-    /// `Enforce` refuses changes; `Observe` lets them pass and records what would have been. Default Enforce.
+    /// Mode of change control. `Enforce` refuses changes; `Observe` lets them pass and records what would have
+    /// happened. Default Enforce.
     #[serde(default)]
     pub changes: Mode,
-    /// `Enforce` acts when a trigger fires; `Observe` only records what would have been done. Default Enforce.
+    /// Mode of triggers and incidents. `Enforce` acts when a trigger fires; `Observe` only records what would have
+    /// happened. Default Enforce.
     #[serde(default)]
     pub actions: Mode,
 }
 
-/// Whether a rule is enforced or only observed.
+/// Whether rules are enforced or only observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
-    /// It binds.
+    /// Refuses and acts.
     #[default]
     Enforce,
-    /// It only leaves a trace.
+    /// Only warns and records.
     Observe,
 }
 

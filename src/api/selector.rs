@@ -1,7 +1,7 @@
 //! Kubernetes' label selector, with bounds: `matchLabels` and `matchExpressions`.
 //!
-//! What Kubernetes' own type leaves open the schema refuses here: an operator that does not exist, and a list of values
-//! that is missing or too much.
+//! The schema here refuses what Kubernetes' own type leaves open: an unknown operator, and a list of values that is
+//! missing or superfluous.
 
 #![expect(unreachable_pub, reason = "KubeSchema repeats each type inside a function")]
 
@@ -11,21 +11,21 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Selects objects by their labels: those that fulfil all of `matchLabels` and `matchExpressions`. `{}` selects all.
+/// Label selector: an object must match all of `matchLabels` and `matchExpressions`. `{}` selects all objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LabelSelector {
-    /// Labels and the value that each must have. Example: `{stage: production}`. Default: none.
+    /// Labels with the value that each must have. Example: `{stage: production}`. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub match_labels: BTreeMap<String, String>,
-    /// Conditions on labels, all of which must hold. Default: none.
+    /// Requirements on labels, all of which must hold. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub match_expressions: Vec<Requirement>,
 }
 
-/// A condition on one label.
+/// A requirement on one label.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -33,33 +33,33 @@ pub struct LabelSelector {
         .message("In and NotIn need values, Exists and DoesNotExist have none").field_path(".values")
 )]
 pub struct Requirement {
-    /// The label. Example: `stage`.
+    /// Label key. Example: `stage`.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
-    /// `In` (its value is one of `values`), `NotIn` (it has none of them, or there is no such label), `Exists` (there is
-    /// such a label) or `DoesNotExist`.
+    /// `In` (the value is one of `values`), `NotIn` (the value is none of them, or the label is absent), `Exists` (the
+    /// label is present) or `DoesNotExist` (the label is absent).
     pub operator: Operator,
-    /// The values. Example: `[production, staging]`. Default: none.
+    /// Values to compare with. Example: `[production, staging]`. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 63)))]
     pub values: Vec<String>,
 }
 
-/// How a label is compared with values.
+/// How a label is compared with the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Operator {
-    /// Its value is one of them.
+    /// The value is one of them.
     In,
-    /// It has none of them, or there is no such label.
+    /// The value is none of them, or the label is absent.
     NotIn,
-    /// There is such a label.
+    /// The label is present.
     Exists,
-    /// There is no such label.
+    /// The label is absent.
     DoesNotExist,
 }
 
 impl LabelSelector {
-    /// Whether these labels fulfil it.
+    /// Whether these labels match.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
             && self.match_expressions.iter().all(|requirement| requirement.matches(labels))

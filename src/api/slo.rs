@@ -1,4 +1,4 @@
-//! Service level objectives: what is measured, and what counts as good enough.
+//! Service level objectives: the indicator, the target and the handling of missing data.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -6,71 +6,71 @@ use serde::{Deserialize, Serialize};
 use super::decimal::Decimal;
 use super::duration::Duration;
 
-/// One service level objective.
+/// A service level objective.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Slo {
-    /// The name by which triggers, status and messages speak of it. Example: `availability`.
+    /// Name of the SLO, referred to by triggers, status and messages. Example: `availability`.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// The share of good events in percent, above 0 and below 100. Example: `"99.5"`.
+    /// Target share of good events in percent, above 0 and below 100. Example: `"99.5"`.
     #[x_kube(validation = Rule::new("self.matches(r\'^[0-9]{1,2}([.][0-9]+)?$\') && double(self) > 0.0").message("target is a percentage above 0 and below 100, for example \"99.5\"; at 100 there is no error budget to spend"))]
     pub target: Decimal,
-    /// The time over which the objective is judged.
+    /// Window over which the objective is evaluated.
     pub window: SloWindow,
-    /// How good and bad events are counted.
+    /// Indicator: how bad and all events are counted.
     pub indicator: Indicator,
-    /// Below so many events in the window that is judged (of a burn rate: the long one) nothing is concluded
-    /// from it: Unknown, with the reason LowTraffic. Default 50.
+    /// Minimum number of events in the evaluated window (for a burn rate, the long one). With fewer the result is
+    /// Unknown with the reason LowTraffic. Default 50.
     #[serde(default = "fifty")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub min_events: i64,
-    /// For so long after the pilot's start the SLO is Unknown with the reason WarmingUp. Default 0s.
+    /// Time after the pilot's start during which the SLO is Unknown with the reason WarmingUp. Default 0s.
     #[serde(default = "no_time")]
     pub warmup: Duration,
-    /// What missing data means.
+    /// Handling of missing data.
     #[serde(default)]
     pub no_data: NoData,
 }
 
-/// The time over which an objective is judged.
+/// Window over which an objective is evaluated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SloWindow {
-    /// A window that ends now and reaches back so far. Example: `7d`.
+    /// Length of a rolling window that ends now. Example: `7d`.
     pub rolling: Duration,
 }
 
-/// How good and bad events are counted. Exactly one of its fields is set.
+/// Indicator: how bad and all events are counted. Exactly one field is set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.ratio)").message("an indicator is needed: ratio {bad, total}"))]
 pub struct Indicator {
-    /// The ratio of two counters.
+    /// Ratio of two counters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<Ratio>,
 }
 
-/// The ratio of bad to all events, each a Prometheus counter.
+/// Ratio of bad to all events, each a Prometheus counter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.bad != self.total").message("bad and total are the same selector: every event would be bad"))]
 pub struct Ratio {
-    /// A PromQL vector selector of the counter of bad events.
+    /// PromQL vector selector of the counter of bad events.
     /// Example: `http_requests_total{app="checkout",code=~"5.."}`.
     #[schemars(length(min = 1, max = 1024))]
     pub bad: String,
-    /// A PromQL vector selector of the counter of all events.
+    /// PromQL vector selector of the counter of all events.
     /// Example: `http_requests_total{app="checkout"}`.
     #[schemars(length(min = 1, max = 1024))]
     pub total: String,
 }
 
-/// What missing data means. It never counts as good or as bad.
+/// Handling of missing data, which never counts as good or bad.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NoData {
-    /// Samples older than this make the SLO Unknown with the reason Stale. Default 2m.
+    /// Maximum age of the newest sample. With older samples the SLO is Unknown with the reason Stale. Default 2m.
     #[serde(default = "two_minutes")]
     pub after: Duration,
 }

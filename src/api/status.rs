@@ -1,7 +1,7 @@
-//! What the operator reports on a Pilot.
+//! Status of a Pilot, reported by the operator.
 //!
-//! Except for the incident and the latches everything here can be rebuilt; figures are rounded so
-//! that a quiet pilot causes no writes.
+//! Everything except the incident and the latches can be rebuilt. Figures are rounded so that a quiet pilot causes no
+//! writes.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -13,11 +13,11 @@ use super::change_record::Outcome;
 use super::decimal::Decimal;
 use super::incident::{Incident, Latch, RollbackTarget};
 
-/// What the operator reports on a Pilot.
+/// Status of a Pilot, reported by the operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PilotStatus {
-    /// The generation of the spec that this status speaks of.
+    /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`, `Reconciling`, `Stalled`, `Enforced`, `WindowOpen`, `BudgetHealthy`, `InSync`,
@@ -26,121 +26,122 @@ pub struct PilotStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 32))]
     pub conditions: Vec<Condition>,
-    /// The next instant at which the windows open; absent while open, or where they never open again.
+    /// Time at which the windows open next; absent while they are open, or if they never open again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_open: Option<Timestamp>,
-    /// The next instant at which the windows close; absent while closed, or where they never close.
+    /// Time at which the windows close next; absent while they are closed, or if they never close.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_close: Option<Timestamp>,
-    /// The release that runs or rolls out.
+    /// Release that is running or rolling out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseStatus>,
-    /// The release that a rollback would go back to.
+    /// Release that a rollback would restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_target: Option<RollbackTarget>,
-    /// One entry for each SLO.
+    /// State of each SLO.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[schemars(length(max = 16))]
     pub slos: Vec<SloStatus>,
-    /// The open incident.
+    /// Open incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<Incident>,
-    /// Triggers that fired and have not been clear since.
+    /// Triggers that fired and whose condition was not clear since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub latches: Vec<Latch>,
-    /// The newest changes, newest first.
+    /// Latest changes, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub last_changes: Vec<ChangeReference>,
 }
 
-/// The release that runs or rolls out.
+/// Release that is running or rolling out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseStatus {
-    /// Its payload digest.
+    /// Payload digest of the release.
     #[schemars(length(max = 64))]
     pub payload: String,
-    /// When it was admitted or adopted.
+    /// Time at which it was admitted or adopted.
     pub admitted_at: Timestamp,
-    /// `RollingOut` until completely available, `Baking` until the bake time is over, then `KnownGood`.
+    /// State of the release: `RollingOut` until it is completely available, `Baking` until the bake ends, then
+    /// `KnownGood`.
     pub state: ReleaseState,
-    /// When the bake time is over, as far as is known now.
+    /// Time at which the bake ends, as far as is known now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bake_until: Option<Timestamp>,
 }
 
-/// How far a release has come.
+/// State of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ReleaseState {
     /// Not completely available yet.
     RollingOut,
-    /// Available and watched.
+    /// Completely available and being watched.
     Baking,
     /// Survived its bake.
     KnownGood,
 }
 
-/// How one SLO stands.
+/// State of one SLO.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SloStatus {
-    /// The SLO's name.
+    /// Name of the SLO.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// `Ok`, `Breach` (the objective is missed over its window) or `Unknown`.
+    /// `Ok` (the objective is met over its window), `Breach` (it is missed) or `Unknown`.
     pub verdict: SloVerdict,
-    /// Why it is Unknown: `NoSeries`, `Stale`, `NotFinite`, `Partial`, `Ambiguous`, `SourceUnavailable`,
+    /// Why the verdict is Unknown: `NoSeries`, `Stale`, `NotFinite`, `Partial`, `Ambiguous`, `SourceUnavailable`,
     /// `QueryRefused`, `LowTraffic` or `WarmingUp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub reason: Option<String>,
-    /// Since when the verdict is so.
+    /// Time at which the verdict last changed.
     pub since: Timestamp,
-    /// Bad events as a share of all events over the window, from 0 to 1.
+    /// Share of bad events in all events over the window, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_ratio: Option<Decimal>,
-    /// What remains of the error budget in percent; below 0 it is overspent.
+    /// Remaining error budget in percent; negative if overspent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_remaining: Option<Decimal>,
-    /// The burn rate over each window that a trigger names; 1 spends the budget exactly over the SLO's window.
+    /// Burn rate over each window that a trigger names; 1 spends the budget exactly over the SLO's window.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub burn: Vec<BurnStatus>,
 }
 
-/// The burn rate over one window.
+/// Burn rate over one window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BurnStatus {
-    /// The window. Example: `1h`.
+    /// Length of the window. Example: `1h`.
     #[schemars(length(max = 32))]
     pub window: String,
-    /// The rate, to two digits. Absent where it is unknown.
+    /// Burn rate, rounded to two digits; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Decimal>,
 }
 
-/// How an SLO stands.
+/// Verdict on an SLO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SloVerdict {
     /// Met, on fresh data.
     Ok,
     /// Missed, on fresh data.
     Breach,
-    /// Not known.
+    /// Not known for lack of fresh, sufficient data.
     Unknown,
 }
 
-/// A change in short.
+/// Reference to a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangeReference {
-    /// The ChangeRecord's name.
+    /// Name of the ChangeRecord.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Its outcome: `Pending`, `Succeeded`, `Failed`, `Superseded` or `Aborted`.
+    /// Outcome of the change: `Pending`, `Succeeded`, `Failed`, `Superseded` or `Aborted`.
     pub outcome: Outcome,
 }

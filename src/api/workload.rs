@@ -1,4 +1,4 @@
-//! What a pilot guards.
+//! References to what a pilot guards, and the parts of a release.
 
 use std::fmt;
 
@@ -6,20 +6,20 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A workload of the Pilot's own namespace.
+/// A workload in the Pilot's namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadReference {
-    /// `Deployment`, `StatefulSet` or `DaemonSet` (apps/v1). Default Deployment. A StatefulSet and a DaemonSet are
-    /// guarded as a Deployment is, and never held or rolled back by themselves; only what has replicas is scaled down.
+    /// Kind of the workload: `Deployment`, `StatefulSet` or `DaemonSet` (apps/v1). StatefulSets and DaemonSets are
+    /// guarded like Deployments, but never held or rolled back; a DaemonSet is never scaled down. Default Deployment.
     #[serde(default)]
     pub kind: WorkloadKind,
-    /// The workload's name. Example: `checkout`.
+    /// Name of the workload. Example: `checkout`.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
 }
 
-/// The kinds of workload that can be guarded.
+/// Kind of a guarded workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum WorkloadKind {
     /// apps/v1 Deployment.
@@ -31,13 +31,13 @@ pub enum WorkloadKind {
     DaemonSet,
 }
 
-/// A part of a release, by the object that it is: a workload, or a ConfigMap that configures workloads.
+/// Reference to a part of a release: a workload or a governed ConfigMap.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PartReference {
-    /// Its kind: `Deployment`, `StatefulSet`, `DaemonSet` or `ConfigMap`.
+    /// Kind of the part: `Deployment`, `StatefulSet`, `DaemonSet` or `ConfigMap`.
     pub kind: PartKind,
-    /// Its name.
+    /// Name of the workload or ConfigMap.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
@@ -63,7 +63,7 @@ impl From<&ConfigurationReference> for PartReference {
 }
 
 impl PartReference {
-    /// Whether these are its kind and name.
+    /// Whether it has this kind and name.
     pub fn is(&self, kind: PartKind, name: &str) -> bool {
         self.kind == kind && self.name == name
     }
@@ -75,24 +75,24 @@ impl fmt::Display for PartReference {
     }
 }
 
-/// What one workload runs: its part of a release.
+/// One part of a release: what a workload runs, or the content of a ConfigMap.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleasePart {
-    /// Its kind: `Deployment`, `StatefulSet`, `DaemonSet` or `ConfigMap`.
+    /// Kind of the part: `Deployment`, `StatefulSet`, `DaemonSet` or `ConfigMap`.
     pub kind: PartKind,
-    /// The workload's name.
+    /// Name of the workload or ConfigMap.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// SHA-256 over the RFC 8785 form of the pod template as stored.
+    /// Template digest: SHA-256 over the RFC 8785 form of the pod template as stored.
     #[schemars(length(max = 64))]
     pub template: String,
-    /// The payload digest: what the template runs, without its labels and dates.
+    /// Payload digest: what the template runs, without labels and dates.
     #[schemars(length(max = 64))]
     pub payload: String,
 }
 
-/// The kinds of objects that a release consists of.
+/// Kind of a part of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum PartKind {
     /// apps/v1 Deployment.
@@ -101,7 +101,7 @@ pub enum PartKind {
     StatefulSet,
     /// apps/v1 DaemonSet.
     DaemonSet,
-    /// v1 ConfigMap: it runs no pods, and configures those that do.
+    /// v1 ConfigMap, which runs no pods and configures those that do.
     ConfigMap,
 }
 
@@ -112,7 +112,7 @@ impl PartKind {
     /// The kinds that run pods.
     pub const WITH_PODS: [Self; 3] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet];
 
-    /// The kind as objects carry it.
+    /// The `kind` of its objects.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Deployment => "Deployment",
@@ -122,7 +122,7 @@ impl PartKind {
         }
     }
 
-    /// The resource as requests and rights name it.
+    /// The resource name, as in API requests and RBAC rules.
     pub const fn resource(self) -> &'static str {
         match self {
             Self::Deployment => "deployments",
@@ -148,7 +148,7 @@ impl PartKind {
         }
     }
 
-    /// The kind of a resource of this group.
+    /// The kind with this API group and resource name, if it is one of these.
     pub fn of_resource(group: &str, resource: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.group() == group && kind.resource() == resource)
     }
@@ -158,32 +158,32 @@ impl PartKind {
         !matches!(self, Self::ConfigMap)
     }
 
-    /// Whether a number of replicas can be asked of it; a DaemonSet runs one pod on each node.
+    /// Whether it has `spec.replicas`; a DaemonSet runs one pod on each node instead.
     pub const fn has_replicas(self) -> bool {
         matches!(self, Self::Deployment | Self::StatefulSet)
     }
 
-    /// Whether going back is a rollout like any other. What a StatefulSet's or a DaemonSet's pods wrote stays behind on
-    /// volumes and nodes, where the older release meets it.
+    /// Whether a rollback is possible. What pods of a StatefulSet or DaemonSet wrote stays on volumes and nodes, where
+    /// the older release finds it.
     pub const fn is_rolled_back(self) -> bool {
         matches!(self, Self::Deployment | Self::ConfigMap)
     }
 }
 
-/// A ConfigMap of the Pilot's own namespace whose content is a part of the pilot's release.
+/// A ConfigMap in the Pilot's namespace whose content is part of the pilot's release.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigurationReference {
-    /// `ConfigMap` (v1). Default ConfigMap.
+    /// Kind of the object: `ConfigMap` (v1). Default ConfigMap.
     #[serde(default)]
     pub kind: ConfigurationKind,
-    /// The ConfigMap's name, for example `checkout-flags`. It also governs those that kustomize generates from it
-    /// (`checkout-flags-7f8c9dk2m4`), as far as a pod template of the Pilot names them.
+    /// Name of the ConfigMap, for example `checkout-flags`. ConfigMaps that kustomize generates from it, such as
+    /// `checkout-flags-7f8c9dk2m4`, are governed too if a pod template of the Pilot names them.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
 }
 
-/// The kinds of configuration that can be governed.
+/// Kind of a governed configuration object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ConfigurationKind {
     /// v1 ConfigMap.
@@ -191,11 +191,11 @@ pub enum ConfigurationKind {
     ConfigMap,
 }
 
-/// How much a pilot may reach at most.
+/// Limits on the size of a pilot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BlastRadius {
-    /// The most replicas that a guarded workload may ask for. Without it replicas are not limited.
+    /// Maximum number of replicas of each guarded workload. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub max_replicas: Option<i32>,
