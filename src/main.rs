@@ -1,5 +1,6 @@
 //! The `pilotguard` command.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     // Two TLS providers in one process make its clients panic, so the one there is is named first of all.
     let provider = rustls::crypto::ring::default_provider();
     if provider.install_default().is_err() {
-        eprintln!("Error: another TLS provider is installed already");
+        let _ = writeln!(std::io::stderr(), "Error: another TLS provider is installed already");
         return ExitCode::FAILURE;
     }
     let outcome = match Cli::parse().command {
@@ -39,7 +40,8 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(report) => {
-            eprintln!("{report:?}");
+            // Nobody may be reading it any more.
+            let _ = writeln!(std::io::stderr(), "{report:?}");
             ExitCode::FAILURE
         }
     }

@@ -10,7 +10,7 @@ use miette::miette;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::file::{Document, File};
+use super::file::{File, Object};
 use crate::api::change_calendar::{CALENDAR_LABEL, ChangeCalendarSpec};
 use crate::api::window::Window;
 use crate::calendar::Calendar;
@@ -32,6 +32,8 @@ pub(super) struct Calendars {
     pub(super) idle: Vec<String>,
     /// Those that narrow it only because the labels of its namespace are in none of the files, by name.
     pub(super) assumed: Vec<String>,
+    /// Pilots of the file that are not shown.
+    pub(super) other_pilots: usize,
 }
 
 /// The part of a Pilot that is read here.
@@ -74,11 +76,11 @@ pub(super) fn read(files: &[File]) -> miette::Result<Calendars> {
     let shared = files.iter().flat_map(|file| file.of_kind("ChangeCalendar")).map(read_shared);
     let shared: Vec<SharedCalendar> = shared.collect::<miette::Result<_>>()?;
     let file = files.first().ok_or_else(|| miette!("no file was given"))?;
-    let Some(document) = file.of_kind("Pilot").next() else {
+    let Some(object) = file.of_kind("Pilot").next() else {
         return without_pilot(file, &shared);
     };
-    let pilot: Pilot = document.parse()?;
-    let own = read_own(document, &pilot)?;
+    let pilot: Pilot = object.parse()?;
+    let own = read_own(object, &pilot)?;
     let labels = namespace_labels(files, pilot.metadata.namespace.as_deref())?;
     let named = pilot.metadata.labels.get(CALENDAR_LABEL).map(String::as_str);
     if let Some(name) = named.filter(|name| shared.iter().all(|calendar| calendar.name != **name)) {
@@ -95,7 +97,8 @@ pub(super) fn read(files: &[File]) -> miette::Result<Calendars> {
     let assumed = those(&|calendar| calendar.applies_for_lack_of_labels(&standing));
     let name = pilot.metadata.name.unwrap_or_default();
     let of = pilot.metadata.namespace.map_or_else(|| format!("pilot {name}"), |space| format!("pilot {space}/{name}"));
-    Ok(Calendars { of, joined: narrowed(&own, &shared, &standing), idle, assumed })
+    let other_pilots = file.of_kind("Pilot").count() - 1;
+    Ok(Calendars { of, joined: narrowed(&own, &shared, &standing), idle, assumed, other_pilots })
 }
 
 fn without_pilot(file: &File, shared: &[SharedCalendar]) -> miette::Result<Calendars> {
@@ -105,25 +108,25 @@ fn without_pilot(file: &File, shared: &[SharedCalendar]) -> miette::Result<Calen
     let windows = shared.iter().filter_map(|calendar| Some((&calendar.name, calendar.windows.as_ref().ok()?)));
     let joined = windows.fold(Calendar::unrestricted(), |joined, (name, windows)| joined.narrowed_by(name, windows));
     let names = shared.iter().map(|calendar| calendar.name.as_str()).collect::<Vec<_>>().join(", ");
-    Ok(Calendars { of: format!("calendar {names}"), joined, idle: Vec::new(), assumed: Vec::new() })
+    Ok(Calendars { of: format!("calendar {names}"), joined, idle: Vec::new(), assumed: Vec::new(), other_pilots: 0 })
 }
 
-fn read_own(document: &Document, pilot: &Pilot) -> miette::Result<Calendar> {
+fn read_own(object: &Object, pilot: &Pilot) -> miette::Result<Calendar> {
     let schema = schemars::schema_for!(Vec<Window>);
-    let unknown = document.unknown_fields(PATH, schema.as_value());
+    let unknown = object.unknown_fields(PATH, schema.as_value());
     let parsed = Calendar::parse(&pilot.spec.changes.windows, &TimeZoneDatabase::bundled(), PATH);
-    report(document, unknown, parsed)
+    report(object, unknown, parsed)
 }
 
-fn read_shared(document: &Document) -> miette::Result<SharedCalendar> {
+fn read_shared(object: &Object) -> miette::Result<SharedCalendar> {
     // Read into its own type first: what does not fit is then pointed at.
-    let _: Typed = document.parse()?;
-    let written: Shared = document.parse()?;
+    let _: Typed = object.parse()?;
+    let written: Shared = object.parse()?;
     let schema = schemars::schema_for!(ChangeCalendarSpec);
-    let unknown = document.unknown_fields("spec", schema.as_value());
+    let unknown = object.unknown_fields("spec", schema.as_value());
     let name = written.metadata.name.unwrap_or_default();
     let calendar = SharedCalendar::read(&name, &written.spec, &TimeZoneDatabase::bundled());
-    report(document, unknown, calendar.windows.clone())?;
+    report(object, unknown, calendar.windows.clone())?;
     Ok(calendar)
 }
 
@@ -133,18 +136,18 @@ struct Typed {
     _spec: ChangeCalendarSpec,
 }
 
-fn report<T>(document: &Document, unknown: Vec<Violation>, parsed: Result<T, Vec<Violation>>) -> miette::Result<T> {
+fn report<T>(object: &Object, unknown: Vec<Violation>, parsed: Result<T, Vec<Violation>>) -> miette::Result<T> {
     match parsed {
         Ok(parsed) if unknown.is_empty() => Ok(parsed),
-        Ok(_) => Err(document.report(&unknown)),
-        Err(violations) => Err(document.report(&[unknown, violations].concat())),
+        Ok(_) => Err(object.report(&unknown)),
+        Err(violations) => Err(object.report(&[unknown, violations].concat())),
     }
 }
 
 /// The labels of this namespace, if one of the files has it.
 fn namespace_labels(files: &[File], namespace: Option<&str>) -> miette::Result<Option<BTreeMap<String, String>>> {
-    for document in files.iter().flat_map(|file| file.of_core_kind("Namespace")) {
-        let Shared { metadata, .. } = document.parse()?;
+    for object in files.iter().flat_map(|file| file.of_core_kind("Namespace")) {
+        let Shared { metadata, .. } = object.parse()?;
         if let Some(name) = metadata.name.filter(|name| namespace == Some(name)) {
             let mut labels = metadata.labels;
             labels.insert(NAME_LABEL.to_owned(), name);

@@ -1,15 +1,18 @@
-//! A declaration in a file: finding it, reading it, and pointing at the line that is wrong.
+//! Objects in a file: finding them, reading them, and pointing at the line that is wrong.
 //!
-//! Files are YAML or JSON and may hold several documents. Positions in messages are those in the file as its author
-//! sees it.
+//! Files are YAML or JSON and may hold several documents, and lists as `kubectl get -o yaml` prints them. Each document
+//! is parsed once, from its own part of the text. Positions in messages are those in the file.
 
 use std::fmt;
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use miette::{Diagnostic, IntoDiagnostic, NamedSource, Report, SourceSpan, WrapErr};
 use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_yaml::{Location, Spanned};
 use thiserror::Error;
 
@@ -20,15 +23,21 @@ const GROUP: &str = "pilotguard.dev/";
 /// A file and the objects in it.
 pub struct File {
     name: String,
-    documents: Vec<Document>,
+    objects: Vec<Object>,
 }
 
-/// One document of a file.
-pub struct Document {
-    name: String,
-    /// The whole file with all other documents blanked out, so that positions are those in the file.
-    text: String,
+/// One object of a file: a document, or an item of a list.
+pub struct Object {
+    source: Source,
     fields: Spanned<Node>,
+}
+
+/// One document of a file, in the text that all documents share.
+#[derive(Clone)]
+struct Source {
+    file: NamedSource<Arc<str>>,
+    /// First byte of the document; locations in it count from here.
+    start: usize,
 }
 
 /// One thing that is wrong with a file, and where.
@@ -37,7 +46,7 @@ pub struct Document {
 struct Problem {
     message: String,
     #[source_code]
-    file: NamedSource<String>,
+    file: NamedSource<Arc<str>>,
     #[label("here")]
     place: Option<SourceSpan>,
     #[help]
@@ -66,36 +75,38 @@ impl File {
         File::parse(&name, &text)
     }
 
-    /// The documents in `text`.
+    /// The objects in `text`.
     pub fn parse(name: &str, text: &str) -> miette::Result<File> {
-        let mut file = File { name: name.into(), documents: Vec::new() };
-        for text in documents(text) {
-            let fields: Spanned<Node> = serde_yaml::from_str(&text).map_err(|error| unreadable(name, &text, &error))?;
-            if !matches!(fields.value, Node::Scalar(_)) {
-                file.documents.push(Document { name: name.into(), text, fields });
-            }
+        let shared = NamedSource::new(name, Arc::<str>::from(text));
+        let mut file = File { name: name.into(), objects: Vec::new() };
+        for range in documents(text) {
+            let source = Source { file: shared.clone(), start: range.start };
+            let found = objects(source.parse(&text[range])?);
+            file.objects.extend(found.into_iter().map(|fields| Object { source: source.clone(), fields }));
         }
         Ok(file)
     }
 
-    /// The documents that hold an object of this kind of our own.
-    pub fn of_kind(&self, kind: &'static str) -> impl Iterator<Item = &Document> {
-        self.documents.iter().filter(move |document| document.is(kind, GROUP))
+    /// Objects of this kind of our own.
+    pub fn of_kind(&self, kind: &'static str) -> impl Iterator<Item = &Object> {
+        self.objects.iter().filter(move |object| object.is(kind, GROUP))
     }
 
-    /// The documents that hold an object of this kind of Kubernetes' core.
-    pub fn of_core_kind(&self, kind: &'static str) -> impl Iterator<Item = &Document> {
-        self.documents.iter().filter(move |document| document.is(kind, "v1"))
+    /// Objects of this kind of Kubernetes' core.
+    pub fn of_core_kind(&self, kind: &'static str) -> impl Iterator<Item = &Object> {
+        self.objects.iter().filter(move |object| object.is(kind, "v1"))
     }
 
-    /// What is said where no document is of this kind.
+    /// The error for a file that holds no object of this kind.
     pub fn lacks(&self, kind: &str) -> Report {
         let part = |found: Option<&str>, field| found.map_or(format!("no {field}"), Into::into);
-        let others = self.documents.iter().map(|document| {
-            let [version, kind] = ["apiVersion", "kind"].map(|field| document.fields.value.text_of(field));
+        let others = self.objects.iter().map(|object| {
+            let [version, kind] = ["apiVersion", "kind"].map(|field| object.fields.value.text_of(field));
             format!("{} ({})", part(kind, "kind"), part(version, "apiVersion"))
         });
-        let others = others.collect::<Vec<_>>().join(", ");
+        let mut others: Vec<String> = others.collect();
+        others.dedup();
+        let others = others.join(", ");
         let found = if others.is_empty() { "no object".into() } else { others };
         miette::miette!(
             help = format!("the file must hold an object with kind {kind} and apiVersion {GROUP}v1alpha1"),
@@ -105,19 +116,24 @@ impl File {
     }
 }
 
-impl Document {
+impl Object {
     fn is(&self, kind: &str, version: &str) -> bool {
         let [found_version, found_kind] = ["apiVersion", "kind"].map(|field| self.fields.value.text_of(field));
         found_kind == Some(kind) && found_version.is_some_and(|found| found.starts_with(version))
     }
 
-    /// The document as an object; what does not fit is pointed at.
+    /// Deserializes the object; an error points at the value that does not fit.
     pub fn parse<T: DeserializeOwned>(&self) -> miette::Result<T> {
-        serde_yaml::from_str(&self.text).map_err(|error| unreadable(&self.name, &self.text, &error))
+        serde_path_to_error::deserialize(self.fields.value.to_json()).map_err(|error| {
+            let path = error.path().to_string();
+            let problem = error.inner();
+            let message = if path == "." { problem.to_string() } else { format!("{path}: {problem}") };
+            Report::new(self.source.problem(message, self.place(&path), None))
+        })
     }
 
     /// Fields that `schema` does not know, below `path`; without this a misspelt optional field would be ignored.
-    pub fn unknown_fields(&self, path: &str, schema: &serde_json::Value) -> Vec<Violation> {
+    pub fn unknown_fields(&self, path: &str, schema: &Value) -> Vec<Violation> {
         let mut violations = Vec::new();
         if let Some(node) = self.fields.value.at(path) {
             node.value.unknown_fields(path, schema, &mut violations);
@@ -127,18 +143,15 @@ impl Document {
 
     /// The violations, each with the line it is about.
     pub fn report(&self, violations: &[Violation]) -> Report {
-        let problem = |violation: &Violation| Problem {
-            message: format!("{}: {}", violation.path, violation.problem),
-            file: NamedSource::new(&self.name, self.text.clone()),
-            place: self.place(&violation.path),
-            hint: Some(violation.hint.clone()),
+        let problem = |violation: &Violation| {
+            let message = format!("{}: {}", violation.path, violation.problem);
+            self.source.problem(message, self.place(&violation.path), Some(violation.hint.clone()))
         };
         let mut problems: Vec<Problem> = violations.iter().map(problem).collect();
         if problems.len() == 1 {
             return Report::new(problems.remove(0));
         }
-        let name = self.name.clone();
-        Report::new(Problems { name, problems })
+        Report::new(Problems { name: self.source.file.name().to_owned(), problems })
     }
 
     /// Where a field stands, or, where it was not written, the closest field around it.
@@ -146,55 +159,81 @@ impl Document {
         let ends = path.char_indices().filter(|(_, c)| matches!(c, '.' | '[')).map(|(end, _)| end);
         let around: Vec<usize> = ends.chain([path.len()]).collect();
         let node = around.iter().rev().find_map(|end| self.fields.value.at(&path[..*end]));
-        span(&self.text, &node.unwrap_or(&self.fields).referenced)
+        self.source.span(&node.unwrap_or(&self.fields).referenced)
     }
 }
 
-/// Each document of a stream as a text in which all others are blank.
-fn documents(text: &str) -> Vec<String> {
+impl Source {
+    fn parse(&self, document: &str) -> miette::Result<Spanned<Node>> {
+        // Every node takes a byte, so a file of any size may be read; what aliases repeat stays limited.
+        let size = document.len().saturating_mul(4).max(1_000_000);
+        let budget = serde_yaml::budget! { max_nodes: size, max_events: size, max_total_scalar_bytes: size };
+        let options = serde_yaml::options! { budget: budget };
+        serde_yaml::from_str_with_options(document, options).map_err(|error| self.unreadable(error.without_snippet()))
+    }
+
+    fn unreadable(&self, error: &serde_yaml::Error) -> Report {
+        let location = error.location();
+        let (message, hint) = match error {
+            serde_yaml::Error::DuplicateMappingKey { key: Some(key), .. } => {
+                (format!("the field `{key}` is written twice"), Some("remove one of the two".to_owned()))
+            }
+            _ => (error.render_with_formatter(&serde_yaml::UserMessageFormatter), None),
+        };
+        // The place is shown beside the text already.
+        let place = location.map(|at| format!(" at line {}, column {}", at.line(), at.column()));
+        let message = place.and_then(|place| message.strip_suffix(&place)).unwrap_or(&message).to_owned();
+        Report::new(self.problem(message, location.and_then(|location| self.span(&location)), hint))
+    }
+
+    fn problem(&self, message: String, place: Option<SourceSpan>, hint: Option<String>) -> Problem {
+        Problem { message, file: self.file.clone(), place, hint }
+    }
+
+    /// The bytes of the value at a location; where its length is not known, the rest of the line.
+    fn span(&self, location: &Location) -> Option<SourceSpan> {
+        // Lines and columns are always known, byte offsets are not.
+        let line = usize::try_from(location.line().checked_sub(1)?).ok()?;
+        let column = usize::try_from(location.column().checked_sub(1)?).ok()?;
+        let document = self.file.inner().get(self.start..)?;
+        let start_of_line: usize = document.split_inclusive('\n').take(line).map(str::len).sum();
+        let written = document.get(start_of_line..)?.lines().next().unwrap_or_default().trim_end();
+        let before: usize = written.chars().take(column).map(char::len_utf8).sum();
+        let rest = written.len() - before;
+        let length = location.span().byte_len().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+        let length = if length > 0 { length.min(rest) } else { rest };
+        Some(SourceSpan::new((self.start + start_of_line + before).into(), length))
+    }
+}
+
+/// The documents of a stream, which together are the whole text.
+fn documents(text: &str) -> Vec<Range<usize>> {
     let starts_document = |line: &str| {
         line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
     };
-    let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let starts = (0..lines.len()).filter(|line| *line > 0 && starts_document(lines[*line]));
-    let starts: Vec<usize> = [0].into_iter().chain(starts).collect();
-    let ends = starts.iter().skip(1).copied().chain([lines.len()]);
-    let blank = |line: &&str| -> String { line.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect() };
-    let ranges = starts.iter().copied().zip(ends);
-    ranges
-        .map(|(start, end)| {
-            lines[..start].iter().map(blank).chain(lines[start..end].iter().map(ToString::to_string)).collect()
-        })
-        .collect()
+    let mut starts = vec![0];
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        if offset > 0 && starts_document(line) {
+            starts.push(offset);
+        }
+        offset += line.len();
+    }
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect()
 }
 
-fn unreadable(name: &str, text: &str, error: &serde_yaml::Error) -> Report {
-    let error = error.without_snippet();
-    let location = error.location();
-    let message = error.to_string();
-    // The place is shown beside the text already.
-    let place = location.map(|at| format!(" at line {}, column {}", at.line(), at.column()));
-    let message = place.and_then(|place| message.strip_suffix(&place)).unwrap_or(&message).to_owned();
-    Report::new(Problem {
-        message,
-        file: NamedSource::new(name, text.to_owned()),
-        place: location.and_then(|location| span(text, &location)),
-        hint: None,
-    })
-}
-
-/// The bytes of the value at a location; where its length is not known, the rest of the line.
-fn span(text: &str, location: &Location) -> Option<SourceSpan> {
-    // Lines and columns are always known, byte offsets are not.
-    let line = usize::try_from(location.line().checked_sub(1)?).ok()?;
-    let column = usize::try_from(location.column().checked_sub(1)?).ok()?;
-    let start_of_line: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
-    let written = text.get(start_of_line..)?.lines().next().unwrap_or_default().trim_end();
-    let before: usize = written.chars().take(column).map(char::len_utf8).sum();
-    let rest = written.len() - before;
-    let length = location.span().byte_len().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
-    let length = if length > 0 { length.min(rest) } else { rest };
-    Some(SourceSpan::new((start_of_line + before).into(), length))
+/// The objects of a document: itself, the items of a list, or none where it is empty.
+fn objects(document: Spanned<Node>) -> Vec<Spanned<Node>> {
+    let is_list = document.value.text_of("kind").is_some_and(|kind| kind.ends_with("List"));
+    match document.value {
+        Node::Scalar(_) => Vec::new(),
+        Node::Map(fields) if is_list && fields.iter().any(|(name, _)| name == "items") => {
+            let items = fields.into_iter().find(|(name, _)| name == "items").map(|(_, items)| items.value);
+            if let Some(Node::List(items)) = items { items } else { Vec::new() }
+        }
+        value => vec![Spanned { value, ..document }],
+    }
 }
 
 /// A document as it is written, with the place of each value.
@@ -202,7 +241,8 @@ fn span(text: &str, location: &Location) -> Option<SourceSpan> {
 enum Node {
     Map(Vec<(String, Spanned<Node>)>),
     List(Vec<Spanned<Node>>),
-    Scalar(String),
+    /// A text, a number, a boolean or null.
+    Scalar(Value),
 }
 
 impl Node {
@@ -215,8 +255,16 @@ impl Node {
 
     fn text_of(&self, field: &str) -> Option<&str> {
         match self.get(field).map(|node| &node.value) {
-            Some(Node::Scalar(text)) => Some(text),
+            Some(Node::Scalar(Value::String(text))) => Some(text),
             _ => None,
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        match self {
+            Node::Map(fields) => fields.iter().map(|(name, node)| (name.clone(), node.value.to_json())).collect(),
+            Node::List(items) => items.iter().map(|item| item.value.to_json()).collect(),
+            Node::Scalar(value) => value.clone(),
         }
     }
 
@@ -233,7 +281,7 @@ impl Node {
         })
     }
 
-    fn unknown_fields(&self, path: &str, schema: &serde_json::Value, violations: &mut Vec<Violation>) {
+    fn unknown_fields(&self, path: &str, schema: &Value, violations: &mut Vec<Violation>) {
         match (self, schema["properties"].as_object()) {
             (Node::Map(fields), Some(known)) => {
                 for (name, node) in fields {
@@ -275,27 +323,27 @@ impl<'de> Visitor<'de> for AnyNode {
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Scalar(value.to_string()))
+        Ok(Node::Scalar(value.into()))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Scalar(value.to_string()))
+        Ok(Node::Scalar(value.into()))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Ok(Node::Scalar(value.to_string()))
+        Ok(Node::Scalar(value.into()))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        Ok(Node::Scalar(value.to_string()))
+        Ok(Node::Scalar(value.into()))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::Scalar(value.to_owned()))
+        Ok(Node::Scalar(value.into()))
     }
 
     fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Scalar(String::new()))
+        Ok(Node::Scalar(Value::Null))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
@@ -312,5 +360,31 @@ impl<'de> Visitor<'de> for AnyNode {
             map.push(field);
         }
         Ok(Node::Map(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_share_the_text_and_are_parsed_once_each() {
+        let parsed = |count: usize| {
+            let text = "kind: ConfigMap\n---\n".repeat(count);
+            documents(&text).into_iter().map(|range| range.len()).sum::<usize>() as f64 / text.len() as f64
+        };
+        assert_eq!((parsed(500), parsed(2_000)), (1.0, 1.0));
+        let file = File::parse("many.yaml", &"kind: ConfigMap\n---\n".repeat(500)).unwrap();
+        let first = file.objects[0].source.file.inner();
+        assert!(file.objects.len() == 500 && file.objects.iter().all(|it| Arc::ptr_eq(it.source.file.inner(), first)));
+    }
+
+    #[test]
+    fn lists_are_read_whatever_their_size() {
+        // More values than the YAML library reads by default.
+        let item = format!("- {{apiVersion: v1, kind: Namespace, of: [{}]}}\n", "a, ".repeat(1_000));
+        let list = format!("apiVersion: v1\nkind: List\nitems:\n{}", item.repeat(300));
+        let file = File::parse("list.yaml", &list).unwrap();
+        assert_eq!(file.of_core_kind("Namespace").count(), 300);
     }
 }

@@ -25,9 +25,9 @@ const LONGEST_RANGE: SignedDuration = SignedDuration::from_hours(24 * 1827);
 
 /// Print when a Pilot's change windows are open and closed
 ///
-/// Reads the first Pilot of a YAML or JSON file, without a cluster, and prints the intervals in which changes are open
-/// or closed, and the windows that decide it. ChangeCalendars in the same file, or given with --calendar, narrow it; a
-/// file that holds only ChangeCalendars is printed by itself.
+/// Reads the first Pilot of a YAML or JSON file, or of a list as `kubectl get pilots -o yaml` prints it, and asks no
+/// cluster. Prints the intervals in which changes are open or closed, and the windows that decide it. ChangeCalendars in
+/// the same file, or given with --calendar, narrow it; a file that holds only ChangeCalendars is printed by itself.
 #[derive(Debug, Args)]
 pub struct WindowsArgs {
     /// File with the Pilot; `-` reads the standard input
@@ -43,7 +43,7 @@ pub struct WindowsArgs {
     /// First instant after the range, RFC 3339; at most five years after the first [default: 7 days after it]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub to: Option<Timestamp>,
-    /// Format: a table in local time, JSON in UTC, or an iCalendar file
+    /// Format: a table in the windows' time zone, JSON in UTC, or an iCalendar file
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
@@ -51,7 +51,7 @@ pub struct WindowsArgs {
 /// How the intervals are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people: local time in the zone of the windows where it is the same for all, else UTC.
+    /// For people: times in the zone that all windows share, else in UTC.
     Table,
     /// For programs: an array of `{start, end, open, reasons}`, in UTC.
     Json,
@@ -164,8 +164,12 @@ fn table(found: &Calendars, intervals: &[Interval], now: Timestamp) -> String {
             "Calendar {name} is taken to select the pilot's namespace: no file has the Namespace, with its labels.\n"
         )
     });
-    let notes: String = past.chain(idle).chain(assumed).collect();
-    format!("Times are local time in {zone}.\n{}\n{notes}", table.trim_fmt())
+    let others = (found.other_pilots > 0).then(|| {
+        let (others, of) = (found.other_pilots, &found.of);
+        format!("Only the first Pilot is shown ({of}); the file holds {others} more.\n")
+    });
+    let notes: String = others.into_iter().chain(past).chain(idle).chain(assumed).collect();
+    format!("Times are in {zone}.\n{}\n{notes}", table.trim_fmt())
 }
 
 fn local(at: Timestamp, zone: &TimeZone) -> String {

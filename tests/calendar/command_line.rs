@@ -1,5 +1,7 @@
 //! `pilotguard windows`: what it prints, and how it points at mistakes.
 
+use std::process::{Command, Stdio};
+
 use jiff::Timestamp;
 use miette::{GraphicalReportHandler, GraphicalTheme, Report};
 use pilotguard::cli::file::File;
@@ -129,6 +131,10 @@ fn mistakes_are_shown_at_their_line() {
     );
     insta::assert_snapshot!("not_yaml", refusal("apiVersion: pilotguard.dev/v1alpha1\nkind: [Pilot\n"));
     insta::assert_snapshot!(
+        "duplicate_field",
+        refusal("apiVersion: pilotguard.dev/v1alpha1\nkind: Pilot\nspec:\n  changes: {}\n  changes: {windows: []}\n")
+    );
+    insta::assert_snapshot!(
         "no_windows",
         refusal("apiVersion: pilotguard.dev/v1alpha1\nkind: Pilot\nspec:\n  changes: {}\n")
     );
@@ -161,6 +167,47 @@ fn the_first_pilot_of_several_documents_is_read_and_its_lines_are_those_of_the_f
 }
 
 #[test]
+fn lists_of_pilots_are_read_as_kubectl_prints_them() {
+    let item = |name: &str, zone: &str| {
+        format!(
+            "- apiVersion: pilotguard.dev/v1alpha1
+  kind: Pilot
+  metadata: {{name: {name}, namespace: shop}}
+  spec: {{changes: {{windows: [{{name: w, timeZone: {zone}, always: true}}]}}}}\n"
+        )
+    };
+    let list = |kind: &str, items: &str| {
+        let version = if kind == "List" { "v1" } else { "pilotguard.dev/v1alpha1" };
+        format!("apiVersion: {version}\nitems:\n{items}kind: {kind}\nmetadata: {{resourceVersion: ''}}\n")
+    };
+    for kind in ["List", "PilotList"] {
+        let text = list(kind, &(item("checkout", "UTC") + &item("search", "UTC")));
+        let found = print(&text, None, None, Output::Table).unwrap();
+        assert!(found.contains("open"), "{found}");
+        assert!(
+            found.ends_with("Only the first Pilot is shown (pilot shop/checkout); the file holds 1 more.\n"),
+            "{found}"
+        );
+        let refusal = refusal(&list(kind, &item("checkout", "Nowhere")));
+        assert!(refusal.contains("spec.changes.windows[name=w].timeZone: unknown time zone"), "{refusal}");
+        assert!(refusal.contains("pilot.yaml:6:50"), "{refusal}");
+    }
+    let empty = refusal("apiVersion: v1\nitems: []\nkind: List\n");
+    assert!(empty.contains("no Pilot in pilot.yaml; it holds no object"), "{empty}");
+}
+
+#[test]
+fn an_error_that_nobody_reads_is_still_an_error_and_no_panic() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pilotguard"));
+    let command = command.args(["windows", "-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stderr.take());
+    // The program waits for the end of its input, so nobody reads when it writes.
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
 fn json_files_are_read_too() {
     let text = "{\n\t\"apiVersion\": \"pilotguard.dev/v1alpha1\",\n\t\"kind\": \"Pilot\",\n\t\"spec\": {\"changes\": {\"windows\": [{\"name\": \"a\", \"always\": true}]}}\n}\n";
     let found = print(text, None, None, Output::Json).unwrap();
@@ -170,12 +217,12 @@ fn json_files_are_read_too() {
 #[test]
 fn instants_on_the_command_line_are_rfc_3339() {
     #[derive(clap::Parser)]
-    struct Command {
+    struct Arguments {
         #[command(flatten)]
         windows: WindowsArgs,
     }
     use clap::Parser;
-    let parse = |from: &str| Command::try_parse_from(["windows", "-f", "pilot.yaml", "--from", from]);
+    let parse = |from: &str| Arguments::try_parse_from(["windows", "-f", "pilot.yaml", "--from", from]);
     let parsed = parse("2026-12-20T00:00:00+01:00").unwrap().windows;
     assert_eq!(
         (parsed.from, parsed.to, parsed.output),
