@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::api::change_record::{ChangeClass, Outcome};
+use crate::api::change_record::{ApprovalOwed, ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
 use crate::api::workload::{PartReference, ReleasePart};
 use crate::release::foreign::Foreign;
@@ -282,8 +282,10 @@ pub struct Change {
     pub completed_at: Option<Timestamp>,
     /// Its outcome so far.
     pub outcome: Outcome,
-    /// Whether it still owes an approval.
-    pub owes_approval: bool,
+    /// The approval that it still owes.
+    pub approval_owed: Option<ApprovalOwed>,
+    /// The Decision that approved it.
+    pub approved_by: Option<String>,
 }
 
 impl Change {
@@ -304,6 +306,8 @@ pub struct PilotDecision {
     pub incident: Option<String>,
     /// The payload digest that it names.
     pub payload: Option<String>,
+    /// The ChangeRecord that an Approve names.
+    pub change: Option<String>,
     /// When a Continue or an Override ends.
     pub until: Option<Timestamp>,
     /// Whether an Override lets a fix through while an incident is open.

@@ -16,7 +16,7 @@ use crate::observation::Observation;
 use crate::observe::cluster::Cluster;
 
 /// Judging a change asks no metrics source.
-const NO_SOURCE: SourceFacts =
+pub(super) const NO_SOURCE: SourceFacts =
     SourceFacts { evaluation_interval: SignedDuration::ZERO, query_offset: SignedDuration::ZERO };
 
 /// Without the records nobody can say whether the release was rolled back before, and without the other workloads whether

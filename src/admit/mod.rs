@@ -10,6 +10,7 @@ mod break_glass;
 mod cel;
 pub mod certificates;
 pub mod context;
+mod decisions;
 pub mod keeper;
 mod known;
 mod moves;

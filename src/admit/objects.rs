@@ -1,28 +1,25 @@
 //! What becomes of a request on an object of our own: Pilot, Decision, MetricsSource, ChangeCalendar.
 //!
-//! Only what the schema cannot see is checked here, and only what can be known without looking elsewhere;
-//! the controller repeats it as a condition, because these calls may be lost.
+//! Only what the schema cannot see is checked here, and only what is known from memory; the controller judges it again,
+//! because these calls may be lost. Decisions have a file of their own.
 
 use jiff::Timestamp;
-use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, PatchOperation};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::context::Context;
+use super::decisions::of_decision;
 use super::moves::gains_owner;
 use super::pilots::WorkloadKey;
 use super::review::is_collector;
-use super::stamp::kept_groups;
 use super::wire::{Answer, Request, Verb};
 use crate::api::change_calendar::CALENDAR_LABEL;
-use crate::api::decision::{Decision, Requester};
 use crate::api::incident::IncidentStage;
 use crate::api::metrics_source::MetricsSource;
 use crate::api::pilot::{Mode, Pilot};
 use crate::api::trigger::TriggerAction;
 use crate::declaration::change_calendar::SharedCalendar;
-use crate::declaration::{Declaration, LONGEST_EXCEPTION, Trigger, parts};
+use crate::declaration::{Declaration, Trigger, parts};
 use crate::report::refusal::{LONGEST_LINE, shorten};
 use crate::violation::Violation;
 
@@ -40,14 +37,14 @@ pub fn of_own(request: &Request, context: &Context<'_>) -> Answer {
         ("pilotguard.dev/pilots", Verb::Create | Verb::Update) => of_pilot(request, context),
         ("pilotguard.dev/pilots", Verb::Delete) => of_pilot_delete(request),
         ("pilotguard.dev/decisions", Verb::Create) if is_own_account => Answer::untouched(),
-        ("pilotguard.dev/decisions", Verb::Create) => of_decision(request, context.now),
+        ("pilotguard.dev/decisions", Verb::Create) => of_decision(request, context),
         ("pilotguard.dev/metricssources", Verb::Create | Verb::Update) => of_metrics_source(request),
         ("pilotguard.dev/changecalendars", Verb::Create | Verb::Update) => of_change_calendar(request, context),
         _ => Answer::bad_request(format!("{} is not judged here", request.target)),
     }
 }
 
-fn parse<T: DeserializeOwned>(kind: &str, object: &Value) -> Result<T, Answer> {
+pub(super) fn parse<T: DeserializeOwned>(kind: &str, object: &Value) -> Result<T, Answer> {
     T::deserialize(object).map_err(|problem| Answer::bad_request(format!("this is no {kind}: {problem}")))
 }
 
@@ -166,36 +163,6 @@ fn refused_under_way(request: &Request, pilot: &Pilot, what: &str) -> Option<Ans
          Try again when the incident has ended, or decide it now: kubectl get plt {} -n {} -o yaml shows it under status.incident",
         request.name, incident.id, incident.stage, incident.action, request.name, request.namespace
     )))
-}
-
-fn of_decision(request: &Request, now: Timestamp) -> Answer {
-    let decision: Decision = match parse("Decision", &request.object) {
-        Ok(decision) => decision,
-        Err(answer) => return answer,
-    };
-    let mut violations = Vec::new();
-    if decision.spec.record.is_some() {
-        violations.push(Violation::new("spec.record", "is written by pilotguard only", "remove it"));
-    }
-    if let Some(until) = decision.spec.until {
-        let latest = now.checked_add(LONGEST_EXCEPTION).unwrap_or(Timestamp::MAX);
-        let hint = format!("an exception lasts at most 4h: write a time from now to {latest:.0}");
-        if until > latest {
-            violations.push(Violation::new("spec.until", format!("{until} is too far ahead"), hint));
-        } else if until <= now {
-            violations.push(Violation::new("spec.until", format!("{until} has passed"), hint));
-        }
-    }
-    if !violations.is_empty() {
-        return Answer::invalid("Decision", &request.name, violations);
-    }
-    Answer::Allowed { patch: vec![stamp_author(&request.requester)], warnings: Vec::new() }
-}
-
-/// Whatever the author wrote, `spec.by` is who sent the request.
-fn stamp_author(requester: &Requester) -> PatchOperation {
-    let by = Requester { user: requester.user.clone(), groups: kept_groups(requester) };
-    PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(["spec", "by"]), value: json!(by) })
 }
 
 fn of_change_calendar(request: &Request, context: &Context<'_>) -> Answer {

@@ -121,6 +121,19 @@ impl Guarded {
         index.claims.get(workload)?.first().cloned()
     }
 
+    /// The Pilot of this name.
+    pub fn pilot(&self, namespace: &str, name: &str) -> Option<Arc<Guardian>> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.pilots.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// The Pilots of a namespace.
+    pub fn pilots_of(&self, namespace: &str) -> Vec<Arc<Guardian>> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let from = (namespace.to_owned(), String::new());
+        index.pilots.range(from..).take_while(|((of, _), _)| of == namespace).map(|(_, it)| it.clone()).collect()
+    }
+
     /// All Pilots.
     pub fn pilots(&self) -> Vec<Arc<Guardian>> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);

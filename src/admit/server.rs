@@ -119,7 +119,7 @@ impl Admission {
             Ok(request) => {
                 let answer = judge(&request, &context);
                 log(&request, &answer);
-                self.witness.saw(&request, &answer);
+                self.witness.saw(&request, &answer, &self.guarded);
                 (request.uid, answer)
             }
             Err(Malformed { uid: Some(uid), problem }) => (uid, Answer::bad_request(problem)),

@@ -1,4 +1,4 @@
-//! Tells of refusals beside the answer itself: a metric, and an Event on the workload that counts up.
+//! Reports refusals beside the answer itself: a metric, and an Event on the workload and on its Pilot that counts up.
 //!
 //! Nothing here delays an answer: what cannot be told in time is dropped, and the metric still counts it.
 
@@ -12,9 +12,11 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::pilots::{Guarded, WorkloadKey};
 use super::review::target;
 use super::wire::{Answer, Request};
-use crate::api::workload::PartKind;
+use crate::api::workload::{PartKind, PartReference};
+use crate::declaration::PilotId;
 use crate::release::marks::HeldVerdict;
 use crate::report::refusal::shorten;
 use crate::runtime::metrics::{Metrics, ReviewOutcome};
@@ -25,8 +27,8 @@ const WAITING: usize = 256;
 /// An Event that takes longer to write is given up.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// The API server refuses a longer note; in bytes.
-const LONGEST_NOTE: usize = 1024;
+/// A longer note is cut, in bytes: `kubectl describe` shows it in one line.
+const LONGEST_NOTE: usize = 512;
 
 /// Takes note of every answer.
 #[derive(Clone, Debug)]
@@ -39,6 +41,7 @@ pub struct Witness {
 #[derive(Debug)]
 pub struct Refused {
     workload: ObjectReference,
+    pilot: Option<ObjectReference>,
     reason: &'static str,
     note: String,
 }
@@ -51,7 +54,7 @@ impl Witness {
     }
 
     /// Takes note of one answer.
-    pub(super) fn saw(&self, request: &Request, answer: &Answer) {
+    pub(super) fn saw(&self, request: &Request, answer: &Answer, guarded: &Guarded) {
         let (outcome, reason, text) = match answer {
             Answer::Denied(denial) => (ReviewOutcome::Refused, "ChangeRefused", denial.message.clone()),
             Answer::PutOff { verdict: HeldVerdict::Hold, warning, .. } => {
@@ -70,8 +73,8 @@ impl Witness {
         if outcome == ReviewOutcome::Allowed || request.is_dry_run {
             return;
         }
-        let note = format!("{}: {}", request.requester.user, text.replace('\n', "; "));
-        let refused = Refused { workload: workload(kind, request), reason, note: shorten(&note, LONGEST_NOTE) };
+        let note = note(&request.requester.user, &text);
+        let refused = Refused { workload: workload(kind, request), pilot: pilot(kind, request, guarded), reason, note };
         // A full queue means that people are being told already.
         let _ = self.refusals.try_send(refused);
     }
@@ -81,19 +84,45 @@ impl Witness {
 pub async fn tell(client: Client, mut waiting: mpsc::Receiver<Refused>, stop: CancellationToken) {
     let recorder = Recorder::new(client, Reporter { controller: "pilotguard.dev/pilotguard".into(), instance: None });
     while let Some(Some(refused)) = stop.run_until_cancelled(waiting.recv()).await {
-        let event = Event {
-            type_: EventType::Warning,
-            reason: refused.reason.to_owned(),
-            note: Some(refused.note),
-            action: "Admission".to_owned(),
-            secondary: None,
-        };
-        match tokio::time::timeout(DEADLINE, recorder.publish(&event, &refused.workload)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "a refusal could not be told as an Event"),
-            Err(_) => tracing::warn!("telling a refusal as an Event took too long"),
+        let Refused { workload, pilot, reason, note } = refused;
+        let on_pilot = pilot.iter().map(|pilot| (pilot, Some(workload.clone())));
+        for (regarding, secondary) in [(&workload, pilot.clone())].into_iter().chain(on_pilot) {
+            let (type_, action) = (EventType::Warning, "Admission".to_owned());
+            let event = Event { type_, reason: reason.to_owned(), note: Some(note.clone()), action, secondary };
+            match tokio::time::timeout(DEADLINE, recorder.publish(&event, regarding)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "a refusal could not be reported as an Event"),
+                Err(_) => tracing::warn!("reporting a refusal as an Event took too long"),
+            }
         }
     }
+}
+
+/// At most two sentences: what was refused, to whom, and the first reason.
+fn note(user: &str, text: &str) -> String {
+    let mut lines = text.lines();
+    let what = lines.next().unwrap_or_default();
+    let mut reasons = lines.filter_map(|line| line.strip_prefix("- "));
+    let Some(first) = reasons.next() else { return shorten(&format!("{user}: {what}"), LONGEST_NOTE) };
+    let more = match reasons.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    shorten(&format!("{user}: {what} {}{more}.", first.trim_end_matches('.')), LONGEST_NOTE)
+}
+
+fn pilot(kind: PartKind, request: &Request, guarded: &Guarded) -> Option<ObjectReference> {
+    let workload = PartReference { kind, name: request.name.clone() };
+    let PilotId { namespace, name, uid } =
+        guarded.guardian(&WorkloadKey::new(&request.namespace, &workload))?.id.clone();
+    Some(ObjectReference {
+        api_version: Some("pilotguard.dev/v1alpha1".to_owned()),
+        kind: Some("Pilot".to_owned()),
+        namespace: Some(namespace),
+        name: Some(name),
+        uid: Some(uid),
+        ..ObjectReference::default()
+    })
 }
 
 fn workload(kind: PartKind, request: &Request) -> ObjectReference {
@@ -105,5 +134,21 @@ fn workload(kind: PartKind, request: &Request) -> ObjectReference {
         name: Some(request.name.clone()),
         uid: uid(&request.old_object).or_else(|| uid(&request.object)),
         ..ObjectReference::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_has_two_sentences_at_most() {
+        let refusal = "Refused: updating Deployment checkout, guarded by pilot checkout.\n- outside the change windows\n\
+                       - too many replicas; allowed after a while\nOwner: Ada\nTo let it through, an owner can run:\n  echo";
+        let expected = "grace: Refused: updating Deployment checkout, guarded by pilot checkout. outside the change \
+                        windows (and 1 more).";
+        assert_eq!(note("grace", refusal), expected);
+        assert_eq!(note("grace", "would be refused: it"), "grace: would be refused: it");
+        assert!(note("grace", &"x".repeat(2000)).len() <= LONGEST_NOTE);
     }
 }

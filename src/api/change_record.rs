@@ -91,9 +91,26 @@ pub struct ChangeRecordStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(max = 512)))]
     pub findings: Vec<String>,
-    /// Approval that an emergency change still owes.
+    /// Approval that an emergency change still owes. A Decision of type Approve gives it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval_owed: Option<ApprovalOwed>,
+    /// Approval of an emergency change, once it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+}
+
+/// An approval that was given after an emergency change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Approval {
+    /// User who gave it.
+    #[schemars(length(max = 512))]
+    pub by: String,
+    /// Time at which the Decision was created.
+    pub at: Timestamp,
+    /// Name of the Decision.
+    #[schemars(length(max = 253))]
+    pub decision: String,
 }
 
 /// An approval that is due after an emergency change.

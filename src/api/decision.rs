@@ -34,6 +34,8 @@ use super::incident::{DecidedBy, Evidence, RollbackTarget, Suspect};
 #[x_kube(validation = Rule::new("self.type != 'Resume' || has(self.incident)").message("Resume needs the incident it speaks of: set incident").field_path(".incident"))]
 #[x_kube(validation = Rule::new("self.type != 'Readmit' || has(self.payload)").message("Readmit needs the payload digest of the release: copy it from the refusal").field_path(".payload"))]
 #[x_kube(validation = Rule::new("self.type != 'Override' || (has(self.payload) && has(self.until))").message("Override needs the payload digest of the one release it lets through and an end: copy payload from the refusal and set until (at most 4h ahead)"))]
+#[x_kube(validation = Rule::new("self.type != 'Approve' || has(self.change)").message("Approve needs the ChangeRecord that it approves: set change to its name").field_path(".change"))]
+#[x_kube(validation = Rule::new("!has(self.change) || self.type == 'Approve'").message("change belongs to Approve; remove it or write type: Approve").field_path(".change"))]
 #[x_kube(validation = Rule::new("!has(self.fix) || self.type == 'Override'").message("fix belongs to Override; remove it or write type: Override").field_path(".fix"))]
 #[x_kube(validation = Rule::new("!has(self.until) || self.until < timestamp('9999-01-01T00:00:00Z')").message("until must lie before the year 9999; write the time at which the exception ends (at most 4h ahead)").field_path(".until"))]
 pub struct DecisionSpec {
@@ -42,13 +44,19 @@ pub struct DecisionSpec {
     pub pilot: String,
     /// Type of the Decision: `Continue` (let the release keep running), `Rollback` (restore the rollback target),
     /// `ScaleDown` (reduce replicas), `HoldChanges` (refuse new changes), `Resume` (end an incident and restore
-    /// replicas), `Readmit` (allow a rolled-back release again) or `Override` (let one release past the guards).
+    /// replicas), `Readmit` (allow a rolled-back release again), `Override` (let one release past the guards) or
+    /// `Approve` (approve an emergency change afterwards).
     #[serde(rename = "type")]
     pub type_: DecisionType,
     /// ID of the incident that it decides, from the Pilot's `status.incident.id`. Required for Continue and Resume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub incident: Option<String>,
+    /// Name of the ChangeRecord to approve. Required for Approve. The Pilot's condition `ApprovalsCurrent` lists the
+    /// changes that owe an approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub change: Option<String>,
     /// Payload digest of the release to readmit or to let through, as printed in the refusal. Required for Readmit and
     /// Override.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,10 +70,11 @@ pub struct DecisionSpec {
     /// own, is enough to let it past the incident's hold on changes. Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fix: bool,
-    /// Reason for the decision, kept for the review.
+    /// Reason for the decision, kept for the review. The placeholder of a printed command (`<…>`) is refused.
     #[schemars(length(min = 1, max = 1024))]
     pub reason: String,
-    /// User who decided. Set at admission to the user and groups of the request; any other value is replaced.
+    /// User who decided. Set at admission to the user and groups of the request; any other value is replaced. While
+    /// pilotguard is down, a request that names another user is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Requester>,
     /// Record of the incident, in Decisions that the operator creates.
@@ -90,6 +99,8 @@ pub enum DecisionType {
     Readmit,
     /// Let one release past the guards.
     Override,
+    /// Approve an emergency change afterwards.
+    Approve,
 }
 
 /// A user as the API server authenticated it.

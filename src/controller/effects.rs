@@ -134,9 +134,10 @@ impl Hand<'_> {
             }
             Effect::OpenChange(open) => changes::open(writer, pilot, open).await?,
             Effect::DeclareEmergency(emergency) => changes::declare_emergency(writer, pilot, emergency).await?,
+            Effect::ApproveChange(approve) => changes::approve(writer, pilot, approve).await?,
             Effect::UpdateChange(update) => changes::update(writer, pilot, update).await?,
             Effect::JudgeDecision { name, phase, message } => {
-                decisions::judge(writer, pilot, name, *phase, message, self.now).await?;
+                decisions::judge(writer, namespace, name, *phase, message, self.now).await?;
             }
             Effect::RecordDecision { name, spec } => decisions::write(writer, pilot, name, spec, self.now).await?,
         }

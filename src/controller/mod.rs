@@ -7,6 +7,7 @@ mod calendars;
 mod effects;
 mod enforcement;
 mod look;
+mod orphans;
 mod source_status;
 mod watches;
 

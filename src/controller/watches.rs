@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, calendars, chain, reconcile, retry, source_status};
+use super::{Context, calendars, chain, orphans, reconcile, retry, source_status};
 use crate::admit::pilots::WorkloadKey;
 use crate::api::change_record::ChangeRecord;
 use crate::api::decision::Decision;
@@ -210,7 +210,9 @@ pub async fn watch(
     }
     let looking = controller.run(reconcile, retry, context.clone()).for_each(|_| future::ready(()));
     let of_sources = source_status::keep(&context, sources, watching.stop.clone());
-    future::join3(looking, of_sources, calendars::keep_status(&context, watching.stop)).await;
+    let of_calendars = calendars::keep_status(&context, watching.stop.clone());
+    let of_nobody = orphans::refuse(&context, watching.stop);
+    future::join4(looking, of_sources, of_calendars, of_nobody).await;
 }
 
 /// The watch on Pilots: keeps the index of admission, passes on those whose spec moved, and wakes those that may have got

@@ -1,23 +1,44 @@
 //! Which Decisions count, and which of those that do is followed.
 //!
 //! Towards safety (Rollback, ScaleDown, HoldChanges) anyone decides whom RBAC lets create a Decision.
-//! Loosening (Continue, Resume, Readmit, Override) needs a person who holds a role of the pilot; service accounts are
+//! Loosening (Continue, Resume, Readmit, Override, Approve) needs a person who holds a role of the pilot; service accounts are
 //! not people. Where several count at once, the strictest wins.
 
+use jiff::{SignedDuration, Timestamp};
+
+use super::Case;
 use super::exceptions::end_of;
 use super::incident::action_of;
 use super::judge::rolled_back_before;
 use super::people::may_loosen;
-use super::plan::{Effect, Readmit};
+use super::plan::{ApproveChange, Effect, Readmit};
+use super::reasons::{WANTED, says_nothing};
 use super::turn::Turn;
 use crate::api::decision::{DecisionPhase, DecisionType};
 use crate::api::incident::{Incident, IncidentStage, RollbackTarget};
 use crate::api::trigger::TriggerAction;
-use crate::observation::{PilotDecision, Workload};
+use crate::observation::{Change, PilotDecision, Workload};
 use crate::release::marks::Admitted;
+
+/// A Decision that names a Pilot which does not exist is refused at this age: both may come in one apply, in any order.
+const WITHOUT_PILOT: SignedDuration = SignedDuration::from_mins(1);
 
 /// So many Decisions are told at one look whether they count; the others at the next ones.
 const JUDGED_AT_ONCE: usize = 20;
+
+/// Judges one Decision as the next evaluation of its Pilot would: what it does, or why it has no effect.
+pub fn judge_decision(case: &Case<'_>, decision: &PilotDecision) -> Result<String, String> {
+    Turn::new(*case).weigh(decision)
+}
+
+/// Why a Decision has no effect whose Pilot does not exist; `None` while that Pilot may still be on its way.
+pub fn refuse_without_pilot(decision: &PilotDecision, pilot: &str, now: Timestamp) -> Option<String> {
+    let is_due = decision.phase.is_none() && !decision.is_record;
+    let is_late = now.duration_since(decision.created_at) >= WITHOUT_PILOT;
+    (is_due && is_late).then(|| {
+        format!("no Pilot in this namespace is named {pilot}; create another Decision with one of `kubectl get pilots`")
+    })
+}
 
 impl<'a> Turn<'a> {
     /// Judges every Decision that has not been judged, and returns the strictest one that moves the incident.
@@ -38,11 +59,16 @@ impl<'a> Turn<'a> {
                 self.readmit(decision);
                 continue;
             }
+            if counts && self.approve(decision) {
+                // Likewise: judged once the change is seen to be approved.
+                continue;
+            }
             judged += 1;
             if judged <= JUDGED_AT_ONCE {
                 self.effects.push(Effect::JudgeDecision { name: decision.name.clone(), phase, message });
             }
-            if !counts || self.was_followed(decision) || decision.type_ == DecisionType::Override {
+            let moves_nothing = matches!(decision.type_, DecisionType::Override | DecisionType::Approve);
+            if !counts || self.was_followed(decision) || moves_nothing {
                 continue;
             }
             if decision.type_ == DecisionType::HoldChanges && holds_already(self.ledger.incident.as_ref()) {
@@ -58,6 +84,9 @@ impl<'a> Turn<'a> {
         if self.was_followed(decision) {
             return Ok("followed".to_owned());
         }
+        if says_nothing(&decision.reason) {
+            return Err(format!("its reason says nothing; {WANTED}"));
+        }
         let incident = self.ledger.incident.as_ref();
         if let Some(named) = &decision.incident
             && incident.is_none_or(|incident| incident.id != *named)
@@ -70,7 +99,11 @@ impl<'a> Turn<'a> {
         }
         let loosens = matches!(
             decision.type_,
-            DecisionType::Continue | DecisionType::Resume | DecisionType::Readmit | DecisionType::Override
+            DecisionType::Continue
+                | DecisionType::Resume
+                | DecisionType::Readmit
+                | DecisionType::Override
+                | DecisionType::Approve
         );
         if loosens || incident.is_some_and(|incident| is_milder_than_due(decision.type_, incident)) {
             may_loosen(&self.case.declaration.owners, decision.by.as_ref())?;
@@ -81,6 +114,7 @@ impl<'a> Turn<'a> {
             DecisionType::Resume => weigh_resume(incident),
             DecisionType::Readmit => self.weigh_readmit(decision, incident),
             DecisionType::Override => self.weigh_override(decision),
+            DecisionType::Approve => self.weigh_approval(decision),
             DecisionType::HoldChanges if holds_already(incident) => Ok("changes are held already".to_owned()),
             DecisionType::HoldChanges => self.weigh_act(decision, incident).map(|()| "changes are held".to_owned()),
             DecisionType::ScaleDown => {
@@ -171,6 +205,25 @@ impl<'a> Turn<'a> {
         Err("that release is not quarantined; copy its digest from the refusal".to_owned())
     }
 
+    /// Whether it approves a change that still owes an approval; then the approval is due.
+    fn approve(&mut self, decision: &PilotDecision) -> bool {
+        let named = |change: &&Change| Some(&change.name) == decision.change.as_ref() && change.approval_owed.is_some();
+        let Some(change) = self.case.seen.changes.iter().find(named) else { return false };
+        if decision.type_ != DecisionType::Approve {
+            return false;
+        }
+        let is_due = |effect: &Effect| matches!(effect, Effect::ApproveChange(it) if it.change == change.name);
+        if !self.effects.iter().any(is_due) {
+            self.effects.push(Effect::ApproveChange(ApproveChange {
+                change: change.name.clone(),
+                decision: decision.name.clone(),
+                by: decision.by.as_ref().map(|by| by.user.clone()).unwrap_or_default(),
+                at: decision.created_at,
+            }));
+        }
+        true
+    }
+
     fn lifts_quarantine(&self, decision: &PilotDecision) -> bool {
         let lifts = |payload: &String| self.workloads().iter().any(|w| w.marks.quarantined.contains(payload));
         decision.type_ == DecisionType::Readmit && decision.payload.as_ref().is_some_and(lifts)
@@ -204,7 +257,7 @@ const fn strictness(type_: DecisionType) -> u8 {
         DecisionType::HoldChanges => 3,
         DecisionType::Resume => 2,
         DecisionType::Continue => 1,
-        DecisionType::Readmit | DecisionType::Override => 0,
+        DecisionType::Readmit | DecisionType::Override | DecisionType::Approve => 0,
     }
 }
 

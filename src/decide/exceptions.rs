@@ -12,6 +12,7 @@ use super::people::is_service_account;
 use super::people::may_loosen;
 use super::plan::{DeclareEmergency, Effect};
 use super::proposal::{Finding, GuardName, Judgement, Lifted, Proposal, Verdict};
+use super::reasons::says_nothing;
 use super::turn::Turn;
 use crate::api::change_record::{ApprovalOwed, ChangeClass};
 use crate::api::decision::{DecisionPhase, DecisionType};
@@ -82,6 +83,7 @@ pub(super) fn overrides_of<'a>(case: &Case<'a>, payload: &str) -> Vec<&'a PilotD
             && !decision.is_record
             && decision.phase != Some(DecisionPhase::Refused)
             && decision.payload.as_deref() == Some(payload)
+            && !says_nothing(&decision.reason)
             && end_of(decision, case.now).is_ok()
             && may_loosen(&case.declaration.owners, decision.by.as_ref()).is_ok()
     };
@@ -158,6 +160,33 @@ impl Turn<'_> {
             "until {until:.0} release {release} passes {fix}windows and the decision date where someone else applies it \
              (a service account needs two owners)"
         ))
+    }
+
+    pub(super) fn weigh_approval(&self, decision: &PilotDecision) -> Result<String, String> {
+        let named = decision.change.as_deref().unwrap_or_default();
+        let mut changes = self.case.seen.changes.iter();
+        let Some(change) = changes.find(|change| change.name == named) else {
+            return Err(format!("this pilot has no change {named}; {}", self.owing()));
+        };
+        match &change.approval_owed {
+            None if change.approved_by.as_ref() == Some(&decision.name) => Ok(format!("change {named} is approved")),
+            None => Err(format!("change {named} owes no approval; {}", self.owing())),
+            Some(owed) => {
+                let by = decision.by.as_ref().map_or("", |by| by.user.as_str());
+                if owed.not_from.as_deref() == Some(by) {
+                    let from = owed.from.join(", ");
+                    return Err(format!("{by} asked for change {named} and cannot approve it; ask another of {from}"));
+                }
+                Ok(format!("change {named} is approved"))
+            }
+        }
+    }
+
+    /// Which changes an Approve could name.
+    fn owing(&self) -> String {
+        let owing = self.case.seen.changes.iter().filter(|change| change.approval_owed.is_some());
+        let names: Vec<&str> = owing.map(|change| change.name.as_str()).collect();
+        if names.is_empty() { "none owes an approval".to_owned() } else { format!("owing: {}", names.join(", ")) }
     }
 
     /// A change that was recorded while it was held turns out to be an emergency when owners let it through.

@@ -371,7 +371,11 @@ pub(super) const fn action_of(type_: DecisionType) -> Option<TriggerAction> {
         DecisionType::Rollback => Some(TriggerAction::Rollback),
         DecisionType::ScaleDown => Some(TriggerAction::ScaleDown),
         DecisionType::HoldChanges => Some(TriggerAction::HoldChanges),
-        DecisionType::Continue | DecisionType::Resume | DecisionType::Readmit | DecisionType::Override => None,
+        DecisionType::Continue
+        | DecisionType::Resume
+        | DecisionType::Readmit
+        | DecisionType::Override
+        | DecisionType::Approve => None,
     }
 }
 

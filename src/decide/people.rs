@@ -7,7 +7,7 @@ use crate::api::owners::{Identities, Owners};
 const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 
 /// Whether a requester is a machine by its name.
-pub(super) fn is_service_account(requester: &Requester) -> bool {
+pub fn is_service_account(requester: &Requester) -> bool {
     requester.user.starts_with(SERVICE_ACCOUNT_PREFIX)
 }
 

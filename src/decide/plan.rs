@@ -100,6 +100,8 @@ pub enum Effect {
     UpdateChange(UpdateChange),
     /// Say on a ChangeRecord that the change was an emergency.
     DeclareEmergency(DeclareEmergency),
+    /// Note on a ChangeRecord that the approval it owed was given.
+    ApproveChange(ApproveChange),
     /// Roll out a release that was held.
     Release(Release),
     /// Go back to a stored release.
@@ -169,6 +171,19 @@ pub struct DeclareEmergency {
     pub change: String,
     /// The approval that it owes.
     pub approval_owed: ApprovalOwed,
+}
+
+/// The approval that an emergency change owed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApproveChange {
+    /// The ChangeRecord.
+    pub change: String,
+    /// The Decision that approves it.
+    pub decision: String,
+    /// The user who approved.
+    pub by: String,
+    /// When the Decision was created.
+    pub at: Timestamp,
 }
 
 /// What a ChangeRecord is to say.

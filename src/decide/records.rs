@@ -242,6 +242,7 @@ impl Turn<'_> {
             type_,
             incident: Some(incident.id.clone()),
             payload: None,
+            change: None,
             fix: false,
             until: (type_ == DecisionType::Continue).then_some(closing.at),
             reason: format!("{}; {}", closing.summary, incident.because),

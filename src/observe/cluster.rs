@@ -151,6 +151,16 @@ impl Cluster {
         gather(workloads.collect(), self.changes.of(&pilot), self.decisions.of(&pilot))
     }
 
+    /// What the watches say about a pilot; `None` before they have seen all of it.
+    pub fn observe_if_known(&self, declaration: &Declaration) -> Option<Observation> {
+        let mut kinds = PartKind::WITH_PODS.into_iter();
+        let is_known = kinds.all(|kind| self.workloads.of(kind).is_ready())
+            && self.snapshots.is_ready()
+            && self.changes.is_ready()
+            && self.decisions.is_ready();
+        is_known.then(|| self.observe(declaration))
+    }
+
     /// The pilot's other workloads as the watches saw them last, without their snapshots; `None` before they have seen all.
     /// A ConfigMap that has changed since it was read is left out, because nobody knows it.
     pub fn beside(&self, declaration: &Declaration, workload: &PartReference) -> Option<Vec<Workload>> {
@@ -310,7 +320,7 @@ pub fn reduce_change(record: &ChangeRecord) -> Entry<Change> {
     let created_at = created_at(&record.metadata);
     let name = record.name_any();
     let owner = Owner { namespace: record.namespace().unwrap_or_default(), name: record.spec.pilot.clone() };
-    let ChangeRecordStatus { started_at, completed_at, outcome, approval_owed, .. } =
+    let ChangeRecordStatus { started_at, completed_at, outcome, approval_owed, approval, .. } =
         record.status.clone().unwrap_or_default();
     let kept = Change {
         name: name.clone(),
@@ -320,7 +330,8 @@ pub fn reduce_change(record: &ChangeRecord) -> Entry<Change> {
         started_at: started_at.unwrap_or(created_at),
         completed_at,
         outcome,
-        owes_approval: approval_owed.is_some(),
+        approval_owed,
+        approved_by: approval.map(|approval| approval.decision),
     };
     Entry { owner, name, kept }
 }
@@ -344,6 +355,7 @@ pub fn reduce_decision(decision: &Decision) -> Entry<PilotDecision> {
         type_: decision.spec.type_,
         incident: decision.spec.incident.clone(),
         payload: decision.spec.payload.clone(),
+        change: decision.spec.change.clone(),
         until: decision.spec.until,
         fix: decision.spec.fix,
         reason,

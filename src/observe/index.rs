@@ -56,6 +56,12 @@ impl<T: Clone> Index<T> {
         entries.current.get(owner).into_iter().flat_map(BTreeMap::values).cloned().collect()
     }
 
+    /// Those owners of anything that are wanted.
+    pub fn owners(&self, is_wanted: impl Fn(&Owner) -> bool) -> Vec<Owner> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.current.keys().filter(|owner| is_wanted(owner)).cloned().collect()
+    }
+
     /// Whether the first complete list has arrived.
     pub fn is_ready(&self) -> bool {
         *self.ready.borrow()

@@ -4,10 +4,9 @@ use kube::api::ObjectMeta;
 use serde_json::json;
 
 use crate::act::writer::{WriteError, Writer};
-use crate::api::change_record::ChangeClass;
-use crate::api::change_record::{ChangeRecord, ChangeRecordSpec, ChangeRecordStatus, Outcome};
+use crate::api::change_record::{Approval, ChangeClass, ChangeRecord, ChangeRecordSpec, ChangeRecordStatus, Outcome};
 use crate::api::decision::Requester;
-use crate::decide::plan::{DeclareEmergency, OpenChange, UpdateChange};
+use crate::decide::plan::{ApproveChange, DeclareEmergency, OpenChange, UpdateChange};
 use crate::declaration::PilotId;
 use crate::release::vector::{release_digest, release_payload};
 
@@ -73,6 +72,14 @@ pub async fn declare_emergency(writer: &Writer, pilot: &PilotId, effect: &Declar
     writer.merge_status::<ChangeRecord>(namespace, name, &owed).await?;
     let class = json!({ "spec": { "class": ChangeClass::Emergency } });
     writer.merge::<ChangeRecord>(namespace, name, &class).await
+}
+
+/// Notes on a ChangeRecord that the approval it owed was given.
+pub async fn approve(writer: &Writer, pilot: &PilotId, effect: &ApproveChange) -> Result<(), WriteError> {
+    let approval =
+        Approval { by: effect.by.chars().take(512).collect(), at: effect.at, decision: effect.decision.clone() };
+    let status = json!({ "status": { "approvalOwed": null, "approval": approval } });
+    writer.merge_status::<ChangeRecord>(&pilot.namespace, &effect.change, &status).await
 }
 
 /// What was decided upon an old view does not overwrite an outcome: only Pending moves on, and what succeeded may

@@ -24,18 +24,18 @@ pub async fn write(
             return Err(WriteError::Taken { kind: "Decision".to_owned(), name: name.to_owned() });
         }
     }
-    judge(writer, pilot, name, DecisionPhase::Accepted, "written by the operator", now).await
+    judge(writer, &pilot.namespace, name, DecisionPhase::Accepted, "written by the operator", now).await
 }
 
 /// Says on a Decision whether it counts.
 pub async fn judge(
     writer: &Writer,
-    pilot: &PilotId,
+    namespace: &str,
     name: &str,
     phase: DecisionPhase,
     message: &str,
     now: Timestamp,
 ) -> Result<(), WriteError> {
     let status = json!({ "status": { "phase": phase, "message": shortened(message), "at": now } });
-    writer.merge_status::<Decision>(&pilot.namespace, name, &status).await
+    writer.merge_status::<Decision>(namespace, name, &status).await
 }

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::remedy::approve_command;
 use super::surroundings::{Enforced, Surroundings};
 use crate::api::incident::IncidentStage;
 use crate::api::pilot::Mode;
@@ -434,11 +435,14 @@ fn changes_held(case: &Case<'_>, decided: &Ledger) -> Finding {
 
 /// Emergency changes are approved afterwards.
 fn approvals_current(case: &Case<'_>) -> Finding {
-    let owing = case.seen.changes.iter().filter(|change| change.owes_approval);
-    let names: Vec<&str> = owing.map(|change| change.name.as_str()).collect();
-    if names.is_empty() {
+    let owing: Vec<_> = case.seen.changes.iter().filter(|change| change.approval_owed.is_some()).collect();
+    let Some(first) = owing.first() else {
         return finding("ApprovalsCurrent", Truth::True, Reason::NothingOwed, "");
-    }
-    let message = format!("emergency changes owe an approval: {}", names.join(", "));
+    };
+    let names = owing.iter().map(|change| change.name.as_str()).collect::<Vec<_>>().join(", ");
+    let requester = first.approval_owed.as_ref().and_then(|owed| owed.not_from.as_ref());
+    let who = requester.map_or("an owner".to_owned(), |requester| format!("an owner other than {requester}"));
+    let command = approve_command(case, &first.name).map(|it| format!(" can run: {it}")).unwrap_or_default();
+    let message = format!("emergency changes owe an approval: {names}; {who} approves {}{command}", first.name);
     finding("ApprovalsCurrent", Truth::False, Reason::ApprovalOwed, message)
 }

@@ -31,6 +31,7 @@ fn of_decision(case: &Case<'_>, name: &str, message: &str) -> Option<Announcemen
         DecisionType::Override if decision.fix => "FixForwardAccepted",
         DecisionType::Override => "OverrideAccepted",
         DecisionType::Readmit => "ReleaseReadmitted",
+        DecisionType::Approve => "ChangeApproved",
         _ => return None,
     };
     let by = decision.by.as_ref().map_or("", |by| by.user.as_str());

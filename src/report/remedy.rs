@@ -1,6 +1,6 @@
 //! The commands by which owners make an exception: printed only where they would let through what was refused.
 //!
-//! A command is one line for sh and bash, complete but for the reason.
+//! A command is one line for sh and bash, complete but for the reason: pasted as it is it is refused.
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use crate::api::incident::IncidentStage;
 use crate::decide::Case;
 use crate::decide::exceptions::{incident_takes_a_fix, owners_needed};
 use crate::decide::proposal::{Finding, GuardName, Operation, Proposal};
+use crate::decide::reasons::open_reason;
 
 /// How long the exception of a suggested command lasts.
 const SUGGESTED: SignedDuration = SignedDuration::from_hours(1);
@@ -43,14 +44,14 @@ pub(super) fn remedies(case: &Case<'_>, proposal: &Proposal, findings: &[&Findin
     let owner = || "an owner".to_owned();
     let mut wanted: Vec<(&'static str, String, Value)> = Vec::new();
     if needs.readmission {
-        let spec = json!({"type": "Readmit", "payload": proposal.payload, "reason": "why it is safe now"});
+        let spec = json!({"type": "Readmit", "payload": proposal.payload, "reason": open_reason("why it is safe now")});
         wanted.push(("let this release be tried again", owner(), spec));
     }
     if needs.override_ || needs.fix {
         let Some(until) = case.now.checked_add(SUGGESTED).ok() else { return Vec::new() };
         let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let mut spec = json!({"type": "Override", "payload": proposal.payload, "until": until,
-            "reason": "why it cannot wait"});
+            "reason": open_reason("why it cannot wait")});
         if needs.fix {
             spec["fix"] = Value::Bool(true);
         }
@@ -67,7 +68,7 @@ pub(super) fn remedies(case: &Case<'_>, proposal: &Proposal, findings: &[&Findin
         wanted.push((purpose, who, spec));
     }
     if let Some((purpose, incident)) = needs.resume {
-        let spec = json!({"type": "Resume", "incident": incident, "reason": "why it is safe"});
+        let spec = json!({"type": "Resume", "incident": incident, "reason": open_reason("why it is safe")});
         wanted.push((purpose, owner(), spec));
     }
     let remedy = |(purpose, who, spec)| Some(Remedy { purpose, who, command: create_command(case, spec)? });
@@ -105,6 +106,11 @@ fn ends_by_resume(case: &Case<'_>, findings: &[&Finding]) -> Option<(&'static st
     let is_contained =
         incident.scales_down() || case.seen.workloads.iter().any(|workload| workload.marks.contained.is_some());
     Some((if is_contained { RESTORES } else { "end the incident" }, incident.id.clone()))
+}
+
+/// The command by which an owner approves an emergency change.
+pub(super) fn approve_command(case: &Case<'_>, change: &str) -> Option<String> {
+    create_command(case, json!({"type": "Approve", "change": change, "reason": open_reason("what you checked")}))
 }
 
 fn create_command(case: &Case<'_>, mut spec: Value) -> Option<String> {

@@ -7,6 +7,7 @@
 mod calendars;
 mod changes;
 mod cluster;
+mod decisions;
 mod endpoint;
 mod exceptions;
 mod fixtures;

@@ -38,7 +38,7 @@ fn a_closed_window_names_the_next_opening_in_its_own_zone() {
     Allowed from Mon 2026-11-23 09:00 Europe/Berlin (08:00 UTC, in 2d 14h)
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release through now (an emergency change), an owner other than grace can run, with a reason of their own:
-      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"why it cannot wait","type":"Override","until":"2026-11-20T18:48:00Z"}}' | kubectl create -n shop -f -
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"<why it cannot wait>","type":"Override","until":"2026-11-20T18:48:00Z"}}' | kubectl create -n shop -f -
     "#);
 }
 
@@ -65,9 +65,9 @@ fn a_quarantined_release_comes_with_the_command_that_readmits_it() {
     In any case not before Mon 2026-11-23 09:00 Europe/Berlin (08:00 UTC, in 2d 14h)
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release be tried again, an owner can run, with a reason of their own:
-      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-readmit-"},"spec":{"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"why it is safe now","type":"Readmit"}}' | kubectl create -n shop -f -
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-readmit-"},"spec":{"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"<why it is safe now>","type":"Readmit"}}' | kubectl create -n shop -f -
     To let this release through now (an emergency change), an owner other than grace can run, with a reason of their own:
-      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"why it cannot wait","type":"Override","until":"2026-11-20T18:48:00Z"}}' | kubectl create -n shop -f -
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"<why it cannot wait>","type":"Override","until":"2026-11-20T18:48:00Z"}}' | kubectl create -n shop -f -
     "#);
 }
 
@@ -79,16 +79,16 @@ fn an_incident_comes_with_the_command_that_rolls_a_fix_forward() {
     - incident fast-burn-3f9c2a71 is open; Rollback follows at 2026-11-18T10:05:00Z; allowed after the incident has closed, or an owner decides
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release through as the fix (an emergency change), an owner can run, with a reason of their own:
-      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"fix":true,"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"why it cannot wait","type":"Override","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"fix":true,"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"<why it cannot wait>","type":"Override","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
     "#);
     insta::assert_snapshot!(refused(&in_incident("Standing", "HoldChanges"), OPEN, &change), @r#"
     Refused: updating Deployment checkout, guarded by pilot checkout.
     - incident fast-burn-3f9c2a71 holds changes; allowed after it is clear, or an owner resumes
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release through as the fix (an emergency change), an owner can run, with a reason of their own:
-      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"fix":true,"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"why it cannot wait","type":"Override","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"fix":true,"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"<why it cannot wait>","type":"Override","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
     To end the incident, an owner can run, with a reason of their own:
-      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-resume-"},"spec":{"incident":"fast-burn-3f9c2a71","pilot":"checkout","reason":"why it is safe","type":"Resume"}}' | kubectl create -n shop -f -
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-resume-"},"spec":{"incident":"fast-burn-3f9c2a71","pilot":"checkout","reason":"<why it is safe>","type":"Resume"}}' | kubectl create -n shop -f -
     "#);
     insta::assert_snapshot!(refused(&in_incident("Acting", "Rollback"), OPEN, &change), @r#"
     Refused: updating Deployment checkout, guarded by pilot checkout.
@@ -118,9 +118,9 @@ fn what_a_person_holds_names_who_and_why_and_the_command_that_ends_it() {
     - incident person-77aa01bc holds changes by word of mallory: wrong totals in the basket; allowed after an owner resumes
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release through as the fix (an emergency change), an owner can run, with a reason of their own:
-      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"fix":true,"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"why it cannot wait","type":"Override","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"fix":true,"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"<why it cannot wait>","type":"Override","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
     To end the incident, an owner can run, with a reason of their own:
-      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-resume-"},"spec":{"incident":"person-77aa01bc","pilot":"checkout","reason":"why it is safe","type":"Resume"}}' | kubectl create -n shop -f -
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-resume-"},"spec":{"incident":"person-77aa01bc","pilot":"checkout","reason":"<why it is safe>","type":"Resume"}}' | kubectl create -n shop -f -
     "#);
     // The Decision may have been removed since.
     let told = refused(&held, OPEN, &change);
@@ -169,7 +169,7 @@ fn a_past_decision_date_names_who_has_to_decide() {
     - the pilot's decision date 2026-12-31T00:00:00Z has passed; allowed after the owners decide to scale, iterate or stop, and move intent.decisionDate
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release through now (an emergency change), an owner other than grace can run, with a reason of their own:
-      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"payload":"8612dfb8064e0b1be4003032843e5ca79d3c630135e7eb675ec5e32fc2b9fcb2","pilot":"checkout","reason":"why it cannot wait","type":"Override","until":"2027-01-05T11:00:00Z"}}' | kubectl create -n shop -f -
+      echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"payload":"8612dfb8064e0b1be4003032843e5ca79d3c630135e7eb675ec5e32fc2b9fcb2","pilot":"checkout","reason":"<why it cannot wait>","type":"Override","until":"2027-01-05T11:00:00Z"}}' | kubectl create -n shop -f -
     "#);
 }
 
@@ -204,9 +204,12 @@ fn suggested_commands_reach_kubectl_unharmed_from_sh_and_bash() {
             assert_eq!(arguments, "create -n shop -f -");
             let decision: pilotguard::api::decision::Decision = serde_json::from_str(decision).unwrap();
             assert_eq!(format!("{:?}", decision.spec.type_), kind);
-            // It passes admission too.
-            let object = json!(decision);
-            let answer = judge(&guarded(&[pilot()]), now, &review("CREATE", "ada", &Value::Null, &object));
+            // It passes admission too, once a reason is filled in.
+            let object = with(json!(decision), &json!({"metadata": {"namespace": "shop"}}));
+            let create =
+                |object: &Value| judge(&guarded(&[pilot()]), now, &review("CREATE", "ada", &Value::Null, object));
+            assert!(denial(create(&object)).message.contains("spec.reason: says nothing"), "{kind}");
+            let answer = create(&with(object, &json!({"spec": {"reason": "wrong prices"}})));
             assert!(warnings(answer).is_empty(), "{kind}");
         }
     }

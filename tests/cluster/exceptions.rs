@@ -23,8 +23,18 @@ tests![
     what_comes_in_past_the_guards_holds_changes_and_is_put_back_where_declared,
 ];
 
-/// Runs what a refusal prints for a Decision of this type, as this person would paste it.
+/// Runs what a refusal prints for a Decision of this type, as this person would paste it, with a reason of their own.
 async fn paste(cluster: &Cluster, person: &Person, refusal: &Output, type_: &str) -> anyhow::Result<Output> {
+    let (before, open) = refusal.stderr.split_once("\"reason\":\"<").context("a reason that is left open")?;
+    let stderr = open.split("\"reason\":\"<").fold(before.to_owned(), |text, rest| {
+        let rest = rest.split_once(">\"").map_or(rest, |(_, rest)| rest);
+        format!("{text}\"reason\":\"we looked at it\"{rest}")
+    });
+    paste_as_it_is(cluster, person, &Output { stderr, ..refusal.clone() }, type_).await
+}
+
+/// Runs what a refusal prints for a Decision of this type, as it stands there.
+async fn paste_as_it_is(cluster: &Cluster, person: &Person, refusal: &Output, type_: &str) -> anyhow::Result<Output> {
     let tool = cluster.rig.tool(Tool::Kubectl);
     let folder = tool.parent().map(Path::to_owned).context("where kubectl is")?;
     let path = format!("{}:{}", folder.display(), std::env::var("PATH")?);
@@ -61,7 +71,10 @@ async fn the_commands_in_refusals_work_when_pasted(cluster: &Cluster) -> anyhow:
     let change = "set image deployment/web web=web:2";
     let refused = scene.kubectl(&scene.grace, change).await?;
     refused.refused(&["outside the change windows", "an owner other than grace can run"])?;
-    paste(cluster, &scene.mallory, &refused, "Override").await?.accepted()?;
+    let who = paste(cluster, &scene.mallory, &refused, "Override").await?;
+    who.refused(&["Override for pilot", "mallory holds no role that may loosen; ask Ada"])?;
+    let why = paste_as_it_is(cluster, &scene.ada, &refused, "Override").await?;
+    why.refused(&["spec.reason: says nothing; write why in your own words"])?;
     scene.kubectl(&scene.grace, change).await?.refused(&["outside the change windows"])?;
     paste(cluster, &scene.ada, &refused, "Override").await?.accepted()?;
     goes_through(&scene, &scene.grace, change).await?;
@@ -73,7 +86,9 @@ async fn the_commands_in_refusals_work_when_pasted(cluster: &Cluster) -> anyhow:
     told(&scene, &["OverrideAccepted", "EmergencyChange"]).await?;
     let pilot = scene.until("debt of an approval", |pilot| holds(pilot, "ApprovalsCurrent", "False")).await?;
     let message = condition(&pilot, "ApprovalsCurrent").map(|it| it.message.clone()).unwrap_or_default();
-    ensure!(record.metadata.name.as_ref().is_some_and(|name| message.contains(name)), "{message}");
+    let name = record.metadata.name.context("a name")?;
+    ensure!(message.contains(&name), "{message}");
+    approve(cluster, &scene, &message, &name).await?;
     scene
         .kubectl(&scene.grace, "set image deployment/web web=web:3")
         .await?
@@ -103,6 +118,26 @@ async fn the_commands_in_refusals_work_when_pasted(cluster: &Cluster) -> anyhow:
     paste(cluster, &scene.ada, &refused, "Readmit").await?.accepted()?;
     goes_through(&scene, &scene.grace, fix).await?;
     told(&scene, &["ReleaseReadmitted"]).await
+}
+
+/// The command that the condition prints gives the approval; whoever holds no role cannot.
+async fn approve(cluster: &Cluster, scene: &Scene<'_>, message: &str, change: &str) -> anyhow::Result<()> {
+    let printed = message.replace("can run: ", "can run:\n");
+    let printed = Output { code: 1, stdout: String::new(), stderr: printed };
+    paste(cluster, &scene.grace, &printed, "Approve").await?.refused(&["grace holds no role that may loosen"])?;
+    paste(cluster, &scene.ada, &printed, "Approve").await?.accepted()?;
+    scene.until("approval", |pilot| holds(pilot, "ApprovalsCurrent", "True")).await?;
+    let is_approved = |record: &ChangeRecord| {
+        let status = record.status.as_ref();
+        status.is_some_and(|it| it.approval_owed.is_none() && it.approval.as_ref().is_some_and(|by| by.by == "ada"))
+    };
+    let record = scene.change(ChangeClass::Emergency, is_approved).await?;
+    ensure!(record.metadata.name.as_deref() == Some(change), "{record:#?}");
+    told(scene, &["ChangeApproved"]).await?;
+    // What was refused is seen from the Pilot, too.
+    let events = scene.events("Pilot").await?;
+    ensure!(events.iter().any(|reason| reason == "ChangeRefused"), "{events:?}");
+    Ok(())
 }
 
 async fn wait_for_refusal(scene: &Scene<'_>, line: &str, why: &str) -> anyhow::Result<Output> {

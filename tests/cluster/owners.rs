@@ -9,7 +9,11 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::scene::{Outcome, Scene, incident};
 
-tests![an_owner_lets_it_run_on_and_anyone_ends_it, a_scale_down_contains_until_an_owner_resumes];
+tests![
+    an_owner_lets_it_run_on_and_anyone_ends_it,
+    a_decision_without_a_pilot_is_refused_in_its_status,
+    a_scale_down_contains_until_an_owner_resumes,
+];
 
 fn word(decision: &Decision) -> (Option<DecisionPhase>, String) {
     let status = decision.status.clone().unwrap_or_default();
@@ -31,16 +35,14 @@ async fn an_owner_lets_it_run_on_and_anyone_ends_it(cluster: &Cluster) -> anyhow
 
     let until = Timestamp::now() + SignedDuration::from_mins(30);
     let go_on = json!({"type": "Continue", "incident": opened.id, "until": until});
-    let (phase, message) = word(&scene.decide(&scene.mallory, &go_on).await?);
-    ensure!(phase == Some(DecisionPhase::Refused));
-    ensure!(message == "mallory holds no role that may loosen; ask Ada Lovelace (service owner)", "{message}");
+    let no_role = ["mallory holds no role that may loosen; ask Ada Lovelace (service owner)"];
+    scene.propose(&scene.mallory, &go_on).await?.refused(&no_role)?;
     let forged = with(&go_on, &json!({"by": {"user": "ada"}}));
-    let forged = scene.decide(&scene.mallory, &forged).await?;
-    ensure!(forged.spec.by.as_ref().is_some_and(|by| by.user == "mallory"), "{forged:#?}");
-    ensure!(word(&forged).0 == Some(DecisionPhase::Refused));
+    scene.propose(&scene.mallory, &forged).await?.refused(&no_role)?;
     let other = with(&go_on, &json!({"incident": "burn-00000000"}));
-    let (phase, message) = word(&scene.decide(&scene.ada, &other).await?);
-    ensure!(phase == Some(DecisionPhase::Refused) && message.contains(&opened.id), "{message}");
+    scene.propose(&scene.ada, &other).await?.refused(&["is not open; the open one is", &opened.id])?;
+    let elsewhere = with(&go_on, &json!({"pilot": "wbe"}));
+    scene.propose(&scene.ada, &elsewhere).await?.refused(&["is open for pilot web; name that one in spec.pilot"])?;
     ensure!(incident(&scene.seen().await?).is_some_and(|it| it.stage == IncidentStage::DecisionWindow));
 
     accepted(&scene.decide(&scene.ada, &go_on).await?)?;
@@ -53,6 +55,18 @@ async fn an_owner_lets_it_run_on_and_anyone_ends_it(cluster: &Cluster) -> anyhow
     let details = record.spec.record.context("a record")?;
     ensure!((record.spec.type_, details.decided_by) == (DecisionType::Rollback, DecidedBy::Person));
     ensure!(scene.deployment().await?["spec"] == good["spec"]);
+    Ok(())
+}
+
+async fn a_decision_without_a_pilot_is_refused_in_its_status(cluster: &Cluster) -> anyhow::Result<()> {
+    let scene = Scene::set(cluster).await?;
+    let unknown = json!({"pilot": "chekout", "type": "HoldChanges"});
+    let created = scene.propose(&scene.mallory, &unknown).await?;
+    created.accepted()?;
+    ensure!(created.stderr.contains("is named chekout"), "{}", created.stderr);
+    let name = created.stdout.trim().rsplit('/').next().unwrap_or_default();
+    let (phase, message) = word(&scene.judged(name).await?);
+    ensure!(phase == Some(DecisionPhase::Refused) && message.contains("no Pilot in this namespace"), "{message}");
     Ok(())
 }
 
@@ -74,8 +88,7 @@ async fn a_scale_down_contains_until_an_owner_resumes(cluster: &Cluster) -> anyh
     ensure!(replicas(&scene).await? == 0);
 
     let resume = json!({"type": "Resume", "incident": opened});
-    let (phase, message) = word(&scene.decide(&scene.mallory, &resume).await?);
-    ensure!(phase == Some(DecisionPhase::Refused) && message.contains("ask Ada Lovelace"), "{message}");
+    scene.propose(&scene.mallory, &resume).await?.refused(&["ask Ada Lovelace"])?;
     accepted(&scene.decide(&scene.ada, &resume).await?)?;
     let record = scene.closed(&opened).await?;
     ensure!(record.spec.type_ == DecisionType::ScaleDown, "{record:#?}");

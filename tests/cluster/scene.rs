@@ -203,16 +203,21 @@ impl<'a> Scene<'a> {
 
     /// Writes a Decision on the Pilot and returns it once the operator has judged it.
     pub(crate) async fn decide(&self, person: &Person, spec: &Value) -> anyhow::Result<Decision> {
+        let output = self.propose(person, spec).await?;
+        output.accepted()?;
+        let name = output.stdout.trim().rsplit('/').next().unwrap_or_default().to_owned();
+        self.judged(&name).await
+    }
+
+    /// What a person is answered who creates a Decision.
+    pub(crate) async fn propose(&self, person: &Person, spec: &Value) -> anyhow::Result<Output> {
         let mut whole = json!({"pilot": "web", "reason": "we looked at it"});
         json_patch::merge(&mut whole, spec);
         let decision = json!({
             "apiVersion": "pilotguard.dev/v1alpha1", "kind": "Decision",
             "metadata": {"generateName": "web-", "namespace": self.namespace}, "spec": whole,
         });
-        let output = person.kubectl_with(&["create", "-o", "name", "-f", "-"], &decision.to_string()).await?;
-        output.accepted()?;
-        let name = output.stdout.trim().rsplit('/').next().unwrap_or_default().to_owned();
-        self.judged(&name).await
+        Ok(person.kubectl_with(&["create", "-o", "name", "-f", "-"], &decision.to_string()).await?)
     }
 
     /// Has the release that runs rolled back by a person's word, and returns once it is over.

@@ -41,7 +41,10 @@ impl World {
             }
             Effect::RepackSnapshot { snapshot } => self.repack(snapshot)?,
             Effect::Prune { snapshots } => self.prune(snapshots),
-            Effect::OpenChange(_) | Effect::UpdateChange(_) | Effect::DeclareEmergency(_) => {
+            Effect::OpenChange(_)
+            | Effect::UpdateChange(_)
+            | Effect::DeclareEmergency(_)
+            | Effect::ApproveChange(_) => {
                 self.write_change(effect, seen)?;
             }
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) if self.refuses_patches => {
@@ -69,6 +72,7 @@ impl World {
                         type_: spec.type_,
                         incident: spec.incident.clone(),
                         payload: None,
+                        change: None,
                         until: spec.until,
                         fix: spec.fix,
                         reason: spec.reason.clone(),
@@ -218,13 +222,19 @@ impl World {
                     started_at: open.started_at,
                     completed_at: None,
                     outcome: Outcome::Pending,
-                    owes_approval: open.approval_owed.is_some(),
+                    approval_owed: open.approval_owed.clone(),
+                    approved_by: None,
                 });
             }
             Effect::DeclareEmergency(emergency) => {
                 let change = self.changes.iter_mut().find(|change| change.name == emergency.change).unwrap();
                 change.class = ChangeClass::Emergency;
-                change.owes_approval = true;
+                change.approval_owed = Some(emergency.approval_owed.clone());
+            }
+            Effect::ApproveChange(approve) => {
+                let change = self.changes.iter_mut().find(|change| change.name == approve.change).unwrap();
+                change.approval_owed = None;
+                change.approved_by = Some(approve.decision.clone());
             }
             Effect::UpdateChange(update) => {
                 let was = seen.changes.iter().find(|change| change.name == update.name).cloned();

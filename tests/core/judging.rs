@@ -425,7 +425,8 @@ fn failures_in_a_row_peak_at_the_eighth_change() {
             started_at: completed - SignedDuration::from_mins(5),
             completed_at: Some(completed),
             outcome,
-            owes_approval: false,
+            approval_owed: None,
+            approved_by: None,
         });
         fired.insert(name, fires_after(&changes));
     }
@@ -445,7 +446,8 @@ fn undecided_changes_neither_count_nor_end_a_streak() {
         started_at: at(minute),
         completed_at: Some(at(minute + 1)),
         outcome,
-        owes_approval: false,
+        approval_owed: None,
+        approved_by: None,
     };
     let between = |class, outcome| {
         let failed = |minute| change(minute, ChangeClass::Normal, Outcome::Failed);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod arithmetic;
+mod decisions;
 mod effects;
 mod judging;
 mod operator;

@@ -80,6 +80,7 @@ fn word() -> impl Strategy<Value = Word> {
         DecisionType::Resume,
         DecisionType::Readmit,
         DecisionType::Override,
+        DecisionType::Approve,
     ];
     (prop::sample::select(types), prop::sample::select(vec!["ada", "grace"]), release()).prop_map(
         |(type_, by, release)| Word {
@@ -87,7 +88,9 @@ fn word() -> impl Strategy<Value = Word> {
             by: by.to_owned(),
             lasts: matches!(type_, DecisionType::Continue | DecisionType::Override).then(|| "20m".to_owned()),
             fix: type_ == DecisionType::Override && release != "v2",
-            release: matches!(type_, DecisionType::Readmit | DecisionType::Override).then_some(release),
+            release: matches!(type_, DecisionType::Readmit | DecisionType::Override | DecisionType::Approve)
+                .then_some(release),
+            reason: None,
         },
     )
 }

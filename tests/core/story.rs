@@ -166,6 +166,8 @@ pub struct Word {
     pub release: Option<String>,
     #[serde(default)]
     pub fix: bool,
+    /// Why; where it is absent, a reason that says something.
+    pub reason: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -316,6 +318,9 @@ fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mu
     if let Some(word) = &event.decide {
         let detail = (word.release.clone(), word.lasts.as_deref().map(duration), word.fix);
         let name = world.decide(word.type_, &word.by, detail);
+        if let (Some(reason), Some(decision)) = (&word.reason, world.decisions.last_mut()) {
+            decision.reason.clone_from(reason);
+        }
         teller.say(world, &format!("{} writes {name}: {:?}", word.by, word.type_));
     }
     if event.crash {
@@ -441,7 +446,7 @@ impl Outturn {
             let newest = world.changes.iter().rfind(|change| world.release_of(&change.payload) == *release);
             assert_eq!(newest.map(|change| change.class), Some(*class), "class of {release}");
         }
-        let owing = world.changes.iter().filter(|change| change.owes_approval);
+        let owing = world.changes.iter().filter(|change| change.approval_owed.is_some());
         let owing: BTreeSet<String> = owing.map(|change| world.release_of(&change.payload)).collect();
         assert_eq!(owing, expect.owing, "owing an approval");
         let (records, words): (Vec<_>, Vec<_>) = world.decisions.iter().partition(|decision| decision.is_record);

@@ -140,6 +140,7 @@ fn describe(effect: &Effect) -> String {
         Effect::DeclareEmergency(emergency) => {
             format!("change {} is an emergency and owes an approval", emergency.change)
         }
+        Effect::ApproveChange(approve) => format!("approve change {} ({})", approve.change, approve.decision),
         Effect::Release(release) => {
             format!("RELEASE {}, held for {}", release.admitted.payload, release.admitted.by)
         }

@@ -275,6 +275,11 @@ impl World {
             name: name.clone(),
             type_,
             incident: incident.filter(|_| names_incident),
+            change: self
+                .changes
+                .iter()
+                .rfind(|it| Some(self.release_of(&it.payload)) == release)
+                .map(|it| it.name.clone()),
             payload: release.map(|release| payload_of(&release)),
             until: lasts.map(|lasts| self.now + lasts),
             fix,
