@@ -72,6 +72,7 @@ async fn break_glass_says_why_and_nobody_forges_it(cluster: &Cluster) -> anyhow:
     let forged = "is written only under break-glass";
     let silent = "break-glass says why";
     let marks = "its own, under break-glass too";
+    let unread = "says nothing; write why in your own words";
     // In this order: each step starts from what the ones before left.
     let steps: Vec<(&Person, String, bool, Option<&str>)> = vec![
         (&mallory, format!("annotate deployment web {key}=forged"), false, Some(forged)),
@@ -93,6 +94,9 @@ async fn break_glass_says_why_and_nobody_forges_it(cluster: &Cluster) -> anyhow:
             true,
             Some("one line of at most 256"),
         ),
+        (&carol, format!("annotate deployment web --overwrite {key}=<why>"), true, Some(unread)),
+        (&carol, format!("annotate deployment web --overwrite {key}=delete:<why>"), true, Some(unread)),
+        (&carol, format!("annotate deployment web --overwrite {key}=…"), true, Some(unread)),
         (&mallory, format!("annotate deployment web --overwrite {key}=mine"), false, Some(forged)),
         (&mallory, "label deployment web a=b".to_owned(), false, None),
         (&mallory, format!("annotate deployment web {key}-"), false, None),
