@@ -83,8 +83,7 @@ struct Hand<'a> {
 
 impl Hand<'_> {
     async fn carry_out(&self, effect: &Effect) -> Result<(), EffectError> {
-        let (writer, pilot) = (self.writer, &self.declaration.pilot);
-        let namespace = &pilot.namespace;
+        let (writer, pilot, namespace) = (self.writer, &self.declaration.pilot, &self.declaration.pilot.namespace);
         match effect {
             Effect::Stamp(stamp) => {
                 let stored = self.stored(&stamp.workload).await?;
