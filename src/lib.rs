@@ -7,6 +7,7 @@ pub mod act;
 pub mod admit;
 pub mod api;
 pub mod calendar;
+pub mod canonical;
 pub mod cli;
 pub mod controller;
 pub mod decide;

@@ -20,6 +20,7 @@ use crate::api::pilot::{Mode, Pilot};
 use crate::api::trigger::TriggerAction;
 use crate::declaration::change_calendar::SharedCalendar;
 use crate::declaration::{Declaration, Trigger, parts};
+use crate::record::declared;
 use crate::report::refusal::{LONGEST_LINE, shorten};
 use crate::violation::Violation;
 
@@ -61,6 +62,9 @@ fn of_pilot(request: &Request, context: &Context<'_>) -> Answer {
         Err(_) if is_unchanged => return Answer::untouched(),
         Err(violations) => return Answer::invalid("Pilot", &request.name, violations),
     };
+    if let Some(violation) = declared::check_size(&pilot.spec).filter(|_| !is_unchanged) {
+        return Answer::invalid("Pilot", &request.name, vec![violation]);
+    }
     let past = declaration.calendar.past_windows(context.now).into_iter().map(|window| {
         format!("spec.changes.windows[name={window}] lies in the past and will not open or freeze anything again")
     });

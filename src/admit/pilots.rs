@@ -17,6 +17,7 @@ use crate::api::pilot::{Enforcement, Mode, Pilot};
 use crate::api::workload::PartReference;
 use crate::decide::Ledger;
 use crate::declaration::{Declaration, PilotId, named_calendar, parts};
+use crate::record::declared::in_force;
 use crate::violation::Violation;
 
 /// A workload by namespace, kind and name.
@@ -54,11 +55,14 @@ pub struct Guardian {
     pub named_calendar: Option<String>,
     /// Whether its rules bind.
     pub enforcement: Enforcement,
-    /// What it means by itself, without ChangeCalendars, or why that cannot be said.
+    /// What it means by itself, without ChangeCalendars: its spec, or the last valid one where that cannot be used; or
+    /// why that cannot be said.
     pub declaration: Result<Arc<Declaration>, Arc<Vec<Violation>>>,
     /// What was decided before.
     pub ledger: Ledger,
     generation: Option<i64>,
+    /// The generation of the last valid spec that its status keeps.
+    kept_generation: Option<i64>,
 }
 
 impl Guardian {
@@ -188,23 +192,33 @@ impl Guarded {
         let id = PilotId::of(pilot);
         let generation = pilot.metadata.generation;
         let named_calendar = named_calendar(pilot).map(str::to_owned);
+        let stored = pilot.status.as_ref().and_then(|status| status.declaration.as_ref());
+        let kept_generation = stored.map(|stored| stored.generation);
         let unchanged = known.filter(|known| {
-            (generation.is_some() && known.generation == generation)
+            (generation.is_some() && known.generation == generation && known.kept_generation == kept_generation)
                 && (known.id == id && known.named_calendar == named_calendar)
         });
         let declaration = match unchanged {
             Some(known) => known.declaration.clone(),
-            None => Declaration::parse(pilot, &self.zones).map(Arc::new).map_err(Arc::new),
+            None => match in_force(pilot, stored, &self.zones) {
+                Ok(in_force) => Ok(Arc::new(in_force.declaration)),
+                Err(violations) => Err(Arc::new(violations)),
+            },
+        };
+        let (workloads, enforcement) = match &declaration {
+            Ok(declaration) => (declaration.workloads.clone(), declaration.enforcement),
+            Err(_) => (parts(&pilot.spec), pilot.spec.enforcement),
         };
         Arc::new(Guardian {
             id,
             created_at: pilot.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
-            workloads: parts(&pilot.spec),
+            workloads,
             named_calendar,
-            enforcement: pilot.spec.enforcement,
+            enforcement,
             declaration,
             ledger: pilot.status.as_ref().map(Ledger::read).unwrap_or_default(),
             generation,
+            kept_generation,
         })
     }
 

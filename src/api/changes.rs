@@ -4,11 +4,12 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::decimal::Decimal;
 use super::duration::Duration;
 use super::window::Window;
 
 /// Rules for changes: when a change may start, and how long it is watched afterwards.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.windows.exists(w, !has(w.kind) || w.kind == 'Allow')").message("at least one window of kind Allow is needed, or nothing could ever change; for a pilot that may change at any time declare {name: always, always: true}").field_path(".windows"))]
 pub struct Changes {
@@ -42,6 +43,23 @@ pub struct Changes {
     /// either, a quarantined release is rolled back at once. Default Notify.
     #[serde(default)]
     pub unauthorized: UnauthorizedPolicy,
+    /// Holds changes while too little of an SLO's error budget remains. Going back to the known-good release, an owner's
+    /// fix and emergencies pass. Default: no budget holds changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_freeze: Option<BudgetFreeze>,
+}
+
+/// When an error budget holds changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BudgetFreeze {
+    /// The name of the SLO. What it means that its budget is unknown says its `noData.changes`.
+    #[schemars(length(min = 1, max = 63))]
+    pub slo: String,
+    /// Percent of the error budget, at most 100, below which changes are held. Example: `"10"`. `"0"` holds them while the
+    /// budget is overspent.
+    #[x_kube(validation = Rule::new("self.matches(r\'^-?[0-9]{1,3}([.][0-9]+)?$\') && double(self) <= 100.0").message("remainingBelow is a percentage of the error budget, at most 100"))]
+    pub remaining_below: Decimal,
 }
 
 /// Action on a release that bypassed admission.

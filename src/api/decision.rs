@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::incident::{DecidedBy, Evidence, RollbackTarget, Suspect};
+use super::incident::{DecidedBy, Evidence, IncidentOrigin, RollbackTarget, Suspect, Verification};
 
 /// An immutable record of a judgement. People create one to decide an incident or to make an exception; the operator
 /// creates one for every incident that ends.
@@ -120,7 +120,10 @@ pub struct Requester {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IncidentRecord {
-    /// Trigger that opened the incident.
+    /// What opened it: `Trigger`, `Person`, `WindowClosed` or `Unauthorized`. Absent on records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<IncidentOrigin>,
+    /// The trigger that opened it; of another origin `person`, `window-closed` or `unauthorized`.
     #[schemars(length(max = 63))]
     pub trigger: String,
     /// Time at which the incident opened.
@@ -132,6 +135,9 @@ pub struct IncidentRecord {
     pub decided_by: DecidedBy,
     /// Whether the action was carried out; false with enforcement Observe.
     pub carried_out: bool,
+    /// How the verification of the act ended: `Healthy`, `Unhealthy` or `Unknown`. Absent where nothing was verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verification>,
     /// Name of the accepted Decision, if a person decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -140,9 +146,9 @@ pub struct IncidentRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), inner(length(max = 64)))]
     pub quarantined: Vec<String>,
-    /// Evidence of the incident.
+    /// What was seen, one entry for each trigger that fired.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 24))]
     pub evidence: Vec<Evidence>,
     /// Change that the incident blames.
     #[serde(default, skip_serializing_if = "Option::is_none")]

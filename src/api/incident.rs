@@ -20,10 +20,14 @@ pub struct Incident {
     /// Name of the incident, for `spec.incident` of a Decision. Example: `fast-burn-3f9c2a71`.
     #[schemars(length(max = 128))]
     pub id: String,
-    /// Trigger that opened the incident, or `person` if a Decision opened it.
+    /// What opened it: `Trigger`, `Person` (a Decision), `WindowClosed` (the Pilot's `onWindowClose: Revert`) or
+    /// `Unauthorized` (a release that bypassed admission). Absent on incidents that an older version opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<IncidentOrigin>,
+    /// The trigger that opened it; of another origin `person`, `window-closed` or `unauthorized`.
     #[schemars(length(max = 63))]
     pub trigger: String,
-    /// Time at which the trigger fired.
+    /// When it opened.
     pub opened_at: Timestamp,
     /// Stage of the incident: `DecisionWindow` (owners may decide; the action happens at the deadline), `Continued` (an
     /// owner let the release keep running), `Acting` (the action is being carried out), `Verifying` (the service is
@@ -42,9 +46,9 @@ pub struct Incident {
     /// Why this action was chosen: which release is blamed, or why none is.
     #[schemars(length(max = 1024))]
     pub because: String,
-    /// Evidence, oldest first: the figures when the trigger fired, and those of triggers that joined later.
+    /// What was seen, one entry for each trigger that fired, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 24))]
     pub evidence: Vec<Evidence>,
     /// Change that the incident blames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,6 +68,13 @@ pub struct Incident {
     /// Action that is being carried out or was carried out; written before the act.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
+    /// What was done so far and how verification went, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub account: String,
+    /// How the verification of the last act ended: `Healthy`, `Unhealthy` or `Unknown`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verification>,
     /// Why people were paged, if they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -71,6 +82,32 @@ pub struct Incident {
     /// How the incident ended; set while its record is being written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closing: Option<Closing>,
+}
+
+/// What opened an incident: `Trigger`, `Person` (a Decision), `WindowClosed` (a change was not completely available when
+/// its window closed, under `onWindowClose: Revert`) or `Unauthorized` (a release bypassed admission).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IncidentOrigin {
+    /// A trigger fired.
+    Trigger,
+    /// A person's Decision.
+    Person,
+    /// A change was not completely available when its window closed.
+    WindowClosed,
+    /// A release bypassed admission.
+    Unauthorized,
+}
+
+/// How the verification of an act ended: `Healthy` (the service was healthy again), `Unhealthy` (it was not) or `Unknown`
+/// (that could not be measured).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Verification {
+    /// The service was healthy again.
+    Healthy,
+    /// It was not.
+    Unhealthy,
+    /// That could not be measured.
+    Unknown,
 }
 
 /// Stage of an incident.
@@ -92,18 +129,33 @@ pub enum IncidentStage {
     Closing,
 }
 
-/// One piece of evidence.
+/// What made one trigger fire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Evidence {
     /// Trigger whose condition held.
     #[schemars(length(max = 63))]
     pub trigger: String,
-    /// Time of the observation.
+    /// A digest of the trigger's definition and its SLO's: an edited trigger has an entry of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub definition: Option<String>,
+    /// When it fired first.
     pub at: Timestamp,
-    /// The figures as a sentence.
+    /// When it fired last, where it fired more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_at: Option<Timestamp>,
+    /// How many times it fired while the incident was open. Default 1.
+    #[serde(default = "once")]
+    #[schemars(range(min = 1))]
+    pub count: i32,
+    /// The figures when it fired first, in words.
     #[schemars(length(max = 512))]
     pub text: String,
+}
+
+const fn once() -> i32 {
+    1
 }
 
 /// Change that an incident blames.
@@ -197,7 +249,31 @@ pub struct Intent {
     pub workloads: Vec<WorkloadIntent>,
 }
 
+impl IncidentOrigin {
+    /// How an incident of this origin is named where no trigger opened it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Trigger => "trigger",
+            Self::Person => "person",
+            Self::WindowClosed => "window-closed",
+            Self::Unauthorized => "unauthorized",
+        }
+    }
+}
+
 impl Incident {
+    /// What opened it. An older version stored only a name, which triggers may have too; but the first evidence of an
+    /// incident that a trigger opened is that trigger's.
+    pub fn origin(&self) -> IncidentOrigin {
+        let named = || {
+            let origins = [IncidentOrigin::Person, IncidentOrigin::WindowClosed, IncidentOrigin::Unauthorized];
+            let is_triggered = self.evidence.first().is_some_and(|evidence| evidence.trigger == self.trigger);
+            let named = origins.into_iter().find(|origin| origin.as_str() == self.trigger);
+            named.filter(|_| !is_triggered).unwrap_or(IncidentOrigin::Trigger)
+        };
+        self.origin.unwrap_or_else(named)
+    }
+
     /// Whether the last decided action is a scale-down, which only a person's Resume ends.
     pub fn scales_down(&self) -> bool {
         self.intent.as_ref().is_some_and(|intent| intent.action == TriggerAction::ScaleDown)
@@ -283,6 +359,10 @@ pub struct Latch {
     /// Name of the trigger.
     #[schemars(length(max = 63))]
     pub trigger: String,
+    /// A digest of the trigger's definition and its SLO's when it fired: an edited trigger fires anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub definition: Option<String>,
     /// Payload digest of the release that it fired for.
     #[schemars(length(max = 64))]
     pub payload: String,

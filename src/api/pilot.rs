@@ -37,6 +37,7 @@ use super::workload::{BlastRadius, ConfigurationReference, WorkloadReference};
 #[x_kube(validation = Rule::new("!has(self.triggers) || self.triggers.all(t, !has(t.when.errorBudget) || (has(self.slos) && self.slos.exists(s, s.name == t.when.errorBudget.slo)))").message("a trigger's when.errorBudget.slo names no SLO of this Pilot: declare it under slos or correct the name").field_path(".triggers"))]
 #[x_kube(validation = Rule::new("!has(self.triggers) || !self.workloads.exists(w, w.kind == 'DaemonSet') || self.triggers.all(t, t.action != 'ScaleDown' && t.otherwise != 'ScaleDown')").message("a DaemonSet runs one pod on each node and has no replicas to scale down: let the triggers' action and otherwise be Notify, HoldChanges or Rollback").field_path(".triggers"))]
 #[x_kube(validation = Rule::new("!has(self.triggers) || self.triggers.all(t, !has(t.when.burnRate) || (has(self.slos) && self.slos.exists(s, s.name == t.when.burnRate.slo)))").message("a trigger's when.burnRate.slo names no SLO of this Pilot: declare it under slos or correct the name").field_path(".triggers"))]
+#[x_kube(validation = Rule::new("!has(self.changes.budgetFreeze) || (has(self.slos) && self.slos.exists(s, s.name == self.changes.budgetFreeze.slo))").message("changes.budgetFreeze.slo names no SLO of this Pilot: declare it under slos or correct the name").field_path(".changes"))]
 pub struct PilotSpec {
     /// Purpose of the pilot, and the date on which its future is decided.
     pub intent: Intent,

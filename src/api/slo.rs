@@ -1,6 +1,7 @@
 //! Service level objectives: the indicator, the target and the handling of missing data.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::decimal::Decimal;
@@ -73,11 +74,24 @@ pub struct NoData {
     /// Maximum age of the newest sample. With older samples the SLO is Unknown with the reason Stale. Default 2m.
     #[serde(default = "two_minutes")]
     pub after: Duration,
+    /// What `changes.budgetFreeze` does while this SLO is Unknown. Default `Allow`: changes pass. `Hold` holds them.
+    #[serde(default)]
+    pub changes: NoDataChanges,
+}
+
+/// What becomes of changes while an SLO that may hold them is Unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NoDataChanges {
+    /// They pass.
+    #[default]
+    Allow,
+    /// They are held.
+    Hold,
 }
 
 impl Default for NoData {
     fn default() -> Self {
-        Self { after: two_minutes() }
+        Self { after: two_minutes(), changes: NoDataChanges::Allow }
     }
 }
 

@@ -26,6 +26,9 @@ pub struct PilotStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 32))]
     pub conditions: Vec<Condition>,
+    /// The last valid spec. It stays in force while a newer one cannot be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declaration: Option<StoredDeclaration>,
     /// Time at which the windows open next; absent while they are open, or if they never open again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_open: Option<Timestamp>,
@@ -43,6 +46,9 @@ pub struct PilotStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[schemars(length(max = 16))]
     pub slos: Vec<SloStatus>,
+    /// Whether `changes.budgetFreeze` holds changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_freeze: Option<BudgetFreezeStatus>,
     /// Open incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<Incident>,
@@ -54,6 +60,17 @@ pub struct PilotStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub last_changes: Vec<ChangeReference>,
+}
+
+/// A valid spec as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredDeclaration {
+    /// The generation of the spec.
+    pub generation: i64,
+    /// The spec as JSON, compressed by zlib, in base64.
+    #[schemars(length(max = 32768))]
+    pub packed: String,
 }
 
 /// Release that is running or rolling out.
@@ -91,6 +108,10 @@ pub struct SloStatus {
     /// Name of the SLO.
     #[schemars(length(max = 63))]
     pub name: String,
+    /// A digest of the SLO's definition that the verdict is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub definition: Option<String>,
     /// `Ok` (the objective is met over its window), `Breach` (it is missed) or `Unknown`.
     pub verdict: SloVerdict,
     /// Why the verdict is Unknown: `NoSeries`, `Stale`, `NotFinite`, `Partial`, `Ambiguous`, `SourceUnavailable`,
@@ -110,6 +131,34 @@ pub struct SloStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub burn: Vec<BurnStatus>,
+}
+
+/// How the budget stands that may hold changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BudgetFreezeStatus {
+    /// A digest of the freeze and its SLO as they are declared.
+    #[schemars(length(max = 64))]
+    pub definition: String,
+    /// `Enough` of the budget remains, it is `Spent` (changes are held), or that is `Unknown`.
+    pub budget: BudgetVerdict,
+    /// Why it is Unknown, as for the SLO.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Whether enough of an error budget remains for changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BudgetVerdict {
+    /// Enough remains.
+    Enough,
+    /// Too little remains.
+    Spent,
+    /// Not known.
+    Unknown,
 }
 
 /// Burn rate over one window.

@@ -31,10 +31,11 @@ use crate::decide::Case;
 use crate::declaration::{Declaration, PilotId};
 use crate::observe::cluster::{Cluster, ObserveError};
 use crate::observe::sources::Sources;
+use crate::record::declared::{InForce, in_force};
 use crate::record::events;
 use crate::record::status::{Kept, RETRY, StatusError};
 use crate::report::announcements::announce;
-use crate::report::conditions;
+use crate::report::invalid;
 use crate::report::projection::project;
 use crate::report::surroundings::{Enforced, Surroundings};
 use crate::runtime::metrics::Metrics;
@@ -82,14 +83,15 @@ pub async fn reconcile(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Actio
     let kept = context.recall(&mut place, &pilot).await?;
     let now = (context.clock)();
 
-    let declaration = match Declaration::parse(&pilot, context.guarded.zones()) {
-        Ok(declaration) => declaration,
+    let stored = kept.status().declaration;
+    let in_force = match in_force(&pilot, stored.as_ref(), context.guarded.zones()) {
+        Ok(in_force) => in_force,
         Err(violations) => return context.report_invalid(kept, &pilot, &violations, now).await,
     };
-    let declaration = context.cluster.calendars.narrow(&declaration);
+    let declaration = context.cluster.calendars.narrow(&in_force.declaration);
     let look = Box::pin(look(&context, &declaration, &kept.ledger, now)).await?; // observe, decide
     let enforced = context.enforced(&declaration, &look).await;
-    let status = Context::report(kept, &pilot, &declaration, &look, &enforced, now);
+    let status = Context::report(kept, &pilot, (&declaration, &in_force), &look, &enforced, now);
     kept.write(&context.writer, status, look.plan.ledger.clone(), now).await?; // record
     if look.plan.ledger.incident.as_ref().is_some_and(|incident| incident.closing.is_some()) {
         // Once its record is seen an incident is forgotten; nobody would tell its end after that.
@@ -142,6 +144,7 @@ impl Context {
         Ok(place.insert(kept))
     }
 
+    /// Of a Pilot that was never valid there is nothing to judge.
     async fn report_invalid(
         &self,
         kept: &mut Kept,
@@ -150,7 +153,7 @@ impl Context {
         now: Timestamp,
     ) -> Result<Action, ReconcileError> {
         let before = kept.status();
-        let conditions = conditions::invalid(violations, &before.conditions, pilot.metadata.generation, now);
+        let conditions = invalid::conditions(violations, &before.conditions, pilot.metadata.generation, now);
         let status = PilotStatus { conditions, observed_generation: pilot.metadata.generation, ..before };
         let ledger = kept.ledger.clone();
         kept.write(&self.writer, status, ledger, now).await?;
@@ -171,13 +174,15 @@ impl Context {
     fn report(
         kept: &Kept,
         pilot: &Pilot,
-        declaration: &Declaration,
+        (declaration, in_force): (&Declaration, &InForce),
         look: &Look,
         enforced: &Enforced,
         now: Timestamp,
     ) -> PilotStatus {
         let surroundings = Surroundings {
             generation: pilot.metadata.generation,
+            declaration: in_force.stored.clone(),
+            rejected: in_force.rejected.clone(),
             conditions: kept.status().conditions,
             enforced: enforced.clone(),
             source_problem: look.source_problem.clone(),

@@ -5,10 +5,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::ending::give_account;
 use super::plan::{Effect, RestoreReplicas, RollBack, ScaleDown};
 use super::records::OPERATOR;
+use super::slo::text;
 use super::turn::Turn;
-use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent, WorkloadIntent};
+use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent, Verification, WorkloadIntent};
 use crate::api::trigger::TriggerAction;
 use crate::api::workload::ReleasePart;
 use crate::declaration::{Condition, Trigger};
@@ -55,6 +57,8 @@ impl<'a> Turn<'a> {
         if due.is_empty() {
             if let Some(intent) = &mut incident.intent {
                 intent.done_at = Some(self.case.now);
+                let done = account_of(intent, self.case.now);
+                give_account(incident, &done);
             }
             incident.stage = IncidentStage::Verifying;
             self.put_its_errors_aside(incident);
@@ -164,21 +168,24 @@ impl<'a> Turn<'a> {
             return;
         }
         if self.workloads().iter().any(|workload| workload.progress_deadline_exceeded) {
-            return self.rollback_failed(incident, "the release that was rolled back to does not become available");
+            let why = "the release that was rolled back to does not become available";
+            return self.rollback_failed(incident, why);
         }
         if !self.is_complete() {
             self.ledger.memory.available_since = None;
             let done_at = incident.intent.as_ref().and_then(|intent| intent.done_at).unwrap_or(self.case.now);
             if self.case.now >= done_at + LONGEST_ROLLOUT {
-                self.stand(incident, "the release that was rolled back to was not available within 15 minutes");
+                incident.verified = Some(Verification::Unhealthy);
+                let why = "the release that was rolled back to was not available within 15 minutes";
+                give_account(incident, why);
+                self.stand(incident, why);
             }
             return;
         }
         let since = *self.ledger.memory.available_since.get_or_insert(self.case.now);
         let triggers = self.triggers_behind_the_act(incident);
         let Some(span) = triggers.iter().map(|trigger| verification_span(trigger)).max() else {
-            let summary = "rolled back; the release is available".to_owned();
-            return self.close_as_acted(incident, summary);
+            return self.rollback_succeeded(incident, "the release that was restored is available");
         };
         let asks_at = since + self.case.source.query_offset + span;
         if self.case.now < asks_at {
@@ -186,14 +193,23 @@ impl<'a> Turn<'a> {
         }
         self.put_its_errors_aside(incident);
         let answers: Vec<_> = triggers.iter().map(|trigger| self.still_suffers(trigger, since)).collect();
+        let judged_by = triggers.iter().map(|trigger| trigger.name.as_str()).collect::<Vec<_>>().join(", ");
         match worst(answers) {
             Reading::Fresh(false) => {
-                self.close_as_acted(incident, "rolled back, and the service is well again".to_owned());
+                let over = if span.is_zero() { String::new() } else { format!(" over {}", text(span)) };
+                self.rollback_succeeded(
+                    incident,
+                    &format!("the service is healthy again{over}, judged by {judged_by}"),
+                );
             }
-            Reading::Fresh(true) => self.rollback_failed(incident, "rolled back, but the service still suffers"),
+            Reading::Fresh(true) => {
+                self.rollback_failed(incident, &format!("the service is still unhealthy, judged by {judged_by}"));
+            }
             Reading::Unknown(why) => {
                 // What is not known never takes the service away.
-                let why = format!("rolled back, but whether it helped is unknown ({})", why.as_str());
+                incident.verified = Some(Verification::Unknown);
+                let why = format!("whether the rollback helped is unknown ({})", why.as_str());
+                give_account(incident, &why);
                 self.stand(incident, &why);
             }
         }
@@ -229,6 +245,8 @@ impl<'a> Turn<'a> {
             .triggers_behind_the_act(incident)
             .iter()
             .any(|trigger| trigger.action == TriggerAction::Rollback && trigger.otherwise == TriggerAction::ScaleDown);
+        incident.verified = Some(Verification::Unhealthy);
+        give_account(incident, why);
         self.stand(incident, why);
         if scales_down {
             self.start(incident, TriggerAction::ScaleDown, DecidedBy::Deadline, None);
@@ -245,7 +263,9 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn close_as_acted(&mut self, incident: &mut Incident, summary: String) {
+    fn rollback_succeeded(&mut self, incident: &mut Incident, how: &str) {
+        incident.verified = Some(Verification::Healthy);
+        give_account(incident, how);
         if self.is_contained() {
             // Scaled down before it was rolled back: only an owner's Resume ends that.
             incident.stage = IncidentStage::Standing;
@@ -254,7 +274,7 @@ impl<'a> Turn<'a> {
         let intent = incident.intent.as_ref();
         let decided_by = intent.map_or(DecidedBy::Deadline, |intent| intent.decided_by);
         let decision = intent.and_then(|intent| intent.decision.clone());
-        self.close(incident, decided_by, decision.as_deref(), summary);
+        self.close(incident, decided_by, decision.as_deref(), "");
     }
 
     /// Restores the parked replicas; due until the workload is seen not to be contained.
@@ -294,6 +314,17 @@ fn already_done(intent: &Intent, progress: &[Progress]) -> String {
     let done = intent.workloads.iter().zip(progress).filter(|(_, progress)| matches!(progress, Progress::Done));
     let names: Vec<String> = done.map(|(part, _)| part.workload.to_string()).collect();
     if names.is_empty() { String::new() } else { format!("; done so far: {}", names.join(", ")) }
+}
+
+/// An act that is done, in words.
+fn account_of(intent: &Intent, at: Timestamp) -> String {
+    let moved = |part: &&WorkloadIntent| part.replicas.is_some() || part.to.as_ref() != Some(&part.from);
+    let names: Vec<String> = intent.workloads.iter().filter(moved).map(|part| part.workload.to_string()).collect();
+    let names = if names.is_empty() { "nothing that had to move".to_owned() } else { names.join(", ") };
+    match intent.workloads.iter().find_map(|part| part.replicas) {
+        Some(replicas) => format!("scaled {names} down to {replicas} at {at:.0}"),
+        None => format!("rolled back {names} at {at:.0}"),
+    }
 }
 
 fn puts_configuration_back(effect: &Effect) -> bool {

@@ -13,13 +13,10 @@ use super::records::OPERATOR;
 use super::turn::Turn;
 use crate::api::changes::UnauthorizedPolicy;
 use crate::api::decision::Requester;
-use crate::api::incident::{DecidedBy, Incident, IncidentStage, Suspect};
+use crate::api::incident::{DecidedBy, Incident, IncidentOrigin, IncidentStage, Suspect};
 use crate::api::trigger::TriggerAction;
 use crate::observation::Workload;
 use crate::release::marks::{Admitted, AdmittedVerdict, BREAK_GLASS_GROUP};
-
-/// The trigger name of an incident about a release that came in past the guards.
-const OPENED_BY_BACKSTOP: &str = "unauthorized";
 
 /// Who is named where nobody saw who asked.
 pub(super) const UNKNOWN: &str = "unknown";
@@ -132,7 +129,7 @@ impl Turn<'_> {
         found.sort_by_key(|(workload, _)| !self.is_quarantined(workload));
         let opened = found.into_iter().find_map(|(workload, stamp)| {
             let because = self.why_it_is_undone(workload)?;
-            let incident = self.open_by_policy(OPENED_BY_BACKSTOP, &stamp.change, because)?;
+            let incident = self.open_by_policy(IncidentOrigin::Unauthorized, &stamp.change, because)?;
             Some(Incident { suspect: Some(self.blamed_for(stamp)), ..incident })
         });
         let Some(mut incident) = opened else { return };

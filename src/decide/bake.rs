@@ -112,10 +112,11 @@ impl Turn<'_> {
         let now = self.case.now;
         let mut until = release.bake_until.unwrap_or(now + self.case.declaration.bake);
         let counts = self.bake_counts(release);
-        match self.ledger.memory.last_look {
+        match self.ledger.memory.last_look.filter(|_| !self.is_newly_declared) {
             Some(last_look) if !counts => until += now.duration_since(last_look).max(SignedDuration::ZERO),
             Some(_) => {}
-            // A process that has just started does not know for how long conditions have held.
+            // A process that has just started does not know for how long conditions have held, nor is it known of a
+            // trigger that has just been edited.
             None => until = until.max(now + self.longest_hold()),
         }
         release.bake_until = Some(until);

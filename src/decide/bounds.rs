@@ -14,6 +14,7 @@ const LONGEST_EVIDENCE: usize = 512;
 /// Cuts every text of an incident to its bound.
 pub(super) fn bound(incident: &mut Incident) {
     cut(&mut incident.because, LONGEST_TEXT);
+    cut(&mut incident.account, LONGEST_TEXT);
     if let Some(paged) = &mut incident.paged {
         cut(paged, LONGEST_TEXT);
     }

@@ -4,15 +4,12 @@
 
 use super::turn::Turn;
 use crate::api::changes::OnWindowClose;
-use crate::api::incident::{DecidedBy, Incident};
+use crate::api::incident::{DecidedBy, Incident, IncidentOrigin};
 use crate::api::pilot::Mode;
 use crate::api::status::ReleaseState;
 use crate::api::trigger::TriggerAction;
 use crate::observation::Workload;
 use crate::release::marks::{Admitted, AdmittedVerdict};
-
-/// The trigger name of an incident that a window opened by closing.
-const OPENED_BY_WINDOW: &str = "window-closed";
 
 impl Turn<'_> {
     /// Puts the known-good release back where the change that runs did not finish in its window.
@@ -38,7 +35,9 @@ impl Turn<'_> {
             return;
         }
         let because = format!("the window closed before change {} was completely available", admitted.change);
-        let Some(mut incident) = self.open_by_policy(OPENED_BY_WINDOW, &admitted.change, &because) else { return };
+        let Some(mut incident) = self.open_by_policy(IncidentOrigin::WindowClosed, &admitted.change, &because) else {
+            return;
+        };
         self.start(&mut incident, TriggerAction::Rollback, DecidedBy::Policy, None);
         self.ledger.incident = Some(incident);
     }
@@ -51,5 +50,5 @@ impl Turn<'_> {
 
 /// Whether what goes back is to be kept out: not where nobody found anything wrong with it.
 pub(super) fn is_blameless(incident: &Incident) -> bool {
-    incident.trigger == OPENED_BY_WINDOW
+    incident.origin() == IncidentOrigin::WindowClosed
 }

@@ -47,6 +47,11 @@ fn lifting<'a>(case: &Case<'a>, proposal: &Proposal, guard: GuardName) -> Vec<&'
             let is_fix = |it: &&PilotDecision| it.fix && incident_takes_a_fix(case);
             overrides.into_iter().find(is_fix).into_iter().collect()
         }
+        // One owner's fix is enough, also the requester's own; any other release needs four eyes.
+        GuardName::Budget => match overrides.iter().find(|it| it.fix) {
+            Some(fix) => vec![fix],
+            None => four_eyes(overrides, proposal),
+        },
         GuardName::Window | GuardName::DecisionDate | GuardName::Unauthorized => four_eyes(overrides, proposal),
         GuardName::Quarantine | GuardName::BlastRadius | GuardName::Containment => Vec::new(),
     }
@@ -157,8 +162,8 @@ impl Turn<'_> {
         let release = payload.get(..8).unwrap_or(payload);
         let fix = if decision.fix { "an open incident, and " } else { "" };
         Ok(format!(
-            "until {until:.0} release {release} passes {fix}windows and the decision date where someone else applies it \
-             (a service account needs two owners)"
+            "until {until:.0} release {release} passes {fix}windows, a budget freeze and the decision date where someone \
+             else applies it (a service account needs two owners)"
         ))
     }
 

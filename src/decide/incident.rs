@@ -8,14 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::bounds::bound;
 use super::closing_window::is_blameless;
-use super::condition::{Form, State};
 use super::reach::keeps_its_release;
 use super::target::releases_to_quarantine;
 use super::triggers::Firing;
 use super::turn::Turn;
 use crate::api::decision::DecisionType;
 use crate::api::incident::{
-    Closing, Continued, DecidedBy, FreshReading, Incident, IncidentStage, Intent, RollbackTarget, WorkloadIntent,
+    Continued, DecidedBy, FreshReading, Incident, IncidentOrigin, IncidentStage, Intent, RollbackTarget, WorkloadIntent,
 };
 use crate::api::pilot::Mode;
 use crate::api::trigger::TriggerAction;
@@ -48,7 +47,10 @@ impl<'a> Turn<'a> {
         match incident.stage {
             IncidentStage::DecisionWindow => self.in_decision_window(&mut incident, word),
             IncidentStage::Continued => self.while_continued(&mut incident, word),
-            IncidentStage::Standing => self.while_standing(&mut incident, word),
+            IncidentStage::Standing => {
+                self.fail_what_was_rolled_back(&incident);
+                self.while_standing(&mut incident, word);
+            }
             IncidentStage::Acting | IncidentStage::Verifying | IncidentStage::Resuming | IncidentStage::Closing => {}
         }
         // One look may carry an incident through several stages, each written down with the next.
@@ -57,6 +59,7 @@ impl<'a> Turn<'a> {
         }
         if incident.stage == IncidentStage::Verifying {
             self.verify(&mut incident);
+            self.hold_on_for_milder_triggers(&mut incident, firing);
         }
         if incident.stage == IncidentStage::Resuming {
             self.resume(&mut incident);
@@ -73,8 +76,7 @@ impl<'a> Turn<'a> {
         let now = self.case.now;
         if let Some(recovered_at) = self.recovers_at(incident) {
             if now >= recovered_at {
-                let summary = "the service recovered within the decision window".to_owned();
-                return self.close(incident, DecidedBy::Recovery, None, summary);
+                return self.recover(incident, "the service recovered within the decision window");
             }
             self.look_again_at(recovered_at);
         }
@@ -103,21 +105,27 @@ impl<'a> Turn<'a> {
             return self.reopen_window(incident);
         };
         self.look_again_at(continued.until);
-        let doubled =
-            match (incident.burn_at_trip.as_ref(), self.trigger_of(incident).and_then(|trigger| self.burn_of(trigger)))
-            {
-                (Some(then), Some(now)) => then.value() > 0.0 && now >= 2.0 * then.value(),
-                _ => false,
-            };
-        if doubled {
+        if self.burn_has_doubled_since_trip(incident) {
             self.reopen_window(incident);
         } else if self.case.now >= continued.until {
             if self.incident_suffers(incident) == Some(false) {
-                let summary = "the service was well when the owner's Continue ended".to_owned();
-                self.close(incident, DecidedBy::Recovery, None, summary);
+                self.recover(incident, "the service was well when the owner's Continue ended");
             } else {
                 self.reopen_window(incident);
             }
+        }
+    }
+
+    /// Burn rates of two definitions cannot be compared.
+    fn burn_has_doubled_since_trip(&self, incident: &Incident) -> bool {
+        let is_edited = |trigger: &&Trigger| {
+            let tripped = incident.evidence.first().and_then(|evidence| evidence.definition.as_ref());
+            tripped.is_some_and(|definition| *definition != trigger.definition)
+        };
+        let trigger = self.trigger_of(incident).filter(|trigger| !is_edited(trigger));
+        match (incident.burn_at_trip.as_ref(), trigger.and_then(|trigger| self.burn_of(trigger))) {
+            (Some(then), Some(now)) => then.value() > 0.0 && now >= 2.0 * then.value(),
+            _ => false,
         }
     }
 
@@ -127,7 +135,7 @@ impl<'a> Turn<'a> {
             if word.type_ != DecisionType::Resume {
                 return self.follow(incident, word);
             }
-            self.close(incident, DecidedBy::Person, Some(&word.name), format!("resumed: {}", word.reason));
+            self.close(incident, DecidedBy::Person, Some(&word.name), &format!("resumed: {}", word.reason));
             if is_contained {
                 incident.stage = IncidentStage::Resuming;
             }
@@ -137,12 +145,12 @@ impl<'a> Turn<'a> {
             return;
         }
         if is_blameless(incident) && self.is_complete() {
-            return self.close(incident, DecidedBy::Recovery, None, "the release is available".to_owned());
+            return self.close(incident, DecidedBy::Recovery, None, "the release is available");
         }
         let Some(since) = self.ledger.memory.clear_since else { return };
         let clear_at = since + self.clear_after(incident);
         if self.case.now >= clear_at {
-            self.close(incident, DecidedBy::Recovery, None, "its triggers are clear".to_owned());
+            self.close(incident, DecidedBy::Recovery, None, "its triggers are clear");
         } else {
             self.look_again_at(clear_at);
         }
@@ -174,6 +182,7 @@ impl<'a> Turn<'a> {
         decision: Option<String>,
     ) {
         incident.action = action;
+        incident.verified = None;
         let done = incident.intent.take().filter(|intent| intent.done_at.is_some());
         let before: Vec<WorkloadIntent> = done.map(|intent| intent.workloads).unwrap_or_default();
         incident.intent =
@@ -181,7 +190,7 @@ impl<'a> Turn<'a> {
         if self.case.declaration.enforcement.actions == Mode::Observe {
             let summary = format!("would have done {action:?}: {}", incident.because);
             let decision = incident.intent.as_ref().and_then(|intent| intent.decision.clone());
-            return self.close(incident, decided_by, decision.as_deref(), summary);
+            return self.close(incident, decided_by, decision.as_deref(), &summary);
         }
         match action {
             TriggerAction::Notify | TriggerAction::HoldChanges => {
@@ -260,41 +269,18 @@ impl<'a> Turn<'a> {
                 workloads: Vec::new(),
             });
             let decided_by = intent.decided_by;
-            return self.close(incident, decided_by, None, format!("would have held changes and called people: {why}"));
+            let ended = format!("would have held changes and called people: {why}");
+            return self.close(incident, decided_by, None, &ended);
         }
         incident.stage = IncidentStage::Standing;
         incident.paged = Some(why.to_owned());
         self.ledger.memory.clear_since = None;
     }
 
-    pub(super) fn close(
-        &mut self,
-        incident: &mut Incident,
-        decided_by: DecidedBy,
-        decision: Option<&str>,
-        summary: String,
-    ) {
-        let (action, carried_out) = match (&incident.intent, &incident.paged) {
-            (Some(intent), _) => (intent.action, intent.done_at.is_some()),
-            // Held because nobody knew what else to do.
-            (None, Some(_)) => (TriggerAction::HoldChanges, true),
-            (None, None) => (TriggerAction::Notify, true),
-        };
-        incident.closing = Some(Closing {
-            action,
-            carried_out,
-            decided_by,
-            decision: decision.map(str::to_owned),
-            at: self.case.now,
-            summary,
-        });
-        incident.stage = IncidentStage::Closing;
-    }
-
     fn reopen_window(&mut self, incident: &mut Incident) {
         let window = self.trigger_of(incident).map_or(SignedDuration::ZERO, |trigger| trigger.decision_window);
         incident.stage = IncidentStage::DecisionWindow;
-        incident.continued = None;
+        end_continue(incident, self.case.now);
         incident.deadline = self.case.now + window;
         self.ledger.memory.well_since = None;
         self.look_again_at(incident.deadline);
@@ -337,23 +323,15 @@ impl<'a> Turn<'a> {
         answer.filter(|_| self.triggers_of(incident).next().is_some())
     }
 
-    fn triggers_are_clear(&self, incident: &Incident) -> bool {
-        let mut triggers = self.triggers_of(incident).peekable();
-        triggers.peek().is_some()
-            && triggers.all(|trigger| self.condition(trigger, Form::at(self.case.now)) == State::Clear)
-    }
-
     pub(super) fn triggers_of(&self, incident: &Incident) -> impl Iterator<Item = &'a Trigger> + use<'a> {
         let names: Vec<String> = incident.evidence.iter().map(|evidence| evidence.trigger.clone()).collect();
         self.case.declaration.triggers.iter().filter(move |trigger| names.contains(&trigger.name))
     }
 
+    /// The trigger that opened it, as it is declared now.
     pub(super) fn trigger_of(&self, incident: &Incident) -> Option<&'a Trigger> {
-        self.case.declaration.trigger(&incident.trigger)
-    }
-
-    fn clear_after(&self, incident: &Incident) -> SignedDuration {
-        self.triggers_of(incident).map(|trigger| trigger.clear_after).max().unwrap_or(SignedDuration::ZERO)
+        let is_triggered = incident.origin() == IncidentOrigin::Trigger;
+        self.case.declaration.trigger(&incident.trigger).filter(|_| is_triggered)
     }
 
     pub(super) fn burn_of(&self, trigger: &Trigger) -> Option<f64> {
@@ -363,6 +341,13 @@ impl<'a> Turn<'a> {
             }
             _ => None,
         }
+    }
+}
+
+/// A Continue is over. Its Decision stays named, so that it is not followed once more.
+pub(super) fn end_continue(incident: &mut Incident, now: Timestamp) {
+    if let Some(continued) = &mut incident.continued {
+        continued.until = continued.until.min(now);
     }
 }
 

@@ -7,22 +7,22 @@ use jiff::Timestamp;
 
 use super::Case;
 use super::backstop::unauthorized;
+use super::budget::budget;
 use super::closing_window::is_blameless;
 use super::exceptions::part;
-use super::opening::OPENED_BY_PERSON;
 use super::people::is_service_account;
 use super::proposal::{Finding, GuardName, Judgement, Operation, Proposal, Until, Verdict};
 use super::window::window;
 use crate::api::changes::OutsideWindow;
 use crate::api::decision::{DecisionPhase, DecisionType};
-use crate::api::incident::{Incident, IncidentStage};
+use crate::api::incident::{Incident, IncidentOrigin, IncidentStage};
 use crate::api::pilot::Mode;
 use crate::api::trigger::TriggerAction;
 
 type Guard = fn(&Case<'_>, &Proposal) -> Option<Finding>;
 
 /// The guards of a move to another release, in the order in which people read them.
-const RELEASE_GUARDS: [Guard; 5] = [quarantine, incident, unauthorized, decision_date, window];
+const RELEASE_GUARDS: [Guard; 6] = [quarantine, incident, unauthorized, decision_date, budget, window];
 
 /// The guards of the number of replicas.
 const REPLICA_GUARDS: [Guard; 2] = [containment, blast_radius];
@@ -92,8 +92,8 @@ fn answer(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Verdict {
         OutsideWindow::Pin => is_machine,
         OutsideWindow::Deny => false,
     };
-    // What waiting for a window cannot mend is not stored.
-    let holds = guard == GuardName::Window
+    // What waiting cannot mend is not stored.
+    let holds = matches!(guard, GuardName::Window | GuardName::Budget)
         && match case.declaration.outside_window {
             OutsideWindow::Auto => is_gitops,
             OutsideWindow::Hold => true,
@@ -175,7 +175,7 @@ fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
 
 /// Who began an incident that no trigger opened, and why: whoever is refused has to know whom to ask.
 fn by_whose_word(case: &Case<'_>, incident: &Incident) -> String {
-    if incident.trigger != OPENED_BY_PERSON || !incident.evidence.is_empty() {
+    if incident.origin() != IncidentOrigin::Person || !incident.evidence.is_empty() {
         return String::new();
     }
     let named = incident.intent.as_ref().and_then(|intent| intent.decision.as_ref());

@@ -9,10 +9,12 @@ mod acts;
 mod backstop;
 mod bake;
 mod bounds;
+pub mod budget;
 mod closing_window;
 mod condition;
 mod containment;
 pub mod decisions;
+mod ending;
 pub mod exceptions;
 mod held;
 mod incident;
@@ -35,12 +37,12 @@ mod turn;
 mod whole;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::incident::{Incident, Latch, RollbackTarget};
-use crate::api::status::{PilotStatus, ReleaseStatus, SloStatus};
+use crate::api::status::{BudgetFreezeStatus, PilotStatus, ReleaseStatus, SloStatus};
 use crate::declaration::Declaration;
 use crate::observation::Observation;
 
@@ -80,6 +82,8 @@ pub struct Ledger {
     pub release: Option<ReleaseStatus>,
     /// The release that a rollback would go back to.
     pub rollback_target: Option<RollbackTarget>,
+    /// Whether an error budget holds changes.
+    pub budget_freeze: Option<BudgetFreezeStatus>,
     /// How each SLO stood at the last look.
     pub slos: Vec<SloStatus>,
     /// What this process remembers of its own last looks.
@@ -87,13 +91,16 @@ pub struct Ledger {
 }
 
 /// What one process remembers of its own last looks at a pilot. Never stored: without it timers start anew.
+/// Whatever was learned of an SLO or a trigger belongs to its definition, and is forgotten when that is edited.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     /// When the pilot was last looked at.
     pub last_look: Option<Timestamp>,
-    /// The first sample of each SLO's total.
+    /// The definitions of all SLOs and triggers at the last look.
+    pub definitions: BTreeSet<String>,
+    /// The first sample of each SLO's total, by the SLO's definition.
     pub first_samples: BTreeMap<String, Timestamp>,
-    /// For how long each trigger's condition has been so.
+    /// For how long each trigger's condition has been so, by the trigger's definition.
     pub timers: BTreeMap<String, Timer>,
     /// Since when the open incident's service has been well, on fresh data without a gap.
     pub well_since: Option<Timestamp>,
@@ -124,6 +131,7 @@ impl Ledger {
             latches: status.latches.clone(),
             release: status.release.clone(),
             rollback_target: status.rollback_target.clone(),
+            budget_freeze: status.budget_freeze.clone(),
             slos: status.slos.clone(),
             memory: Memory::default(),
         }

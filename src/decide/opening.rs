@@ -1,22 +1,23 @@
 //! How an incident begins: a trigger opens it, joins it, or a person's word opens it; and what is chosen then.
 
-use super::incident::action_of;
+use super::ending::still_due;
+use super::incident::{action_of, end_continue};
 use super::triggers::Firing;
 use super::turn::Turn;
 use crate::api::decimal::Decimal;
 use crate::api::decision::DecisionType;
-use crate::api::incident::{DecidedBy, FreshReading, Incident, IncidentStage, Intent, RollbackTarget, Suspect};
+use crate::api::incident::{
+    DecidedBy, Evidence, FreshReading, Incident, IncidentOrigin, IncidentStage, Intent, RollbackTarget, Suspect,
+};
 use crate::api::trigger::TriggerAction;
 use crate::declaration::Trigger;
 use crate::observation::PilotDecision;
 use crate::release::digest;
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// The trigger name of an incident that a person opened.
-pub const OPENED_BY_PERSON: &str = "person";
-
-/// Evidence beyond this is not kept.
-const MOST_EVIDENCE: usize = 16;
+/// Entries of evidence beyond this are not kept: one for each trigger that may be declared, and some of triggers that were
+/// edited meanwhile.
+const MOST_EVIDENCE: usize = 24;
 
 /// What would happen at the deadline, and why.
 struct Choice {
@@ -34,7 +35,11 @@ impl<'a> Turn<'a> {
         let choice = self.choose(trigger);
         let suffers = self.suffers(trigger);
         Incident {
-            id: self.incident_id(&trigger.name),
+            id: Self::incident_id(
+                &json!([self.case.declaration.pilot.uid, trigger.name, now.to_string()]),
+                &trigger.name,
+            ),
+            origin: Some(IncidentOrigin::Trigger),
             trigger: trigger.name.clone(),
             opened_at: now,
             stage: IncidentStage::DecisionWindow,
@@ -51,6 +56,8 @@ impl<'a> Turn<'a> {
             last_fresh: Some(FreshReading { since: now, burning: suffers.fresh().unwrap_or(true) }),
             continued: None,
             intent: None,
+            account: String::new(),
+            verified: None,
             paged: None,
             closing: None,
         }
@@ -61,27 +68,30 @@ impl<'a> Turn<'a> {
             return self.reopen_contained(word);
         }
         let action = action_of(word.type_)?;
-        Some(self.begin(self.incident_id(OPENED_BY_PERSON), OPENED_BY_PERSON, action, word.reason.clone()))
+        let origin = IncidentOrigin::Person;
+        // A trigger may have the same name, and fire at the same instant.
+        let seed = json!([self.case.declaration.pilot.uid, origin, word.name, self.case.now.to_string()]);
+        Some(self.begin(Self::incident_id(&seed, origin.as_str()), origin, action, word.reason.clone()))
     }
 
     /// An incident that a rule of the declaration opens about a change, to go back; `None` where that was decided about
     /// this very change before.
-    pub(super) fn open_by_policy(&self, rule: &str, change: &str, because: &str) -> Option<Incident> {
-        let mut hash = digest::digest(&json!([self.case.declaration.pilot.uid, rule, change]));
-        hash.truncate(8);
-        let id = format!("{rule}-{hash}");
+    pub(super) fn open_by_policy(&self, origin: IncidentOrigin, change: &str, because: &str) -> Option<Incident> {
+        let rule = origin.as_str();
+        let id = Self::incident_id(&json!([self.case.declaration.pilot.uid, rule, change]), rule);
         let is_decided = |record: &PilotDecision| record.is_record && record.incident.as_ref() == Some(&id);
         if self.case.seen.decisions.iter().any(is_decided) {
             return None;
         }
-        Some(self.begin(id, rule, TriggerAction::Rollback, because.to_owned()))
+        Some(self.begin(id, origin, TriggerAction::Rollback, because.to_owned()))
     }
 
     /// An incident that no trigger opened: what is to be done is known at once.
-    fn begin(&self, id: String, trigger: &str, action: TriggerAction, because: String) -> Incident {
+    fn begin(&self, id: String, origin: IncidentOrigin, action: TriggerAction, because: String) -> Incident {
         Incident {
             id,
-            trigger: trigger.to_owned(),
+            origin: Some(origin),
+            trigger: origin.as_str().to_owned(),
             opened_at: self.case.now,
             stage: IncidentStage::DecisionWindow,
             deadline: self.case.now,
@@ -96,6 +106,8 @@ impl<'a> Turn<'a> {
             last_fresh: None,
             continued: None,
             intent: None,
+            account: String::new(),
+            verified: None,
             paged: None,
             closing: None,
         }
@@ -116,7 +128,7 @@ impl<'a> Turn<'a> {
             done_at: Some(self.case.now),
             workloads: Vec::new(),
         });
-        self.close(&mut incident, DecidedBy::Person, Some(&word.name), format!("resumed: {}", word.reason));
+        self.close(&mut incident, DecidedBy::Person, Some(&word.name), &format!("resumed: {}", word.reason));
         incident.stage = IncidentStage::Resuming;
         Some(incident)
     }
@@ -133,19 +145,19 @@ impl<'a> Turn<'a> {
         }
         let trigger = firing.trigger;
         self.latch(trigger);
-        if incident.evidence.len() < MOST_EVIDENCE {
-            incident.evidence.push(firing.evidence.clone());
-        }
+        self.note_evidence(&mut incident, firing);
         let deadline = self.case.now + trigger.decision_window;
         if incident.stage == IncidentStage::DecisionWindow {
             incident.deadline = incident.deadline.min(deadline);
         }
         incident.declared = incident.declared.max(trigger.action);
         let choice = self.choose(trigger);
-        if choice.action > incident.action {
-            if incident.stage == IncidentStage::Standing {
+        if choice.action > still_due(&incident) {
+            if incident.stage != IncidentStage::DecisionWindow {
+                // Also while an owner's Continue runs: it was given for something milder.
                 incident.stage = IncidentStage::DecisionWindow;
                 incident.deadline = deadline;
+                end_continue(&mut incident, self.case.now);
             }
             incident.action = choice.action;
             incident.because = choice.because;
@@ -154,6 +166,28 @@ impl<'a> Turn<'a> {
             incident.scale_down_to = trigger.scale_down_to;
         }
         incident
+    }
+
+    /// One entry for each trigger: what it saw first stays, and how often it fired since is counted.
+    pub(super) fn note_evidence(&self, incident: &mut Incident, firing: &Firing<'a>) {
+        let (trigger, seen) = (firing.trigger, &firing.evidence);
+        let is_same = |known: &Evidence| {
+            known.trigger == trigger.name && known.definition.as_ref().is_none_or(|it| *it == trigger.definition)
+        };
+        if let Some(known) = incident.evidence.iter_mut().find(|known| is_same(known)) {
+            known.last_at = Some(seen.at);
+            known.count = known.count.saturating_add(1);
+            return;
+        }
+        if incident.evidence.len() >= MOST_EVIDENCE {
+            // What is declared is never dropped, nor what the incident began with.
+            let declared = &self.case.declaration.triggers;
+            let is_declared =
+                |it: &Evidence| declared.iter().any(|trigger| Some(&trigger.definition) == it.definition.as_ref());
+            let outdated = incident.evidence.iter().skip(1).position(|it| !is_declared(it));
+            outdated.map(|index| incident.evidence.remove(index + 1));
+        }
+        incident.evidence.push(seen.clone());
     }
 
     /// What a trigger does now: its action, or `otherwise` where a rollback has no suspect or no target, or where the
@@ -198,10 +232,10 @@ impl<'a> Turn<'a> {
         Choice { action, because, suspect: None, target: None }
     }
 
-    fn incident_id(&self, trigger: &str) -> String {
-        let seed = json!([self.case.declaration.pilot.uid, trigger, self.case.now.to_string()]);
-        let mut hash = digest::digest(&seed);
+    /// The name of an incident: the seed tells it from all others of the pilot.
+    fn incident_id(seed: &Value, name: &str) -> String {
+        let mut hash = digest::digest(seed);
         hash.truncate(8);
-        format!("{trigger}-{hash}")
+        format!("{name}-{hash}")
     }
 }

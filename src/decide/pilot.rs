@@ -11,9 +11,11 @@ pub fn decide(case: &Case<'_>) -> Plan {
         // A workload is another pilot's: nothing here is ours to judge, to stamp or to act on.
         return turn.finish();
     }
+    turn.forget_what_was_edited();
     turn.forget_what_was_not_watched();
     turn.remember_first_samples();
     turn.report_slos();
+    turn.weigh_budget();
     turn.choose_target();
     let firing = turn.read_triggers();
     turn.advance_release();

@@ -161,6 +161,8 @@ pub enum GuardName {
     Incident,
     /// What runs was never admitted.
     Unauthorized,
+    /// Too little of an error budget remains.
+    Budget,
     /// Outside the change windows.
     Window,
     /// More replicas than the pilot may have.
@@ -177,6 +179,7 @@ impl GuardName {
             Self::Quarantine => "ReleaseQuarantined",
             Self::Incident => "IncidentOpen",
             Self::Unauthorized => "UnauthorizedChange",
+            Self::Budget => "BudgetSpent",
             Self::Window => "OutsideWindow",
             Self::BlastRadius => "BlastRadiusExceeded",
             Self::Containment => "Contained",

@@ -11,7 +11,7 @@ use super::turn::Turn;
 use super::whole::{parts_of, waiting_changes};
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionSpec, DecisionType, IncidentRecord, Requester};
-use crate::api::incident::{Closing, Incident, Intent};
+use crate::api::incident::{Closing, Incident, Intent, Suspect};
 use crate::api::status::ReleaseState;
 use crate::api::trigger::TriggerAction;
 use crate::api::workload::{PartReference, ReleasePart};
@@ -206,13 +206,16 @@ impl Turn<'_> {
             let spec = Box::new(self.decision_spec(incident, closing));
             self.effects.push(Effect::RecordDecision { name: format!("{RECORD_PREFIX}{}", incident.id), spec });
         }
-        self.blame_suspect(incident, closing) && is_recorded
+        let was_acted_on = closing.carried_out && closing.action >= TriggerAction::Rollback;
+        (!was_acted_on || self.blame_suspect(incident, &closing.summary)) && is_recorded
     }
 
     /// Marks the change that was rolled back or scaled down for as failed; true once that is seen.
-    fn blame_suspect(&mut self, incident: &Incident, closing: &Closing) -> bool {
-        let was_acted_on = closing.carried_out && closing.action >= TriggerAction::Rollback;
-        let Some(suspect) = incident.suspect.as_ref().filter(|_| was_acted_on) else { return true };
+    pub(super) fn blame_suspect(&mut self, incident: &Incident, why: &str) -> bool {
+        // A release that came after the act and recovered by itself was not undone.
+        let decided_at = incident.intent.as_ref().map(|intent| intent.at);
+        let is_undone = |suspect: &&Suspect| decided_at.is_none_or(|at| suspect.admitted_at <= at);
+        let Some(suspect) = incident.suspect.as_ref().filter(is_undone) else { return true };
         let Some(change) = self.case.seen.changes.iter().find(|change| change.name == suspect.change) else {
             return true;
         };
@@ -225,7 +228,7 @@ impl Turn<'_> {
             started_at: None,
             completed_at: change.completed_at,
             outcome: Outcome::Failed,
-            cause: Some(format!("incident {}: {}", incident.id, closing.summary)),
+            cause: Some(format!("incident {}: {why}", incident.id)),
         }));
         false
     }
@@ -248,11 +251,13 @@ impl Turn<'_> {
             reason: format!("{}; {}", closing.summary, incident.because),
             by: Some(Requester { user: OPERATOR.to_owned(), groups: Vec::new() }),
             record: Some(IncidentRecord {
+                origin: Some(incident.origin()),
                 trigger: incident.trigger.clone(),
                 opened_at: incident.opened_at,
                 closed_at: closing.at,
                 decided_by: closing.decided_by,
                 carried_out: closing.carried_out,
+                verified: incident.verified,
                 decision: incident
                     .intent
                     .as_ref()

@@ -100,7 +100,7 @@ impl Turn<'_> {
 
     /// How much of a span lies behind the later of pilot start and first sample.
     fn judged_length(&self, slo: &Objective, span: Span) -> Reading<SignedDuration> {
-        let first = match self.ledger.memory.first_samples.get(&slo.name) {
+        let first = match self.ledger.memory.first_samples.get(&slo.definition) {
             Some(first) => Reading::Fresh(*first),
             None => self.inquiry.first_sample(&slo.name),
         };
@@ -118,10 +118,10 @@ impl Turn<'_> {
     /// Remembers first samples, so that they are asked for once.
     pub(super) fn remember_first_samples(&mut self) {
         for slo in &self.case.declaration.slos {
-            if !self.ledger.memory.first_samples.contains_key(&slo.name)
+            if !self.ledger.memory.first_samples.contains_key(&slo.definition)
                 && let Reading::Fresh(first) = self.inquiry.first_sample(&slo.name)
             {
-                self.ledger.memory.first_samples.insert(slo.name.clone(), first);
+                self.ledger.memory.first_samples.insert(slo.definition.clone(), first);
             }
         }
     }
@@ -140,7 +140,7 @@ impl Turn<'_> {
         })
     }
 
-    fn whole_window(&self, slo: &Objective) -> Span {
+    pub(super) fn whole_window(&self, slo: &Objective) -> Span {
         Span { length: slo.window, until: self.case.now, confirm: false }
     }
 
@@ -154,13 +154,16 @@ impl Turn<'_> {
             Reading::Fresh(_) => (SloVerdict::Ok, None),
             Reading::Unknown(why) => (SloVerdict::Unknown, Some(why.as_str().to_owned())),
         };
-        let before = self.case.ledger.slos.iter().find(|status| status.name == slo.name);
+        // A status that was stored by an older version tells no definition.
+        let is_same = |status: &&SloStatus| status.definition.as_ref().is_none_or(|it| *it == slo.definition);
+        let before = self.case.ledger.slos.iter().find(|status| status.name == slo.name).filter(is_same);
         let since = before
             .filter(|before| before.verdict == verdict && before.reason == reason)
             .map_or(self.case.now, |before| before.since);
         let budget = budget.fresh();
         SloStatus {
             name: slo.name.clone(),
+            definition: Some(slo.definition.clone()),
             verdict,
             reason,
             since,

@@ -24,10 +24,8 @@ pub(super) struct Firing<'a> {
 impl<'a> Turn<'a> {
     /// Reads all triggers, moves their timers and latches on, and returns those that would fire.
     pub(super) fn read_triggers(&mut self) -> Vec<Firing<'a>> {
-        let declared = self.case.declaration;
-        self.ledger.latches.retain(|latch| declared.trigger(&latch.trigger).is_some());
         let mut firing = Vec::new();
-        for trigger in &declared.triggers {
+        for trigger in &self.case.declaration.triggers {
             if let Some(evidence) = self.read_trigger(trigger) {
                 firing.push(Firing { trigger, evidence });
             }
@@ -37,28 +35,27 @@ impl<'a> Turn<'a> {
 
     /// Latches a trigger that fired.
     pub(super) fn latch(&mut self, trigger: &Trigger) {
+        self.latch_for(trigger, self.payload().to_owned());
+    }
+
+    fn latch_for(&mut self, trigger: &Trigger, payload: String) {
         self.ledger.latches.retain(|latch| latch.trigger != trigger.name);
-        self.ledger.latches.push(Latch {
-            trigger: trigger.name.clone(),
-            payload: self.payload().to_owned(),
-            since: self.case.now,
-        });
+        let (trigger, definition) = (trigger.name.clone(), Some(trigger.definition.clone()));
+        self.ledger.latches.push(Latch { trigger, definition, payload, since: self.case.now });
     }
 
     /// Latches for the release that was rolled back what still holds because of it, so that the one that was put
-    /// back is judged by what it does itself.
+    /// back is judged by what it does itself. A trigger that holds changes goes on asking for that until it is clear.
     pub(super) fn latch_what_remains_of(&mut self, payload: &str) {
-        let now = self.case.now;
         for trigger in &self.case.declaration.triggers {
             if !has_own_release_form(trigger) {
                 continue;
             }
-            let form = Form::at(now);
+            let form = Form::at(self.case.now);
             let is_latched = self.ledger.latches.iter().any(|latch| latch.trigger == trigger.name);
-            if is_latched || matches!(self.condition(trigger, form), State::Holds(_)) {
-                self.ledger.latches.retain(|latch| latch.trigger != trigger.name);
-                let (trigger, payload) = (trigger.name.clone(), payload.to_owned());
-                self.ledger.latches.push(Latch { trigger, payload, since: now });
+            let acts = trigger.action != TriggerAction::HoldChanges;
+            if is_latched || (acts && matches!(self.condition(trigger, form), State::Holds(_))) {
+                self.latch_for(trigger, payload.to_owned());
             }
         }
     }
@@ -85,7 +82,8 @@ impl<'a> Turn<'a> {
         {
             return None;
         }
-        Some(Evidence { trigger: trigger.name.clone(), at: now, text })
+        let (trigger, definition) = (trigger.name.clone(), Some(trigger.definition.clone()));
+        Some(Evidence { trigger, definition, at: now, last_at: None, count: 1, text })
     }
 
     /// How a trigger is to be read for the release that runs.
@@ -134,7 +132,7 @@ impl<'a> Turn<'a> {
     }
 
     fn timer(&mut self, trigger: &Trigger) -> &mut Timer {
-        self.ledger.memory.timers.entry(trigger.name.clone()).or_default()
+        self.ledger.memory.timers.entry(trigger.definition.clone()).or_default()
     }
 }
 

@@ -3,6 +3,8 @@
 //! Each step of [`super::pilot::decide`] reads the case and adds to the turn; none of them does anything in
 //! the world.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::inquiry::Inquiry;
@@ -24,6 +26,8 @@ pub(super) struct Turn<'a> {
     pub(super) effects: Vec<Effect>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) whole: Whole,
+    /// An SLO or a trigger is declared otherwise than at the last look, or there was none.
+    pub(super) is_newly_declared: bool,
     look_again: Option<Timestamp>,
 }
 
@@ -36,8 +40,36 @@ impl<'a> Turn<'a> {
             effects: Vec::new(),
             waiting: Vec::new(),
             whole: Whole::of(&case),
+            is_newly_declared: false,
             look_again: None,
         }
+    }
+
+    /// What was learned under one definition of an SLO or a trigger counts for no other. An edited trigger fires anew; the
+    /// evidence of an open incident stays.
+    pub(super) fn forget_what_was_edited(&mut self) {
+        let declared = self.case.declaration;
+        let definitions = declared.slos.iter().map(|slo| &slo.definition);
+        let definitions: BTreeSet<String> =
+            definitions.chain(declared.triggers.iter().map(|trigger| &trigger.definition)).cloned().collect();
+        let joined = self.ledger.incident.iter().flat_map(|incident| self.triggers_of(incident));
+        let known = &self.ledger.memory.definitions;
+        let is_incident_edited = joined.into_iter().any(|trigger| !known.contains(&trigger.definition));
+        self.is_newly_declared = definitions.iter().any(|definition| !known.contains(definition));
+        let memory = &mut self.ledger.memory;
+        memory.first_samples.retain(|definition, _| definitions.contains(definition));
+        memory.timers.retain(|definition, _| definitions.contains(definition));
+        if is_incident_edited {
+            memory.well_since = None;
+            memory.clear_since = None;
+            memory.available_since = None;
+        }
+        memory.definitions = definitions;
+        self.ledger.latches.retain_mut(|latch| {
+            let Some(trigger) = declared.trigger(&latch.trigger) else { return false };
+            // A latch that was stored by an older version tells no definition.
+            *latch.definition.get_or_insert_with(|| trigger.definition.clone()) == trigger.definition
+        });
     }
 
     /// Nothing is known of a time in which nobody looked: what held before it may not have held throughout.

@@ -5,6 +5,7 @@
 //! condition and not a violation.
 
 pub mod change_calendar;
+mod definition;
 pub mod promql;
 
 use std::collections::BTreeSet;
@@ -16,7 +17,7 @@ use crate::api::change_calendar::CALENDAR_LABEL;
 use crate::api::changes::{OnWindowClose, OutsideWindow, UnauthorizedPolicy};
 use crate::api::owners::{Owner, Owners};
 use crate::api::pilot::{Dependency, Enforcement, Pilot, PilotSpec};
-use crate::api::slo::Slo;
+use crate::api::slo::{NoDataChanges, Slo};
 use crate::api::trigger::{Operator, Trigger as TriggerSpec, TriggerAction, WorkloadCondition};
 use crate::api::workload::{PartReference, WorkloadKind, WorkloadReference};
 use crate::calendar::Calendar;
@@ -52,6 +53,8 @@ pub struct Declaration {
     pub runway: SignedDuration,
     /// How long a change is watched.
     pub bake: SignedDuration,
+    /// Which budget holds changes, and when.
+    pub budget_freeze: Option<BudgetFreeze>,
     /// Changes so close together are one.
     pub group_within: SignedDuration,
     /// What becomes of a release that runs without having been admitted.
@@ -86,6 +89,8 @@ pub struct PilotId {
 pub struct Objective {
     /// Its name.
     pub name: String,
+    /// The digest of its definition: what is remembered of it is kept under this.
+    pub definition: String,
     /// The share of bad events that is allowed, above 0 and below 1: one minus the target.
     pub allowed: f64,
     /// The rolling window.
@@ -100,6 +105,19 @@ pub struct Objective {
     pub warmup: SignedDuration,
     /// Older samples are stale.
     pub stale_after: SignedDuration,
+    /// What a freeze by its budget does while it is Unknown.
+    pub no_data: NoDataChanges,
+}
+
+/// A parsed freeze of changes by an error budget. That the SLO exists was checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BudgetFreeze {
+    /// The name of the SLO.
+    pub slo: String,
+    /// The digest of its definition and of its SLO's.
+    pub definition: String,
+    /// The share of the budget, at most 1, below which changes are held.
+    pub remaining_below: f64,
 }
 
 /// A parsed trigger.
@@ -107,6 +125,8 @@ pub struct Objective {
 pub struct Trigger {
     /// Its name.
     pub name: String,
+    /// The digest of its definition and of its SLO's: what is remembered of it is kept under this.
+    pub definition: String,
     /// Its condition.
     pub when: Condition,
     /// For how long the condition must hold.
@@ -171,8 +191,11 @@ impl Declaration {
         let mut violations = Vec::new();
         let calendar = Calendar::parse(&spec.changes.windows, zones, "spec.changes.windows")
             .map_err(|mut found| violations.append(&mut found));
-        let slos = parse_slos(&spec.slos, &mut violations);
-        let triggers = parse_triggers(spec, &mut violations);
+        let created = pilot.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+        let start = spec.intent.start.unwrap_or(created);
+        let slos = parse_slos(spec, start, &mut violations);
+        let triggers = parse_triggers(spec, &slos, &mut violations);
+        let budget_freeze = parse_freeze(spec, &slos, &mut violations);
         for (index, dependency) in spec.constraints.dependencies.iter().enumerate() {
             let path = format!("spec.constraints.dependencies[{index}].query");
             violations.extend(promql::check_expression(&dependency.query, &path));
@@ -190,10 +213,9 @@ impl Declaration {
         let (Ok(calendar), true) = (calendar, violations.is_empty()) else {
             return Err(violations);
         };
-        let created = pilot.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
         Ok(Self {
             pilot: PilotId::of(pilot),
-            start: spec.intent.start.unwrap_or(created),
+            start,
             decision_date: spec.intent.decision_date,
             owners: spec.owners.clone(),
             workloads: parts(spec),
@@ -205,6 +227,7 @@ impl Declaration {
             runway: spec.changes.runway.as_signed(),
             bake: spec.changes.bake.as_signed(),
             unauthorized: spec.changes.unauthorized,
+            budget_freeze,
             group_within: spec.changes.group_within.as_signed(),
             rollback_max_age: spec.rollback.max_age.as_signed(),
             metrics_source: spec.metrics_source.clone(),
@@ -263,10 +286,10 @@ pub fn parts(spec: &PilotSpec) -> Vec<PartReference> {
     workloads.chain(spec.configuration.iter().map(PartReference::from)).collect()
 }
 
-fn parse_slos(slos: &[Slo], violations: &mut Vec<Violation>) -> Vec<Objective> {
+fn parse_slos(spec: &PilotSpec, start: Timestamp, violations: &mut Vec<Violation>) -> Vec<Objective> {
     let mut names = BTreeSet::new();
-    let mut parsed = Vec::with_capacity(slos.len());
-    for slo in slos {
+    let mut parsed = Vec::with_capacity(spec.slos.len());
+    for slo in &spec.slos {
         let path = format!("spec.slos[name={}]", slo.name);
         if !names.insert(&slo.name) {
             violations.push(Violation::new(&path, "is declared twice", "give each SLO a name of its own"));
@@ -295,8 +318,9 @@ fn parse_slos(slos: &[Slo], violations: &mut Vec<Violation>) -> Vec<Objective> {
         violations.extend(promql::check_selector(&ratio.total, &format!("{path}.indicator.ratio.total")));
         #[expect(clippy::cast_precision_loss, reason = "the schema bounds minEvents far below 2^52")]
         let min_events = slo.min_events as f64;
-        parsed.push(Objective {
+        let mut objective = Objective {
             name: slo.name.clone(),
+            definition: String::new(),
             allowed: 1.0 - target / 100.0,
             window,
             bad: ratio.bad.clone(),
@@ -304,12 +328,24 @@ fn parse_slos(slos: &[Slo], violations: &mut Vec<Violation>) -> Vec<Objective> {
             min_events,
             warmup: slo.warmup.as_signed(),
             stale_after: slo.no_data.after.as_signed(),
-        });
+            no_data: slo.no_data.changes,
+        };
+        objective.definition = definition::of_objective(&objective, &spec.metrics_source, start);
+        parsed.push(objective);
     }
     parsed
 }
 
-fn parse_triggers(spec: &PilotSpec, violations: &mut Vec<Violation>) -> Vec<Trigger> {
+fn parse_freeze(spec: &PilotSpec, slos: &[Objective], violations: &mut Vec<Violation>) -> Option<BudgetFreeze> {
+    let freeze = spec.changes.budget_freeze.as_ref()?;
+    violations.extend(check_slo_name(&freeze.slo, &spec.slos, "spec.changes.budgetFreeze.slo"));
+    let slo = slos.iter().find(|slo| slo.name == freeze.slo)?;
+    let remaining_below = freeze.remaining_below.value() / 100.0;
+    let definition = definition::of_freeze(slo, remaining_below);
+    Some(BudgetFreeze { slo: freeze.slo.clone(), definition, remaining_below })
+}
+
+fn parse_triggers(spec: &PilotSpec, slos: &[Objective], violations: &mut Vec<Violation>) -> Vec<Trigger> {
     let mut names = BTreeSet::new();
     let mut parsed = Vec::with_capacity(spec.triggers.len());
     for trigger in &spec.triggers {
@@ -318,27 +354,32 @@ fn parse_triggers(spec: &PilotSpec, violations: &mut Vec<Violation>) -> Vec<Trig
             violations.push(Violation::new(&path, "is declared twice", "give each trigger a name of its own"));
         }
         match parse_condition(trigger, &spec.slos, &path) {
-            Ok(when) => parsed.push(Trigger {
-                name: trigger.name.clone(),
-                when,
-                hold_for: trigger.hold_for.as_signed(),
-                clear_after: trigger.clear_after.as_signed(),
-                short_window: trigger
-                    .when
-                    .burn_rate
-                    .as_ref()
-                    .map_or(trigger.short_window, |burn| burn.short)
-                    .as_signed(),
-                decision_window: trigger.decision_window.as_signed(),
-                action: trigger.action,
-                otherwise: trigger.otherwise.into(),
-                scale_down_to: trigger.scale_down_to,
-            }),
+            Ok(when) => {
+                let mut trigger = parsed_trigger(trigger, when);
+                trigger.definition = definition::of_trigger(&trigger, slos, &spec.metrics_source);
+                parsed.push(trigger);
+            }
             Err(mut found) => violations.append(&mut found),
         }
         violations.extend(never_fires(trigger, &spec.workloads, &path));
     }
     parsed
+}
+
+fn parsed_trigger(trigger: &TriggerSpec, when: Condition) -> Trigger {
+    let short_window = trigger.when.burn_rate.as_ref().map_or(trigger.short_window, |burn| burn.short);
+    Trigger {
+        name: trigger.name.clone(),
+        definition: String::new(),
+        when,
+        hold_for: trigger.hold_for.as_signed(),
+        clear_after: trigger.clear_after.as_signed(),
+        short_window: short_window.as_signed(),
+        decision_window: trigger.decision_window.as_signed(),
+        action: trigger.action,
+        otherwise: trigger.otherwise.into(),
+        scale_down_to: trigger.scale_down_to,
+    }
 }
 
 /// A condition that none of the workloads reports.

@@ -4,6 +4,7 @@
 
 pub mod changes;
 pub mod decisions;
+pub mod declared;
 pub mod events;
 pub mod packed;
 pub mod snapshots;

@@ -4,10 +4,9 @@
 //! runs: the template's spec and its `checksum/*` annotations, and ignores other template metadata such as
 //! git hashes and dates. Both are SHA-256 over the RFC 8785 (JCS) form, in lower-case hexadecimal.
 
-use std::fmt;
-
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+
+pub use crate::canonical::digest;
 
 /// Annotations of a pod template with this prefix are part of the payload: charts put the digest of a
 /// ConfigMap there so that its change rolls the pods.
@@ -40,22 +39,6 @@ pub fn all_images_are_pinned(template: &Value) -> bool {
     let volumes = items("/spec/volumes").filter_map(|volume| volume.get("image").filter(|image| !image.is_null()));
     let images = containers.map(|container| container.get("image")).chain(volumes.map(|image| image.get("reference")));
     images.into_iter().all(|image| image.and_then(Value::as_str).is_some_and(|image| image.contains("@sha256:")))
-}
-
-/// SHA-256 over the RFC 8785 form of any JSON value.
-pub fn digest(value: &Value) -> String {
-    // The canonical form of a value that came from JSON always exists; the plain form stands in so that
-    // this function stays total.
-    let canonical = serde_json_canonicalizer::to_vec(value).unwrap_or_else(|_| value.to_string().into_bytes());
-    format!("{:x}", HexOf(&Sha256::digest(canonical)))
-}
-
-struct HexOf<'a>(&'a [u8]);
-
-impl fmt::LowerHex for HexOf<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
 }
 
 #[cfg(test)]

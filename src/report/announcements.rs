@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::exceptions;
-use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent};
+use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent, Verification};
 use crate::api::trigger::TriggerAction;
 use crate::decide::Case;
 use crate::decide::plan::{Effect, Plan, ScaleDown, Waiting};
@@ -136,6 +136,9 @@ fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
     }
     if let Some(paged) = &incident.paged {
         told.push(tell("paged", true, "NeedsAttention", format!("{}: {paged}; changes stay held", incident.id)));
+    }
+    if incident.stage == IncidentStage::Standing && incident.verified == Some(Verification::Healthy) {
+        told.push(tell("held-on", false, "ChangesHeld", format!("{}: {}", incident.id, incident.account)));
     }
     if let Some(closing) = &incident.closing {
         told.push(tell("closed", false, "IncidentClosed", format!("{}: {}", incident.id, closing.summary)));

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::invalid::not_in_force;
 use super::remedy::approve_command;
 use super::surroundings::{Enforced, Surroundings};
 use crate::api::incident::IncidentStage;
@@ -14,12 +15,12 @@ use crate::api::status::SloVerdict;
 use crate::api::trigger::TriggerAction;
 use crate::api::workload::PartReference;
 use crate::calendar::{Opening, Reason as WindowReason};
+use crate::decide::budget::budget_problem;
 use crate::decide::judge::holds_changes;
 use crate::decide::{Case, Ledger};
 use crate::observation::{Claimed, Workload};
 use crate::release::configuration::is_generated_from;
 use crate::release::marks::{AdmittedVerdict, Held, HeldVerdict};
-use crate::violation::Violation;
 
 /// Every reason that a condition can carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +58,7 @@ pub enum Reason {
     NoIncident,
     IncidentOpen,
     DecisionDatePassed,
+    BudgetSpent,
     NothingHeld,
     Answering,
     SourceUnavailable,
@@ -110,7 +112,7 @@ pub fn all(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Ve
     let findings = vec![
         ready(case, decided, surroundings),
         reconciling(case, decided),
-        stalled(case),
+        stalled(case, surroundings),
         enforced(case, surroundings),
         window_open(case),
         windows_current(case),
@@ -123,22 +125,6 @@ pub fn all(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Ve
         conflicting_controller(case),
     ];
     stamped(findings, &surroundings.conditions, surroundings.generation, case.now)
-}
-
-/// The conditions of a Pilot whose declaration cannot be used: it guards nothing it did not guard before.
-pub fn invalid(
-    violations: &[Violation],
-    before: &[Condition],
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Vec<Condition> {
-    let message = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join(" · ");
-    let findings = vec![
-        finding("Ready", Truth::False, Reason::InvalidDeclaration, message.clone()),
-        finding("Reconciling", Truth::False, Reason::InvalidDeclaration, ""),
-        finding("Stalled", Truth::True, Reason::InvalidDeclaration, message),
-    ];
-    stamped(findings, before, generation, now)
 }
 
 pub(super) fn stamped(
@@ -174,6 +160,9 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
     let not = |reason, message: String| finding("Ready", Truth::False, reason, message);
     if let Some(claimed) = &case.seen.claimed {
         return not(Reason::ConflictingPilot, conflict(claimed));
+    }
+    if let Some(rejected) = &surroundings.rejected {
+        return not(Reason::InvalidDeclaration, not_in_force(rejected, surroundings.generation));
     }
     if let Some(missing) = missing_workload(case) {
         return not(Reason::WorkloadNotFound, missing);
@@ -235,10 +224,12 @@ fn reconciling(case: &Case<'_>, decided: &Ledger) -> Finding {
     finding("Reconciling", Truth::False, Reason::Settled, "")
 }
 
-fn stalled(case: &Case<'_>) -> Finding {
-    match &case.seen.claimed {
-        Some(claimed) => finding("Stalled", Truth::True, Reason::ConflictingPilot, conflict(claimed)),
-        None => finding("Stalled", Truth::False, Reason::Settled, ""),
+fn stalled(case: &Case<'_>, surroundings: &Surroundings) -> Finding {
+    let stuck = |reason, message| finding("Stalled", Truth::True, reason, message);
+    match (&case.seen.claimed, &surroundings.rejected) {
+        (Some(claimed), _) => stuck(Reason::ConflictingPilot, conflict(claimed)),
+        (None, Some(rejected)) => stuck(Reason::InvalidDeclaration, not_in_force(rejected, surroundings.generation)),
+        (None, None) => finding("Stalled", Truth::False, Reason::Settled, ""),
     }
 }
 
@@ -406,8 +397,10 @@ fn incident_open(decided: &Ledger) -> Finding {
         IncidentStage::Resuming => Reason::Resuming,
         IncidentStage::Closing => Reason::Closing,
     };
+    let is_done = incident.stage == IncidentStage::Standing && !incident.account.is_empty();
     let message = match &incident.paged {
         Some(paged) => format!("{}: {paged}", incident.id),
+        None if is_done => format!("{}: {}", incident.id, incident.account),
         None => format!("{}: {}", incident.id, incident.because),
     };
     finding("IncidentOpen", Truth::True, reason, message)
@@ -422,6 +415,10 @@ fn changes_held(case: &Case<'_>, decided: &Ledger) -> Finding {
     if case.now >= case.declaration.decision_date && enforcement.changes == Mode::Enforce {
         let message = format!("the decision date {} has passed", case.declaration.decision_date);
         return finding("ChangesHeld", Truth::True, Reason::DecisionDatePassed, message);
+    }
+    let spent = budget_problem(case.declaration, decided.budget_freeze.as_ref()).filter(|_| decided.release.is_some());
+    if let Some(message) = spent.filter(|_| enforcement.changes == Mode::Enforce) {
+        return finding("ChangesHeld", Truth::True, Reason::BudgetSpent, message);
     }
     let unseen = case.seen.workloads.iter().find_map(came_in_unseen);
     if let Some(message) = unseen.filter(|_| enforcement.changes == Mode::Enforce) {

@@ -4,6 +4,7 @@ pub mod announcements;
 pub mod calendars;
 pub mod conditions;
 mod exceptions;
+pub mod invalid;
 pub mod projection;
 pub mod refusal;
 pub mod remedy;

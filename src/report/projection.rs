@@ -20,10 +20,12 @@ pub fn project(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -
     PilotStatus {
         observed_generation: surroundings.generation,
         conditions: super::conditions::all(case, decided, surroundings),
+        declaration: surroundings.declaration.clone(),
         next_open: edge(!is_open, calendar.next_open(case.now)),
         next_close: edge(is_open, calendar.next_close(case.now)),
         release: decided.release.clone(),
         rollback_target: decided.rollback_target.clone(),
+        budget_freeze: decided.budget_freeze.clone(),
         slos: decided.slos.clone(),
         incident: decided.incident.clone(),
         latches: decided.latches.clone(),

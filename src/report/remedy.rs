@@ -86,6 +86,7 @@ fn needs(case: &Case<'_>, proposal: &Proposal, findings: &[&Finding]) -> Option<
         match finding.guard {
             GuardName::Quarantine if case.ledger.incident.is_none() => needs.readmission = true,
             GuardName::Incident if incident_takes_a_fix(case) => needs.fix = true,
+            GuardName::Budget => needs.fix = true,
             GuardName::Window | GuardName::DecisionDate | GuardName::Unauthorized => needs.override_ = true,
             // The write happens without the replicas.
             GuardName::Containment if proposal.operation == Operation::Update => {}

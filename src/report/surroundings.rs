@@ -1,19 +1,35 @@
-//! What the shell knows besides the case, and people should see: whether the webhook is asked, whether the
-//! metrics source answers. It changes no decision.
+//! What the shell knows besides the case, and people should see: whether the webhook is asked, whether the metrics source
+//! answers, whether the newest spec can be used. It changes no decision.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::api::status::StoredDeclaration;
+use crate::violation::Violation;
 
 /// What the shell knows besides the case.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// The Pilot's generation.
     pub generation: Option<i64>,
+    /// The declaration that is judged, as the status keeps it.
+    pub declaration: Option<StoredDeclaration>,
+    /// A newer spec that cannot be used.
+    pub rejected: Option<Rejected>,
     /// The conditions of before.
     pub conditions: Vec<Condition>,
     /// Whether the webhook was seen to enforce.
     pub enforced: Enforced,
     /// Why the metrics source cannot be read, if it cannot.
     pub source_problem: Option<String>,
+}
+
+/// A spec that cannot be used, so that an older one stays in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// What is wrong with it.
+    pub violations: Vec<Violation>,
+    /// The generation of the spec that is in force.
+    pub in_force: i64,
 }
 
 /// Whether the webhook was seen to enforce.

@@ -13,6 +13,7 @@ mod exceptions;
 mod fixtures;
 mod index;
 mod kinds;
+mod last_valid;
 mod objects;
 mod refusals;
 mod registration;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use kube::Api;
+use pilotguard::api::decision::DecisionPhase;
+use pilotguard::api::incident::DecidedBy;
 use pilotguard::api::pilot::Pilot;
 use pilotguard_rig::Operator;
 use pilotguard_rig::wait::{self, PATIENCE};
@@ -15,6 +17,7 @@ use crate::scene::{Outcome, Scene, condition};
 tests![
     what_cannot_be_used_is_refused_at_apply,
     what_slipped_through_is_a_condition,
+    an_invalid_edit_leaves_the_last_valid_pilot_in_force,
     what_depends_on_the_cluster_is_a_condition,
     a_malformed_review_is_answered_and_forgotten,
 ];
@@ -78,17 +81,55 @@ async fn what_slipped_through_is_a_condition(cluster: &Cluster) -> anyhow::Resul
         bad["spec"]["workloads"] = json!([{"name": name}]);
         scene.apply(&scene.grace, &bad).await?.accepted()?;
     }
-    // The Pilot of a workload that runs, too.
-    let (_, fields, zone) = &unusable()[0];
-    scene.apply(&scene.grace, &scene.pilot(fields)).await?.accepted()?;
     operator.start().await?;
     for (name, _, problem) in unusable() {
         has(&scene, name, "Stalled", "True", "InvalidDeclaration", problem).await?;
         has(&scene, name, "Ready", "False", "InvalidDeclaration", problem).await?;
     }
-    has(&scene, "web", "Stalled", "True", "InvalidDeclaration", zone).await?;
-    let refused = scene.apply(&scene.grace, &scene.release(2, 0)).await?;
-    refused.refused(&["because pilot web, which guards it, cannot be used as written:", zone, "Correct the Pilot"])
+    let (_, _, zone) = &unusable()[0];
+    let name = unusable()[0].0;
+    let mut unread = scene.release(2, 0);
+    unread["metadata"]["name"] = name.into();
+    let refused = scene.apply(&scene.grace, &unread).await?;
+    refused.refused(&["which guards it, cannot be used as written:", zone, "Correct the Pilot"])
+}
+
+/// With the webhook away for a moment an invalid spec is stored while an incident is open: the last valid one stays in
+/// force, for the deadline, for people's Decisions and for admission, also after restarts.
+async fn an_invalid_edit_leaves_the_last_valid_pilot_in_force(cluster: &Cluster) -> anyhow::Result<()> {
+    let namespace = cluster.rig.namespace("invalid-edit").await?;
+    let operator = cluster.operator(std::slice::from_ref(&namespace)).await?;
+    let scene = Scene::set_with(cluster, &operator, namespace).await?;
+    let mut pilot = scene.pilot(&Scene::trigger(&json!({"decisionWindow": "20s"})));
+    scene.bake(&pilot).await?;
+    scene.apply(&scene.grace, &scene.release(2, 50)).await?.accepted()?;
+    let incident = scene.incident().await?;
+    operator.kill();
+    let promql = json!({"promql": {"query": "sum(rate(x[5m])", "operator": "GT", "threshold": "1"}});
+    let odd = json!({"name": "odd", "action": "Notify", "when": promql});
+    pilot["spec"]["triggers"].as_array_mut().context("triggers")?.push(odd);
+    // What the invalid spec loosens is not in force either.
+    pilot["spec"]["enforcement"] = json!({"changes": "Observe", "actions": "Observe"});
+    scene.apply(&scene.grace, &pilot).await?.accepted()?;
+    operator.start().await?;
+
+    let problem = "stays in force: spec.triggers[name=odd].when.promql.query: is not PromQL: ";
+    has(&scene, "web", "Stalled", "True", "InvalidDeclaration", problem).await?;
+    let record = scene.closed(&incident.id).await?;
+    let record = record.spec.record.context("a record")?;
+    ensure!(record.carried_out && record.decided_by == DecidedBy::Deadline, "{record:?}");
+    ensure!(scene.deployment().await?.pointer("/spec/template/spec/containers/0/image") == Some(&json!("web:1")));
+
+    operator.start().await?;
+    let held = scene.decide(&scene.ada, &json!({"type": "HoldChanges"})).await?;
+    ensure!(held.status.and_then(|status| status.phase) == Some(DecisionPhase::Accepted), "not heard");
+    let id = scene.incident().await?.id;
+    let resume = scene.decide(&scene.ada, &json!({"type": "Resume", "incident": id})).await?;
+    ensure!(resume.status.and_then(|status| status.phase) == Some(DecisionPhase::Accepted), "not heard");
+    scene.closed(&id).await?;
+    let again = scene.apply(&scene.grace, &scene.release(2, 50)).await?;
+    again.refused(&["rolled back after an incident"])?;
+    has(&scene, "web", "Ready", "False", "InvalidDeclaration", problem).await
 }
 
 async fn what_depends_on_the_cluster_is_a_condition(cluster: &Cluster) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use pilotguard::api::change_record::{ChangeClass, Outcome};
 use pilotguard::api::decision::Requester;
 use pilotguard::api::incident::{Incident, IncidentStage, RollbackTarget, TargetPart};
 use pilotguard::api::pilot::Mode;
+use pilotguard::api::status::{BudgetFreezeStatus, BudgetVerdict, ReleaseState, ReleaseStatus};
 use pilotguard::api::trigger::TriggerAction;
 use pilotguard::api::workload::{PartKind, PartReference};
 use pilotguard::decide::judge::judge;
@@ -29,11 +30,13 @@ pub struct Place {
     pub quarantined: Vec<&'static str>,
     pub contained: Option<i32>,
     pub target: Option<&'static str>,
+    /// How the budget stands that may hold changes, and whether it was found for another declaration.
+    pub budget: Option<(BudgetVerdict, bool)>,
 }
 
 impl Place {
     pub fn plain() -> Self {
-        Self { over: json!({}), incident: None, quarantined: Vec::new(), contained: None, target: None }
+        Self { over: json!({}), incident: None, quarantined: Vec::new(), contained: None, target: None, budget: None }
     }
 
     pub fn judge(&self, proposal: &Proposal) -> Judgement {
@@ -58,6 +61,16 @@ impl Place {
                     payload: payload.to_owned(),
                     revision: "checkout-1".to_owned(),
                 }],
+            }),
+            release: self.budget.map(|_| ReleaseStatus {
+                payload: "p1".to_owned(),
+                admitted_at: zero(),
+                state: ReleaseState::KnownGood,
+                bake_until: None,
+            }),
+            budget_freeze: self.budget.zip(declaration.budget_freeze.as_ref()).map(|((budget, is_old), freeze)| {
+                let definition = if is_old { "another".to_owned() } else { freeze.definition.clone() };
+                BudgetFreezeStatus { definition, budget, reason: None, since: zero() }
             }),
             ..Ledger::default()
         };
@@ -96,6 +109,7 @@ fn workload(marks: Marks) -> Workload {
 fn incident(stage: IncidentStage, action: TriggerAction) -> Incident {
     Incident {
         id: "burn-1".to_owned(),
+        origin: None,
         trigger: "burn".to_owned(),
         opened_at: zero(),
         stage,
@@ -111,6 +125,8 @@ fn incident(stage: IncidentStage, action: TriggerAction) -> Incident {
         last_fresh: None,
         continued: None,
         intent: None,
+        account: String::new(),
+        verified: None,
         paged: None,
         closing: None,
     }
@@ -224,6 +240,40 @@ fn check(rows: Vec<(Place, Proposal, Vec<&str>)>) {
 }
 
 #[test]
+fn a_spent_budget_holds_what_changes_and_nothing_else() {
+    use BudgetVerdict::{Enough, Spent, Unknown};
+    let over = |no_data: &str| {
+        let ratio = json!({"ratio": {"bad": "requests_total{code=\"500\"}", "total": "requests_total"}});
+        let slo = json!({"name": "availability", "target": "99", "window": {"rolling": "7d"}, "indicator": ratio,
+                         "noData": {"changes": no_data}});
+        let freeze = json!({"slo": "availability", "remainingBelow": "10"});
+        json!({"slos": [slo], "changes": {"budgetFreeze": freeze}})
+    };
+    let with = |no_data, budget| Place { over: over(no_data), budget: Some(budget), ..Place::plain() };
+    let held = vec!["BudgetSpent"];
+    let target = Place { target: Some("p2"), ..with("Hold", (Spent, false)) };
+    check(vec![
+        (with("Allow", (Enough, false)), moves_to("p2"), vec![]),
+        (with("Allow", (Spent, false)), moves_to("p2"), held.clone()),
+        (with("Allow", (Spent, false)), deletes(), held.clone()),
+        (with("Allow", (Spent, false)), scales(Some(3), 4), vec![]),
+        (with("Allow", (Unknown, false)), moves_to("p2"), vec![]),
+        (with("Hold", (Unknown, false)), moves_to("p2"), held.clone()),
+        (with("Hold", (Enough, false)), moves_to("p2"), vec![]),
+        // What was found for another declaration is unknown for this one.
+        (with("Allow", (Spent, true)), moves_to("p2"), vec![]),
+        (with("Hold", (Enough, true)), moves_to("p2"), held),
+        // Never the first release, and never the way back.
+        (Place { budget: None, ..with("Hold", (Spent, false)) }, moves_to("p2"), vec![]),
+        (target, moves_to("p2"), vec![]),
+    ]);
+    let mut observed = over("Hold");
+    observed["enforcement"] = json!({"changes": "Observe"});
+    let judgement = Place { over: observed, budget: Some((Spent, false)), ..Place::plain() }.judge(&moves_to("p2"));
+    assert_eq!((judgement.verdict, judgement.enforced_verdict), (Verdict::Allow, Verdict::Deny));
+}
+
+#[test]
 fn replicas_have_guards_of_their_own() {
     let with = |over: Value| Place { over, ..Place::plain() };
     let contained = || Place { contained: Some(1), ..Place::plain() };
@@ -277,7 +327,7 @@ fn each_mode_covers_its_own_guards() {
         let mut over = windows(&frozen);
         over["enforcement"] = json!({"changes": changes, "actions": actions});
         let incident = Some((IncidentStage::Standing, TriggerAction::HoldChanges));
-        let place = Place { over, incident, quarantined: vec!["p2"], contained: Some(1), target: None };
+        let place = Place { over, incident, quarantined: vec!["p2"], contained: Some(1), target: None, budget: None };
         let judgement = place.judge(&Proposal { replicas_after: Some(5), ..moves_to("p2") });
         let bound: Vec<&str> = judgement
             .findings
@@ -316,7 +366,7 @@ fn place() -> impl Strategy<Value = Place> {
             if let Some(most) = most {
                 over["blastRadius"] = json!({"maxReplicas": most});
             }
-            Place { over, incident, quarantined, contained, target }
+            Place { over, incident, quarantined, contained, target, budget: None }
         })
 }
 

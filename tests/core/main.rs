@@ -4,9 +4,11 @@
 
 mod arithmetic;
 mod decisions;
+mod edits;
 mod effects;
 mod judging;
 mod operator;
+mod origins;
 mod pilots;
 mod properties;
 mod scenarios;

@@ -137,7 +137,7 @@ impl Operator {
                 return plan;
             }
             for question in plan.ask {
-                let answer = world.traffic.answer(&question);
+                let answer = world.answer(&question);
                 assert!(seen.answers.insert(question, answer).is_none(), "an answered question was asked again");
             }
         }
@@ -170,6 +170,7 @@ pub fn store(ledger: &Ledger) -> PilotStatus {
         latches: ledger.latches.clone(),
         release: ledger.release.clone(),
         rollback_target: ledger.rollback_target.clone(),
+        budget_freeze: ledger.budget_freeze.clone(),
         slos: ledger.slos.clone(),
         ..PilotStatus::default()
     };

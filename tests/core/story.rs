@@ -112,6 +112,11 @@ pub struct Event {
     /// Values of expressions.
     pub values: Option<BTreeMap<String, f64>>,
     pub metrics: Option<Metrics>,
+    /// The Pilot's spec is edited: values by JSON pointer.
+    pub edit: Option<BTreeMap<String, Value>>,
+    /// The series that the SLOs select begin now: nothing is known of before.
+    #[serde(default)]
+    pub series_begin: bool,
     /// The workload that the event speaks of; the first where it is absent.
     pub workload: Option<String>,
     /// The specs of all ChangeCalendars that there are from now on; the pilot's namespace has no labels.
@@ -313,6 +318,14 @@ fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mu
     }
     if let Some(release) = &event.stuck {
         world.stuck.insert(release.clone());
+    }
+    if let Some(edits) = &event.edit {
+        world.edit(edits);
+        teller.say(world, &format!("the Pilot is edited: {edits:?}"));
+    }
+    if event.series_begin {
+        world.traffic.begin(world.now);
+        teller.say(world, "the selected series begin");
     }
     move_workload(event, world, teller);
     if let Some(word) = &event.decide {

@@ -100,6 +100,11 @@ impl Teller {
                 }
                 self.note(world, &told(incident));
             }
+            Some(incident) => {
+                for evidence in incident.evidence.iter().filter(|evidence| evidence.last_at == Some(world.now)) {
+                    self.note(world, &format!("{} fires again, {} times now", evidence.trigger, evidence.count));
+                }
+            }
             None if before.is_some() => self.note(world, "the incident is closed"),
             _ => {}
         }

@@ -71,6 +71,13 @@ impl Traffic {
         }
     }
 
+    /// Forgets everything before an instant, as if other series were selected that begin then.
+    pub fn begin(&mut self, from: Timestamp) {
+        let last = *self.stretches.last().unwrap();
+        self.stretches = vec![Stretch { from, ..last }];
+        self.bursts.clear();
+    }
+
     pub fn burst(&mut self, at: Timestamp, total: f64, bad: f64) {
         self.bursts.push(Burst { at, total, bad });
     }

@@ -13,7 +13,7 @@ use pilotguard::decide::proposal::{GitOps, Operation, Proposal, Verdict};
 use pilotguard::decide::{Case, Ledger, SourceFacts};
 use pilotguard::declaration::Declaration;
 use pilotguard::declaration::change_calendar::{SharedCalendar, Standing, narrowed};
-use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot, Workload};
+use pilotguard::observation::{Answer, Change, Observation, PilotDecision, Question, Snapshot, Workload};
 use pilotguard::release::change::change_name;
 use pilotguard::release::digest::digest;
 use pilotguard::release::foreign::Foreign;
@@ -58,6 +58,7 @@ impl Deployment {
 
 pub struct World {
     pub now: Timestamp,
+    pilot: Pilot,
     pub declaration: Declaration,
     pub source: SourceFacts,
     pub deployments: Vec<Deployment>,
@@ -96,6 +97,7 @@ impl World {
         let declaration = Declaration::parse(pilot, &zones).expect("the pilot is well declared");
         Self {
             now,
+            pilot: pilot.clone(),
             own_calendar: declaration.calendar.clone(),
             declaration,
             source,
@@ -112,6 +114,18 @@ impl World {
             names: BTreeMap::new(),
             created: 0,
         }
+    }
+
+    /// The Pilot's spec is edited: values by JSON pointer.
+    pub fn edit(&mut self, edits: &BTreeMap<String, Value>) {
+        let mut pilot = serde_json::to_value(&self.pilot).expect("a Pilot can be written");
+        for (pointer, value) in edits {
+            *pilot["spec"].pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer} is declared")) = value.clone();
+        }
+        self.pilot = serde_json::from_value(pilot).expect("the edits fit a Pilot");
+        let zones = jiff::tz::TimeZoneDatabase::bundled();
+        self.declaration = Declaration::parse(&self.pilot, &zones).expect("the pilot is still well declared");
+        self.own_calendar = self.declaration.calendar.clone();
     }
 
     /// Replaces the ChangeCalendars.
@@ -292,6 +306,17 @@ impl World {
             phase: None,
         });
         name
+    }
+
+    /// As the metrics source answers; the first sample is looked for in the SLO's window only.
+    pub fn answer(&mut self, question: &Question) -> Answer {
+        match (question, self.traffic.answer(question)) {
+            (Question::FirstSample { slo }, Answer::FirstSample(first)) => {
+                let window = self.declaration.slo(slo).expect("only declared SLOs are asked about").window;
+                Answer::FirstSample(first.map(|first| first.max(self.now - window)))
+            }
+            (_, answer) => answer,
+        }
     }
 
     pub fn scale(&mut self, replicas: i32) {

@@ -12,7 +12,8 @@ use names::Names;
 use crate::code::{files, read};
 
 /// The pure modules of the crate, each a file or a folder.
-const PURE: [&str; 8] = ["api", "calendar", "decide", "declaration", "observation", "release", "report", "violation"];
+const PURE: [&str; 9] =
+    ["api", "calendar", "canonical", "decide", "declaration", "observation", "release", "report", "violation"];
 
 /// Crates that every pure module may use, beside a part of `std`.
 const CRATES: [&str; 8] = ["alloc", "core", "std", "serde", "serde_json", "serde_json_canonicalizer", "jiff", "sha2"];
