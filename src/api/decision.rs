@@ -30,8 +30,8 @@ use super::incident::{DecidedBy, Evidence, IncidentOrigin, RollbackTarget, Suspe
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.type != 'Continue' || (has(self.incident) && has(self.until))").message("Continue needs the incident it speaks of and an end: set incident and until (at most 4h ahead)"))]
-#[x_kube(validation = Rule::new("self.type != 'Resume' || has(self.incident)").message("Resume needs the incident it speaks of: set incident").field_path(".incident"))]
+#[x_kube(validation = Rule::new("self.type != 'Continue' || (has(self.incident) && has(self.until))").message("Continue needs an incident and an end: set incident (the Pilot's status.incident.id) and until (at most 4h ahead)"))]
+#[x_kube(validation = Rule::new("self.type != 'Resume' || has(self.incident)").message("Resume needs an incident: set incident (the Pilot's status.incident.id)").field_path(".incident"))]
 #[x_kube(validation = Rule::new("self.type != 'Readmit' || has(self.payload)").message("Readmit needs the payload digest of the release: copy it from the refusal").field_path(".payload"))]
 #[x_kube(validation = Rule::new("self.type != 'Override' || (has(self.payload) && has(self.until))").message("Override needs the payload digest of the one release it lets through and an end: copy payload from the refusal and set until (at most 4h ahead)"))]
 #[x_kube(validation = Rule::new("self.type != 'Approve' || has(self.change)").message("Approve needs the ChangeRecord that it approves: set change to its name").field_path(".change"))]

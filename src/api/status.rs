@@ -20,8 +20,8 @@ pub struct PilotStatus {
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Reconciling`, `Stalled`, `Enforced`, `WindowOpen`, `BudgetHealthy`, `InSync`,
-    /// `IncidentOpen`, `ChangesHeld`. Every reason is documented.
+    /// Conditions of the pilot: `Ready`, `Reconciling`, `Stalled`, `Enforced`, `WindowOpen`, `BudgetHealthy`, `InSync`,
+    /// `IncidentOpen`, `ChangesHeld` and others. docs/conditions.md explains every type and reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 32))]
@@ -114,8 +114,8 @@ pub struct SloStatus {
     pub definition: Option<String>,
     /// `Ok` (the objective is met over its window), `Breach` (it is missed) or `Unknown`.
     pub verdict: SloVerdict,
-    /// Why the verdict is Unknown: `NoSeries`, `Stale`, `NotFinite`, `Partial`, `Ambiguous`, `SourceUnavailable`,
-    /// `QueryRefused`, `LowTraffic` or `WarmingUp`.
+    /// Why the verdict is Unknown: `NoSeries`, `Stale`, `NotFinite`, `Partial`, `Ambiguous`,
+    /// `Inconsistent`, `SourceUnavailable`, `QueryRefused`, `LowTraffic` or `WarmingUp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub reason: Option<String>,
