@@ -260,7 +260,7 @@ async fn the_glass_is_broken_while_the_operator_is_down(cluster: &Cluster) -> an
 async fn a_deletion_says_so(scene: &Scene<'_>, carol: &Person) -> anyhow::Result<()> {
     let delete = ["delete", "deployment", "web", "--namespace", &scene.namespace, "--as=carol"];
     let delete = [&delete[..], &["--as-group=pilotguard:break-glass"]].concat();
-    carol.kubectl(&delete).await?.refused(&["before deleting, write a new reason"])?;
+    carol.kubectl(&delete).await?.refused(&["before deleting, write one that begins"])?;
     let last = "delete: \"web\" must go";
     let note = json!({"metadata": {"annotations": {"pilotguard.dev/break-glass-reason": last}}}).to_string();
     send(scene, carol, &note, true).await?.accepted()?;

@@ -64,19 +64,19 @@ async fn nobody_decides_in_anothers_name(cluster: &Cluster) -> anyhow::Result<()
     let cases = [
         (
             r#", "by": {"user": "ada"}"#.to_owned(),
-            "spec.by.user is ada, but the request comes from mallory; leave spec.by out, it is filled in",
+            "spec.by.user is ada, but the request comes from mallory; omit spec.by, it is set automatically",
         ),
         (
             r#", "by": {"user": "mallory", "groups": ["interns", "owners"]}"#.to_owned(),
-            "spec.by.groups names groups that mallory is not in: owners; leave spec.by out, it is filled in",
+            "spec.by.groups names groups that mallory is not in: owners; omit spec.by, it is set automatically",
         ),
         (
             String::new(),
-            "spec.by is missing because pilotguard did not answer; to decide nevertheless write spec.by.user: mallory",
+            "spec.by is missing because pilotguard did not answer; to decide anyway, set spec.by.user: mallory",
         ),
         (
             format!(r#", "by": {{"user": "mallory"}}, "record": {RECORD}"#),
-            "spec.record is written by pilotguard alone; remove it",
+            "spec.record may be set only by pilotguard; remove it",
         ),
     ];
     for (extra, why) in cases {
@@ -88,7 +88,7 @@ async fn nobody_decides_in_anothers_name(cluster: &Cluster) -> anyhow::Result<()
     let mallorys = r#", "by": {"user": "mallory", "groups": ["interns"]}"#;
     let own = decide(&mallory, &guarded, mallorys).await?;
     ensure!(own.succeeded(), "{}", own.stderr);
-    let reserved = denied("names that begin with incident- are those of pilotguard's own records; choose another name");
+    let reserved = denied("names that begin with incident- are reserved for pilotguard's records; choose another name");
     for name in [r#""name": "incident-burn-1""#, r#""generateName": "incident-""#] {
         let output = decide_as(&mallory, &guarded, name, mallorys).await?;
         ensure!(!output.succeeded() && output.stderr.ends_with(&reserved), "{name}: {output:?}");
@@ -134,12 +134,13 @@ async fn the_operator_may_touch_little_of_a_workload(cluster: &Cluster) -> anyho
     cluster.done_with(&["create", "-f", "-"], &web.to_string()).await?;
     refuses_dry_runs(&operator, &guarded).await?;
 
-    let spec = "of a Deployment's spec pilotguard may change only template, replicas and paused";
-    let template = "pilotguard may put back the template only of a Deployment that carries pilotguard.dev/admitted";
+    let spec = "pilotguard may change only template, replicas and paused in the spec of a Deployment";
+    let template =
+        "pilotguard may restore the template only of a Deployment with the annotation pilotguard.dev/admitted";
     let replicas = "pilotguard may lower replicas, or restore the number in pilotguard.dev/parked-replicas";
     let paused = "pilotguard may un-pause a Deployment, never pause it";
     let metadata = "pilotguard may not change labels, finalizers or owners of a workload";
-    let note = "pilotguard may not touch annotations that are not its own: note";
+    let note = "pilotguard may not change annotations other than its own: note";
     let image = |image: &str| json!({"template": {"spec": {"containers": [{"name": "web", "image": image}]}}});
     let marks = json!({"pilotguard.dev/quarantined": "x", "kubectl.kubernetes.io/last-applied-configuration": "{}"});
     let admitted = |text: Option<&str>| json!({"pilotguard.dev/admitted": text});
@@ -292,8 +293,8 @@ async fn the_operator_may_only_scale_a_stateful_set_and_mark_a_daemon_set(cluste
     }
     let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "web:2"}]}}}});
     let marks = json!({"metadata": {"annotations": {"pilotguard.dev/admitted": "{}"}}});
-    let only_replicas = "of a StatefulSet's spec pilotguard may change only replicas";
-    let nothing = "of a DaemonSet's spec pilotguard may change nothing";
+    let only_replicas = "pilotguard may change only replicas in the spec of a StatefulSet";
+    let nothing = "pilotguard may change nothing in the spec of a DaemonSet";
     let on_delete = json!({"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}});
     let parked = json!({"metadata": {"annotations": {"pilotguard.dev/parked-replicas": "3"}}, "spec": {"replicas": 0}});
     let steps = [
@@ -336,7 +337,7 @@ async fn the_operator_may_put_back_what_a_config_map_contained(cluster: &Cluster
     in_force_on(&client, &guarded, &config_maps, &label).await?;
     let level = json!({"data": {"level": "2"}});
     let marks = json!({"metadata": {"annotations": {"pilotguard.dev/admitted": "{}"}}});
-    let content = "pilotguard may put back the content only of a ConfigMap that carries pilotguard.dev/admitted";
+    let content = "pilotguard may restore content only of a ConfigMap with the annotation pilotguard.dev/admitted";
     // In this order: each step starts from what the ones before left.
     let steps = [
         (level.clone(), Some(content)),
@@ -345,7 +346,7 @@ async fn the_operator_may_put_back_what_a_config_map_contained(cluster: &Cluster
         (level, None),
         (json!({"binaryData": {"more": "AA=="}}), None),
         (json!({"immutable": true}), Some("may not change whether a ConfigMap is immutable")),
-        (json!({"metadata": {"annotations": {"note": "ours"}}}), Some("annotations that are not its own: note")),
+        (json!({"metadata": {"annotations": {"note": "ours"}}}), Some("annotations other than its own: note")),
         (label, Some("labels, finalizers or owners")),
     ];
     for (patch, refusal) in steps {

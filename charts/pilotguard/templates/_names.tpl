@@ -52,7 +52,7 @@ variables:
 - expression: >-
     variables.touched.all(key, key.startsWith('pilotguard.dev/') || key == 'kubectl.kubernetes.io/last-applied-configuration')
   messageExpression: >-
-    'pilotguard may not touch annotations that are not its own: ' + variables.touched.join(', ')
+    'pilotguard may not change annotations other than its own: ' + variables.touched.join(', ')
 - expression: >-
     object.metadata.?labels == oldObject.metadata.?labels
     && object.metadata.?finalizers == oldObject.metadata.?finalizers
@@ -60,12 +60,12 @@ variables:
   message: pilotguard may not change labels, finalizers or owners of a workload
 {{- end -}}
 
-{{/* Where no pilot belongs: what runs there guards the cluster, or is pilotguard itself. */}}
+{{/* Namespaces without pilots: their workloads run the cluster, or are pilotguard itself. */}}
 {{- define "pilotguard.notInSystemNamespaces" -}}
 !(request.namespace in ['kube-system', 'kube-public', 'kube-node-lease', '{{ .Release.Namespace }}'])
 {{- end -}}
 
-{{/* The operator takes replicas away and gives back what it took. */}}
+{{/* The operator lowers replicas and restores the parked number. */}}
 {{- define "pilotguard.workloadReplicas" -}}
 - expression: >-
     object.spec.replicas <= oldObject.spec.replicas

@@ -69,9 +69,9 @@ async fn run(guarded: &str, person: &Person, line: &str, breaks_glass: bool) -> 
 async fn break_glass_says_why_and_nobody_forges_it(cluster: &Cluster) -> anyhow::Result<()> {
     let Glass { guarded, mallory, carol } = Glass::set(cluster).await?;
     let key = KEY;
-    let forged = "is written only under break-glass";
-    let silent = "break-glass says why";
-    let marks = "its own, under break-glass too";
+    let forged = "can be changed only under break-glass";
+    let silent = "break-glass needs a new reason";
+    let marks = "even under break-glass";
     let unread = "says nothing; write why in your own words";
     // In this order: each step starts from what the ones before left.
     let steps: Vec<(&Person, String, bool, Option<&str>)> = vec![
@@ -114,7 +114,7 @@ async fn nor_through_the_status_nor_with_something_new(
     mallory: &Person,
     guarded: &str,
 ) -> anyhow::Result<()> {
-    let (key, forged) = ("pilotguard.dev/break-glass-reason", "is written only under break-glass");
+    let (key, forged) = ("pilotguard.dev/break-glass-reason", "can be changed only under break-glass");
     let get = ["get", "deployment", "web", "--namespace", guarded, "-o", "json"];
     let mut copy: Value = serde_json::from_str(&cluster.done(&get).await?)?;
     copy["metadata"]["annotations"][key] = json!("forged");
@@ -133,14 +133,14 @@ async fn break_glass_reaches_config_maps(cluster: &Cluster) -> anyhow::Result<()
     let Glass { guarded, mallory, carol } = Glass::set(cluster).await?;
     let why = format!(r#"{{"metadata":{{"annotations":{{"{KEY}":"outage"}}}},"data":{{"level":"2"}}}}"#);
     let level = r#"patch configmap flags --type=merge -p {"data":{"level":"3"}}"#;
-    let forged = "is written only under break-glass";
+    let forged = "can be changed only under break-glass";
     let steps: Vec<Step<'_>> = vec![
         (&mallory, "create configmap flags --from-literal=level=1".to_owned(), false, None),
         (&mallory, format!("annotate configmap flags {KEY}=forged"), false, Some(forged)),
         (&mallory, format!("patch configmap flags --type=merge -p {why}"), false, Some(forged)),
         (&carol, format!("patch configmap flags --type=merge -p {why}"), false, Some("cannot")),
         (&carol, format!("patch configmap flags --type=merge -p {why}"), true, None),
-        (&carol, level.to_owned(), true, Some("break-glass says why")),
+        (&carol, level.to_owned(), true, Some("break-glass needs a new reason")),
         (&mallory, level.to_owned(), false, None),
         (&carol, "delete configmap flags".to_owned(), true, None),
     ];
@@ -157,7 +157,7 @@ async fn break_glass_brings_no_marks(cluster: &Cluster) -> anyhow::Result<()> {
     };
     for mark in ["admitted", "held", "quarantined", "contained", "parked-replicas"] {
         let output = create(json!({KEY: "outage", format!("pilotguard.dev/{mark}"): "x"})).await?;
-        ensure!(!output.succeeded() && output.stderr.contains("its own, under break-glass too"), "{mark}: {output:?}");
+        ensure!(!output.succeeded() && output.stderr.contains("even under break-glass"), "{mark}: {output:?}");
     }
     let plain = create(json!({KEY: "outage"})).await?;
     ensure!(plain.succeeded(), "{plain:?}");
@@ -183,7 +183,7 @@ async fn what_is_deleted_says_why_anew(cluster: &Cluster) -> anyhow::Result<()> 
         let told = carol.kubectl(&[&["annotate", "configmap", name, &says_why][..], &glass].concat()).await?;
         ensure!(told.succeeded(), "{told:?}");
         let output = carol.kubectl(&[&["delete", "configmap", name][..], &glass].concat()).await?;
-        let is_told = output.succeeded() || output.stderr.contains("before deleting, write a new reason");
+        let is_told = output.succeeded() || output.stderr.contains("before deleting, write one that begins");
         ensure!(output.succeeded() == is_allowed && is_told, "{reason} upon {seen}: {output:?}");
     }
     let lines = carol
@@ -198,6 +198,6 @@ async fn what_is_deleted_says_why_anew(cluster: &Cluster) -> anyhow::Result<()> 
             "--as-group=pilotguard:break-glass",
         ])
         .await?;
-    ensure!(!lines.succeeded() && lines.stderr.contains("is one line of at most 256"), "{lines:?}");
+    ensure!(!lines.succeeded() && lines.stderr.contains("must be one line of at most 256"), "{lines:?}");
     Ok(())
 }

@@ -33,7 +33,7 @@ async fn nobody_writes_release_snapshots(cluster: &Cluster) -> anyhow::Result<()
         let arguments = ["create", "--dry-run=server", "-f", "-"];
         let forged = mallory.kubectl_with(&arguments, &revision("forged", ours.clone())).await;
         let said = forged.map_err(|error| error.to_string())?.stderr;
-        if said.contains("are pilotguard's release snapshots; leave them as they are") { Ok(()) } else { Err(said) }
+        if said.contains("are pilotguard's release snapshots; leave them unchanged") { Ok(()) } else { Err(said) }
     })
     .await?;
     let made = operator.kubectl_with(&create, &revision("web-1", ours.clone())).await?;
@@ -106,7 +106,7 @@ async fn nobody_writes_the_ledger(cluster: &Cluster) -> anyhow::Result<()> {
     );
     let hold = json!({"pilot": "web", "type": "HoldChanges", "reason": "look", "by": {"user": "mallory"}});
     let decision = object("Decision", "hold", hold);
-    let denied = "are written by pilotguard alone";
+    let denied = "may be written only by pilotguard";
     let create = ["create", "-f", "-"];
     // A new policy is obeyed a moment after it was stored.
     wait::until("policy in force", PATIENCE, || async {
@@ -157,7 +157,7 @@ async fn nothing_is_put_back_in_the_namespaces_of_the_system(cluster: &Cluster) 
     };
     release::Release::install(&cluster.rig, options).await?;
     let operator = Release { name: own.clone(), namespace: own.clone() }.operator(cluster).await?;
-    let denied = "in Kubernetes' own namespaces and in its own";
+    let denied = "in Kubernetes' own namespaces or in its own";
     let marks = json!({"pilotguard.dev/admitted": "{}"});
     for namespace in [own.as_str(), "kube-system"] {
         let metadata = json!({"name": own, "namespace": namespace, "annotations": marks});
