@@ -31,50 +31,50 @@ use crate::runtime::health;
 use crate::runtime::logs::{self, LogFormat};
 use crate::runtime::metrics::Metrics;
 
-/// Runs the controller and the admission webhook until it is told to stop.
+/// Runs the controller and the admission webhook until it receives SIGTERM or SIGINT.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Names this operator's webhook configurations; tells several operators on one API server apart
+    /// Name of this operator and its webhook configurations; distinguishes several operators on one API server
     #[arg(long, default_value = "pilotguard", env = "PILOTGUARD_INSTANCE")]
     instance: String,
 
-    /// Only look after Pilots in these namespaces (comma-separated); all, if not given
+    /// Namespaces whose Pilots are guarded (comma-separated) [default: all]
     #[arg(long, value_delimiter = ',', value_name = "NAMESPACE")]
     namespaces: Vec<String>,
 
-    /// Users that are GitOps tools, besides service accounts (comma-separated): what they apply outside windows is held
+    /// Users, besides service accounts, that are GitOps tools (comma-separated): their changes outside windows are held
     #[arg(long, value_delimiter = ',', value_name = "USER")]
     gitops_users: Vec<String>,
 
-    /// The Service through which the API server reaches the webhook
+    /// Service through which the API server reaches the webhook
     #[arg(long, value_name = "NAMESPACE/NAME:PORT", conflicts_with = "webhook_url", value_parser = parse_service)]
     webhook_service: Option<Endpoint>,
 
-    /// The address at which the API server reaches the webhook, for a process outside the cluster
+    /// URL at which the API server reaches the webhook, for a process outside the cluster
     #[arg(long, value_name = "https://HOST:PORT")]
     webhook_url: Option<String>,
 
-    /// The ClusterRole that owns the webhook configurations: removing it removes them
+    /// ClusterRole that owns the webhook configurations; deleting it deletes them
     #[arg(long, value_name = "NAME")]
     owner_cluster_role: Option<String>,
 
-    /// The operator's own namespace: where the Secrets of MetricsSources are read
+    /// The operator's own namespace, from which the Secrets of MetricsSources are read
     #[arg(long, env = "POD_NAMESPACE", default_value = "pilotguard-system")]
     own_namespace: String,
 
-    /// Where the webhook listens
+    /// Address on which the webhook listens
     #[arg(long, default_value = "0.0.0.0:8443")]
     listen: SocketAddr,
 
-    /// Where /healthz and /readyz are served
+    /// Address on which /healthz and /readyz are served
     #[arg(long, default_value = "0.0.0.0:8081")]
     health: SocketAddr,
 
-    /// Where /metrics is served
+    /// Address on which /metrics is served
     #[arg(long, default_value = "0.0.0.0:8080")]
     metrics: SocketAddr,
 
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, value_enum, default_value = "json")]
     log_format: LogFormat,
 }

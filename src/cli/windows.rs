@@ -25,25 +25,25 @@ const LONGEST_RANGE: SignedDuration = SignedDuration::from_hours(24 * 1827);
 
 /// Print when a Pilot's change windows are open and closed
 ///
-/// Reads the first Pilot of a YAML or JSON file, or of a list as `kubectl get pilots -o yaml` prints it, and asks no
-/// cluster. Prints the intervals in which changes are open or closed, and the windows that decide it. ChangeCalendars in
-/// the same file, or given with --calendar, narrow it; a file that holds only ChangeCalendars is printed by itself.
+/// Prints the intervals in which changes are open or closed for the first Pilot in a YAML or JSON file, or in a list as
+/// `kubectl get pilots -o yaml` prints it, and the windows that decide. It needs no cluster. ChangeCalendars in the same
+/// file, or given with --calendar, narrow the Pilot; for a file with only ChangeCalendars the calendars are printed.
 #[derive(Debug, Args)]
 pub struct WindowsArgs {
-    /// File with the Pilot; `-` reads the standard input
+    /// File with the Pilot; `-` reads standard input
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
-    /// File with ChangeCalendars, and the Pilot's Namespace if its labels shall decide which of them count; may be
-    /// repeated
+    /// File with ChangeCalendars, and optionally the Pilot's Namespace, whose labels then decide which of them apply;
+    /// may be repeated
     #[arg(long, value_name = "FILE")]
     pub calendar: Vec<PathBuf>,
-    /// First instant, RFC 3339, such as 2026-12-20T00:00:00Z [default: now]
+    /// Start of the range, RFC 3339, for example 2026-12-20T00:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub from: Option<Timestamp>,
-    /// First instant after the range, RFC 3339; at most five years after the first [default: 7 days after it]
+    /// End of the range, exclusive, RFC 3339; at most five years after the start [default: 7 days after the start]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub to: Option<Timestamp>,
-    /// Format: a table in the windows' time zone, JSON in UTC, or an iCalendar file
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
@@ -51,11 +51,11 @@ pub struct WindowsArgs {
 /// How the intervals are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people: times in the zone that all windows share, else in UTC.
+    /// For people: a table in the time zone that all windows share, otherwise in UTC.
     Table,
-    /// For programs: an array of `{start, end, open, reasons}`, in UTC.
+    /// For programs: a JSON array of `{start, end, open, reasons}`, in UTC.
     Json,
-    /// For calendar programs: open windows and freezes as events (RFC 5545).
+    /// For calendar programs: an iCalendar file (RFC 5545) with openings and freezes as events.
     Ics,
 }
 
