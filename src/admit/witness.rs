@@ -102,13 +102,17 @@ pub async fn tell(client: Client, mut waiting: mpsc::Receiver<Refused>, stop: Ca
 fn note(user: &str, text: &str) -> String {
     let mut lines = text.lines();
     let what = lines.next().unwrap_or_default();
+    let what = match what.strip_prefix("Refused: ") {
+        Some(what) => format!("Refused for {user}: {what}"),
+        None => format!("{user}: {what}"),
+    };
     let mut reasons = lines.filter_map(|line| line.strip_prefix("- "));
-    let Some(first) = reasons.next() else { return shorten(&format!("{user}: {what}"), LONGEST_NOTE) };
+    let Some(first) = reasons.next() else { return shorten(&what, LONGEST_NOTE) };
     let more = match reasons.count() {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
-    shorten(&format!("{user}: {what} {}{more}.", first.trim_end_matches('.')), LONGEST_NOTE)
+    shorten(&format!("{what} Reason: {}{more}.", first.trim_end_matches('.')), LONGEST_NOTE)
 }
 
 fn pilot(kind: PartKind, request: &Request, guarded: &Guarded) -> Option<ObjectReference> {
@@ -145,8 +149,8 @@ mod tests {
     fn a_note_has_two_sentences_at_most() {
         let refusal = "Refused: updating Deployment checkout, guarded by pilot checkout.\n- outside the change windows\n\
                        - too many replicas; allowed after a while\nOwner: Ada\nTo let it through, an owner can run:\n  echo";
-        let expected = "grace: Refused: updating Deployment checkout, guarded by pilot checkout. outside the change \
-                        windows (and 1 more).";
+        let expected = "Refused for grace: updating Deployment checkout, guarded by pilot checkout. Reason: outside the \
+                        change windows (and 1 more).";
         assert_eq!(note("grace", refusal), expected);
         assert_eq!(note("grace", "would be refused: it"), "grace: would be refused: it");
         assert!(note("grace", &"x".repeat(2000)).len() <= LONGEST_NOTE);

@@ -46,3 +46,36 @@ fn paths_are_told_from_other_names() {
     let expected = ["Cargo.toml", "Makefile", "src/api/mod.rs", "tests"];
     assert_eq!(named_paths(text), expected.map(str::to_owned).into());
 }
+
+/// Files that the comments of a YAML text name.
+fn named_files(yaml: &str) -> Vec<&str> {
+    let comments = yaml.lines().filter_map(|line| line.split_once('#').map(|(_, comment)| comment));
+    let words = comments.flat_map(|comment| comment.split(|c: char| c.is_whitespace() || ",;:()".contains(c)));
+    words
+        .map(|word| word.trim_end_matches('.'))
+        .filter(|word| word.ends_with(".yaml") || word.ends_with(".md"))
+        .collect()
+}
+
+#[test]
+fn every_file_that_an_example_names_exists() {
+    let mut found = 0;
+    for folder in ["examples", "examples/decisions"] {
+        for file in std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
+            let text = if file.is_file() { std::fs::read_to_string(&file).unwrap() } else { String::new() };
+            for name in named_files(&text) {
+                found += 1;
+                let is_there = root().join(name).is_file() || file.with_file_name(name).is_file();
+                assert!(is_there, "{} names {name}, which is not there", file.display());
+            }
+        }
+    }
+    assert!(found >= 3, "only {found} names were found");
+}
+
+/// Two operators at once would rewrite each other's webhook configuration.
+#[test]
+fn the_chart_replaces_the_operator_before_it_starts_another() {
+    let deployment = read(Path::new("charts/pilotguard/templates/deployment.yaml"));
+    assert!(deployment.contains("strategy: {type: Recreate}"));
+}

@@ -3,7 +3,6 @@
 //! Colour is for terminals only, and not where `NO_COLOR` is set.
 
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
 
 /// The widest line of prose.
 const WIDTH: usize = 96;
@@ -24,7 +23,6 @@ pub(crate) struct Narrator {
     step: usize,
     title: String,
     width: usize,
-    started: Instant,
 }
 
 impl Narrator {
@@ -32,12 +30,7 @@ impl Narrator {
     pub(crate) fn new(steps: usize) -> Self {
         let is_terminal = std::io::stdout().is_terminal();
         let has_colour = is_terminal && std::env::var_os("NO_COLOR").is_none();
-        Self { is_terminal, has_colour, steps, step: 0, title: String::new(), width: WIDTH, started: Instant::now() }
-    }
-
-    /// How long it has been telling.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        Self { is_terminal, has_colour, steps, step: 0, title: String::new(), width: WIDTH }
     }
 
     /// The step that is being told.

@@ -44,6 +44,8 @@ pub(crate) struct Story {
     narrator: Narrator,
     stage: Stage,
     reaction: Vec<String>,
+    /// When the stage was set: what is built and started before is no part of the story.
+    started: Instant,
 }
 
 impl Story {
@@ -53,7 +55,7 @@ impl Story {
         let regret =
             |narrator: &Narrator| format!("{} did not come true; all logs are in {}", narrator.place(), logs.display());
         let stage = Box::pin(Stage::install(rig, REQUESTS_PER_SECOND)).await.with_context(|| regret(&narrator))?;
-        let mut story = Self { narrator, stage, reaction: Vec::new() };
+        let mut story = Self { narrator, stage, reaction: Vec::new(), started: Instant::now() };
         if let Err(error) = story.tell().await {
             story.narrator.regrets(&format!("{error:#}"));
             bail!(regret(&story.narrator));
@@ -336,7 +338,7 @@ impl Story {
         for line in &self.reaction {
             self.narrator.say(line);
         }
-        self.narrator.say(&format!("Everything above happened in {:.0} s.", self.narrator.elapsed().as_secs_f64()));
+        self.narrator.say(&format!("The story took {:.0} s.", self.started.elapsed().as_secs_f64()));
         if keep {
             let stage = &self.stage;
             println!("\nEverything goes on running. In another terminal, as Ada, the owner:");

@@ -18,6 +18,16 @@ pub(crate) async fn make_cluster_admins(client: &Client, users: &[&str]) -> Resu
     Api::all(client.clone()).create(&PostParams::default(), &binding).await.map(|_: ClusterRoleBinding| ())
 }
 
+/// Gives one more user the right to everything.
+pub(crate) async fn make_cluster_admin(client: &Client, user: &str) -> Result<(), kube::Error> {
+    let binding = ClusterRoleBinding {
+        metadata: ObjectMeta { name: Some(format!("rig-admin-{user}")), ..ObjectMeta::default() },
+        role_ref: cluster_role("cluster-admin"),
+        subjects: Some(vec![subject(user)]),
+    };
+    Api::all(client.clone()).create(&PostParams::default(), &binding).await.map(|_: ClusterRoleBinding| ())
+}
+
 /// Gives a user a ClusterRole's rights in one namespace.
 pub(crate) async fn grant(client: &Client, user: &str, namespace: &str, role: &str) -> Result<(), kube::Error> {
     let binding = RoleBinding {

@@ -14,6 +14,7 @@ use std::os::unix::process::CommandExt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::playground::{self, Accounts};
 use crate::process::tail;
 use crate::rig::{Rig, RigError, RigOptions};
 use crate::wait::{self, TimedOut};
@@ -70,10 +71,12 @@ pub enum BackgroundError {
 pub struct Address {
     /// The owner's process.
     pub owner: u32,
-    /// The admin's kubeconfig.
+    /// The kubeconfig of an admin, who may do everything.
     pub kubeconfig: PathBuf,
     /// Prometheus' address.
     pub prometheus: String,
+    /// People with ordinary rights, and what they need.
+    pub accounts: Accounts,
 }
 
 /// What [`up`] found or did.
@@ -135,15 +138,21 @@ pub async fn serve(directory: &Path) -> Result<(), BackgroundError> {
     wait::until("lock", GLANCE, mine).await.map_err(|_| BackgroundError::Taken(place.directory.clone()))?;
     place.clear()?;
     let options = RigOptions { directory: Some(place.rig.clone()), ..RigOptions::default() };
-    let rig = tokio::select! {
-        rig = Rig::start(options) => rig?,
+    let starting = async {
+        let rig = Rig::start(options).await?;
+        let (accounts, service) = playground::furnish(&rig).await?;
+        Ok::<_, RigError>((rig, accounts, service))
+    };
+    let (rig, accounts, service) = tokio::select! {
+        started = starting => started?,
         () = told_to_end() => return Ok(()),
     };
-    place.write(&rig)?;
+    place.write(&rig, accounts)?;
     let outcome = tokio::select! {
         () = told_to_end() => Ok(()),
         broken = rig.broken() => Err(broken.into()),
     };
+    drop(service);
     if outcome.is_err() {
         rig.keep();
     }
@@ -231,11 +240,12 @@ impl Place {
         }
     }
 
-    fn write(&self, rig: &Rig) -> Result<(), BackgroundError> {
+    fn write(&self, rig: &Rig, accounts: Accounts) -> Result<(), BackgroundError> {
         let address = Address {
             owner: std::process::id(),
             kubeconfig: rig.admin().kubeconfig.clone(),
             prometheus: rig.prometheus_url()?.to_owned(),
+            accounts,
         };
         let unfinished = self.note.with_extension("unfinished");
         let text = serde_json::to_string_pretty(&address)

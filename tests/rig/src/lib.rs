@@ -25,6 +25,7 @@ mod nodes;
 pub mod operator;
 pub mod person;
 pub mod pki;
+pub mod playground;
 mod ports;
 pub mod process;
 pub mod prometheus;

@@ -78,6 +78,12 @@ async fn up(directory: &Path) -> anyhow::Result<()> {
 }
 
 fn print(address: &Address) {
-    println!("export KUBECONFIG='{}'", address.kubeconfig.display());
-    println!("export PROMETHEUS_URL='{}'", address.prometheus);
+    let Address { kubeconfig, prometheus, accounts, .. } = address;
+    eprintln!("you are dev, who may edit namespace shop; $ADMIN may do everything, $OWNER is ada@example.com");
+    println!("export KUBECONFIG='{}'", accounts.developer.display());
+    println!("export ADMIN='{}'", kubeconfig.display());
+    println!("export OWNER='{}'", accounts.owner.display());
+    println!("export OPERATOR='{}'", accounts.operator.display());
+    println!("export PROMETHEUS_URL='{prometheus}'");
+    println!("export PATH='{}':\"$PATH\"", accounts.tools.display());
 }

@@ -43,17 +43,40 @@ pub(crate) async fn a_background_cluster_can_be_started_and_ended_twice(_: &Rig)
     let directory = parent.path().join("cluster");
     let first = rig("up", &directory).await?;
     let again = rig("up", &directory).await?;
+    an_ordinary_person_finds_a_service(&text(&first.stdout)).await?;
     let ended = rig("down", &directory).await?;
     ensure!(text(&first.stderr).contains("the cluster is running"), "{first:?}");
     ensure!(text(&again.stderr).contains("already running"), "{again:?}");
     ensure!(first.stdout == again.stdout, "{first:?} {again:?}");
     let exports = text(&first.stdout);
     let names: Vec<_> = exports.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
-    ensure!(names == ["export KUBECONFIG", "export PROMETHEUS_URL"], "{exports}");
+    let expected = ["KUBECONFIG", "ADMIN", "OWNER", "OPERATOR", "PROMETHEUS_URL", "PATH"];
+    ensure!(names == expected.map(|name| format!("export {name}")), "{exports}");
     ensure!(text(&ended.stdout) == "the cluster has ended\n", "{ended:?}");
     ensure!(!directory.exists() && processes_in(&directory)?.is_empty(), "the ended cluster left something");
     let ended = rig("down", &directory).await?;
     ensure!(text(&ended.stdout) == "no cluster is running\n", "{ended:?}");
+    Ok(())
+}
+
+/// The lines that are printed are enough to act: as a developer, with `kubectl` and metrics within reach.
+async fn an_ordinary_person_finds_a_service(exports: &str) -> anyhow::Result<()> {
+    let script = "kubectl create deployment checkout -n shop --image=shop/checkout:1.0 \
+        && kubectl auth can-i --list -n shop | grep '^pilots.pilotguard.dev .*create' && ! kubectl auth can-i create namespaces \
+        && kubectl --kubeconfig=$OWNER auth can-i --list -n shop | grep '^decisions.pilotguard.dev .*create' && kubectl --kubeconfig=$OPERATOR get nodes \
+        && echo \"$PROMETHEUS_URL\"";
+    let mut shell = tokio::process::Command::new("sh");
+    shell.arg("-c").arg(format!("{exports}{script}")).stdin(Stdio::null()).kill_on_drop(true);
+    let output = wait::within("acting as a person", Duration::from_secs(60), shell.output()).await??;
+    ensure!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    let query = format!("{}/api/v1/query?query=http_requests_total", said.lines().last().unwrap_or_default());
+    wait::until("counted requests", Duration::from_secs(60), || async {
+        let answer = reqwest::get(&query).await.map_err(|error| error.to_string())?;
+        let answer = answer.text().await.map_err(|error| error.to_string())?;
+        if answer.contains("\"app\":\"checkout\"") { Ok(()) } else { Err(answer) }
+    })
+    .await?;
     Ok(())
 }
 
