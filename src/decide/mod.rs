@@ -20,6 +20,7 @@ mod held;
 mod incident;
 mod inquiry;
 pub mod judge;
+pub mod lateness;
 mod opening;
 mod ownership;
 pub mod people;
@@ -96,15 +97,17 @@ pub struct Ledger {
 pub struct Memory {
     /// When the pilot was last looked at.
     pub last_look: Option<Timestamp>,
+    /// When the next evaluation is due.
+    pub due: Option<Timestamp>,
     /// The definitions of all SLOs and triggers at the last look.
     pub definitions: BTreeSet<String>,
     /// The first sample of each SLO's total, by the SLO's definition.
     pub first_samples: BTreeMap<String, Timestamp>,
     /// For how long each trigger's condition has been so, by the trigger's definition.
     pub timers: BTreeMap<String, Timer>,
-    /// Since when the open incident's service has been well, on fresh data without a gap.
+    /// Since when the open incident's service has been well, on fresh data; without what nobody watched.
     pub well_since: Option<Timestamp>,
-    /// Since when the open incident's triggers have been clear, on fresh data without a gap.
+    /// Since when the open incident's triggers have been clear, on fresh data; without what nobody watched.
     pub clear_since: Option<Timestamp>,
     /// Since when the release that waits might be rolled out.
     pub releasable_since: Option<Timestamp>,
@@ -112,13 +115,15 @@ pub struct Memory {
     pub available_since: Option<Timestamp>,
 }
 
-/// For how long a trigger's condition has held or been clear, on fresh data without a gap.
+/// For how long a trigger's condition has held or been clear, on fresh data; time that nobody watched is left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Timer {
     /// The release that it was judged for.
     pub payload: String,
-    /// It has held since then.
+    /// It has held since then, and has not been clear since.
     pub holds_since: Option<Timestamp>,
+    /// When it was last seen to hold.
+    pub held_at: Option<Timestamp>,
     /// It has been clear since then.
     pub clear_since: Option<Timestamp>,
 }

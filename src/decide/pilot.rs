@@ -12,7 +12,7 @@ pub fn decide(case: &Case<'_>) -> Plan {
         return turn.finish();
     }
     turn.forget_what_was_edited();
-    turn.forget_what_was_not_watched();
+    turn.pause_timers();
     turn.remember_first_samples();
     turn.report_slos();
     turn.weigh_budget();

@@ -1,14 +1,15 @@
 //! Which triggers fire now: edges, latches and timers.
 //!
-//! A trigger fires on the edge: once its condition has held for its `for`, on fresh data without a gap, and
-//! was asked a second time where users would feel the act. It is then latched for the release until it has been
-//! clear for `clearAfter`. For a new release a latched SLO trigger is judged as if all had been well until that
-//! release; other latched triggers wait until they are clear.
+//! A trigger fires on the edge: once its condition has held for its `for`, on fresh data (`lateness.rs` says what
+//! becomes of gaps), and was asked a second time where users would feel the act. It is then latched for the release until
+//! it has been clear for `clearAfter`. For a new release a latched SLO trigger is judged as if all had been well until
+//! that release; other latched triggers wait until they are clear.
 
 use jiff::Timestamp;
 
 use super::Timer;
 use super::condition::{Form, State};
+use super::lateness::is_forgotten;
 use super::turn::Turn;
 use crate::api::incident::{Evidence, Latch};
 use crate::api::trigger::TriggerAction;
@@ -70,7 +71,7 @@ impl<'a> Turn<'a> {
         };
         let form = Form { at: now, since, confirm: false };
         let state = self.condition(trigger, form);
-        let held_since = self.note_hold(trigger, matches!(state, State::Holds(_)));
+        let held_since = self.note_hold(trigger, &state);
         let State::Holds(text) = state else { return None };
         let fires_at = held_since? + trigger.hold_for;
         if now < fires_at {
@@ -119,16 +120,33 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Moves the timer of `for` on and says since when the condition has held.
-    fn note_hold(&mut self, trigger: &Trigger, holds: bool) -> Option<Timestamp> {
+    /// Moves the timer of `for` on and says since when the condition has held. While it is Unknown the timer rests: it
+    /// neither counts that time nor forgets what was seen before.
+    fn note_hold(&mut self, trigger: &Trigger, state: &State) -> Option<Timestamp> {
         let (now, payload) = (self.case.now, self.payload().to_owned());
         let timer = self.timer(trigger);
         if timer.payload != payload {
-            timer.payload = payload;
-            timer.holds_since = None;
+            *timer = Timer { payload, clear_since: timer.clear_since, ..Timer::default() };
         }
-        timer.holds_since = holds.then(|| timer.holds_since.unwrap_or(now));
-        timer.holds_since
+        match state {
+            State::Holds(_) => {
+                let before = timer.clone();
+                let since = Some(self.held_since(&before));
+                let timer = self.timer(trigger);
+                (timer.holds_since, timer.held_at) = (since, Some(now));
+                since
+            }
+            State::Clear => {
+                (timer.holds_since, timer.held_at) = (None, None);
+                None
+            }
+            State::Unknown => {
+                if timer.held_at.is_some_and(|at| is_forgotten(at, now)) {
+                    (timer.holds_since, timer.held_at) = (None, None);
+                }
+                None
+            }
+        }
     }
 
     fn timer(&mut self, trigger: &Trigger) -> &mut Timer {

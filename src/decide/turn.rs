@@ -13,11 +13,8 @@ use super::whole::{Whole, running};
 use super::{Case, Ledger};
 use crate::observation::Workload;
 
-/// Looks so far apart count as one after the other; beyond it, or three evaluation intervals, as a gap.
-const LONGEST_GAP: SignedDuration = SignedDuration::from_secs(30);
-
 /// A pilot that measures nothing is looked at so often even where no watch reports anything.
-const RESYNC: SignedDuration = SignedDuration::from_mins(5);
+pub(super) const RESYNC: SignedDuration = SignedDuration::from_mins(5);
 
 pub(super) struct Turn<'a> {
     pub(super) case: Case<'a>,
@@ -72,20 +69,6 @@ impl<'a> Turn<'a> {
         });
     }
 
-    /// Nothing is known of a time in which nobody looked: what held before it may not have held throughout.
-    pub(super) fn forget_what_was_not_watched(&mut self) {
-        let longest = (self.case.source.evaluation_interval * 3).max(LONGEST_GAP);
-        let memory = &mut self.ledger.memory;
-        if memory.last_look.is_some_and(|last_look| self.case.now.duration_since(last_look) > longest) {
-            for timer in memory.timers.values_mut() {
-                timer.holds_since = None;
-                timer.clear_since = None;
-            }
-            memory.well_since = None;
-            memory.clear_since = None;
-        }
-    }
-
     pub(super) fn workloads(&self) -> &'a [Workload] {
         &self.case.seen.workloads
     }
@@ -117,19 +100,20 @@ impl<'a> Turn<'a> {
     }
 
     pub(super) fn finish(mut self) -> Plan {
-        let declared = self.case.declaration;
-        let asks_metrics = !(declared.slos.is_empty() && declared.triggers.is_empty());
+        let asks_metrics = self.case.declaration.asks_metrics();
         let interval = if asks_metrics { self.case.source.evaluation_interval } else { RESYNC };
-        self.ledger.memory.last_look = Some(self.case.now);
         // What protects users does not wait behind what is written down.
         self.effects.sort_by_key(|effect| !effect.is_destructive());
         let wait = self.look_again.map_or(interval, |instant| instant.duration_since(self.case.now).min(interval));
+        let wait = wait.max(SignedDuration::from_millis(10));
+        self.ledger.memory.last_look = Some(self.case.now);
+        self.ledger.memory.due = self.case.now.checked_add(wait).ok();
         Plan {
             ask: self.inquiry.into_missing(),
             ledger: self.ledger,
             effects: self.effects,
             waiting: self.waiting,
-            look_again: wait.max(SignedDuration::from_millis(10)),
+            look_again: wait,
         }
     }
 }

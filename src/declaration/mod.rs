@@ -238,6 +238,11 @@ impl Declaration {
         })
     }
 
+    /// Whether anything of it is measured.
+    pub fn asks_metrics(&self) -> bool {
+        !(self.slos.is_empty() && self.triggers.is_empty())
+    }
+
     /// The objective of this name.
     pub fn slo(&self, name: &str) -> Option<&Objective> {
         self.slos.iter().find(|slo| slo.name == name)

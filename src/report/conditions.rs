@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::invalid::not_in_force;
+use super::measuring::{evaluated_on_time, metrics_available};
 use super::remedy::approve_command;
 use super::surroundings::{Enforced, Surroundings};
 use crate::api::incident::IncidentStage;
@@ -62,6 +63,8 @@ pub enum Reason {
     NothingHeld,
     Answering,
     SourceUnavailable,
+    OnTime,
+    EvaluationLate,
     WindowInThePast,
     WindowsCurrent,
     ApprovalOwed,
@@ -118,6 +121,7 @@ pub fn all(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Ve
         windows_current(case),
         budget_healthy(decided),
         metrics_available(surroundings),
+        evaluated_on_time(case),
         in_sync(case),
         incident_open(decided),
         changes_held(case, decided),
@@ -352,13 +356,6 @@ fn budget_healthy(decided: &Ledger) -> Finding {
         finding("BudgetHealthy", Truth::Unknown, Reason::Unmeasured, unknown)
     } else {
         finding("BudgetHealthy", Truth::True, Reason::WithinBudget, "")
-    }
-}
-
-fn metrics_available(surroundings: &Surroundings) -> Finding {
-    match &surroundings.source_problem {
-        None => finding("MetricsAvailable", Truth::True, Reason::Answering, ""),
-        Some(problem) => finding("MetricsAvailable", Truth::False, Reason::SourceUnavailable, problem.clone()),
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Operator {
     pub fault: Option<Fault>,
     /// What goes wrong later: after so many more looks each.
     pub faults: VecDeque<(usize, Fault)>,
+    /// Looks come at least so far apart.
+    pub apart: SignedDuration,
     pub rounds: usize,
     pub looks: usize,
 }
@@ -79,7 +81,7 @@ impl Operator {
             seen = Observation { answers: seen.answers, ..live };
             plan = self.ask_and_decide(world, &ledger, &mut seen);
         }
-        self.next_look = Some(world.now + plan.look_again);
+        self.next_look = Some(world.now + plan.look_again.max(self.apart));
         if fault == Some(Fault::CrashBeforeWrite) {
             return self.die(world, plan, Vec::new());
         }
@@ -111,7 +113,9 @@ impl Operator {
 
     /// Looks no later than then.
     pub fn look_at(&mut self, instant: Timestamp) {
-        self.next_look = Some(self.next_look.map_or(instant, |next| next.min(instant)));
+        if self.apart.is_zero() {
+            self.next_look = Some(self.next_look.map_or(instant, |next| next.min(instant)));
+        }
     }
 
     /// What would be planned now, without any of it being done.

@@ -146,6 +146,8 @@ pub struct Event {
     pub unsafe_reason: Option<String>,
     pub decide: Option<Word>,
     pub fault: Option<Fault>,
+    /// From now on evaluations come at least so far apart.
+    pub late: Option<String>,
     #[serde(default)]
     pub crash: bool,
     /// The Pilot is deleted and created again.
@@ -335,6 +337,10 @@ fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mu
             decision.reason.clone_from(reason);
         }
         teller.say(world, &format!("{} writes {name}: {:?}", word.by, word.type_));
+    }
+    if let Some(apart) = &event.late {
+        operator.apart = duration(apart);
+        teller.say(world, &format!("evaluations come {apart} apart"));
     }
     if event.crash {
         operator.crash();
