@@ -22,7 +22,7 @@ use crate::admit::pilots::Guarded;
 use crate::admit::registration::{Endpoint, Registration};
 use crate::admit::server::{self, Admission};
 use crate::admit::witness::{self, Witness};
-use crate::controller::{Context, Enforcement, Watching, watch as watch_cluster};
+use crate::controller::{Context, Enforcement, Failing, Watches, Watching, watch as watch_cluster};
 use crate::observe::cluster::Cluster;
 use crate::observe::sources::Sources;
 use crate::runtime::clients::Clients;
@@ -105,17 +105,20 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
         namespaces: registration.namespaces.clone().map(Arc::new),
         stop: stop.clone(),
     };
-    let (sources, sources_touched) = watching.metrics_sources();
+    let sources = watching.metrics_sources();
+    let watches = Watches::default();
     let cluster = Arc::new(Cluster::default());
     let context = Arc::new(Context {
         writer: Writer::new(clients.acting.clone()),
         cluster: cluster.clone(),
         guarded: guarded.clone(),
-        sources: Sources::new(sources.clone(), clients.acting.clone(), &args.own_namespace),
+        sources: Sources::new(sources.0.clone(), clients.acting.clone(), &args.own_namespace),
         enforcement: Enforcement::new(applied),
         metrics: metrics.clone(),
         clock: clock::now,
         kept: Mutex::new(HashMap::new()),
+        failing: Failing::default(),
+        watches: watches.clone(),
     });
     let (seeing, refusals) = Witness::new(metrics.clone());
     let admission = Admission {
@@ -126,7 +129,7 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
         witness: seeing,
         clock: clock::now,
     };
-    let is_ready = readiness(guarded.clone(), cluster);
+    let checks = (liveness(watches), readiness(guarded.clone(), cluster));
 
     let mut parts = Parts::default();
     let stopped = stop.clone();
@@ -134,20 +137,28 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
     parts.add("telling of refusals", witness::tell(clients.acting.clone(), refusals, stop.clone()).map(Ok));
     let keeping = keeper::keep(clients, registration, guarded.subscribe(), applied_sender, stop.clone());
     parts.add("the registration", keeping.map(Ok));
-    let controlling = watch_cluster(watching, context, (sources, sources_touched));
+    let controlling = watch_cluster(watching, context, sources);
     parts.add("the controller", controlling.map(Ok));
-    let health = health::serve_health(args.health, is_ready, stop.clone());
+    let health = health::serve_health(args.health, checks, stop.clone());
     parts.add("the health endpoint", async move { Ok(health.await?) });
     let own_metrics = health::serve_metrics(args.metrics, metrics, stop.clone());
     parts.add("the metrics endpoint", async move { Ok(own_metrics.await?) });
     parts.wait(stop).await
 }
 
+/// Alive is who sees what happens, or may see it again soon.
+fn liveness(watches: Watches) -> health::Check {
+    Arc::new(move || match watches.hopeless() {
+        Some(kind) => Err(format!("the watch on {kind} ends again and again; the log says why")),
+        None => Ok(()),
+    })
+}
+
 /// Ready is who can judge a change.
-fn readiness(guarded: Arc<Guarded>, cluster: Arc<Cluster>) -> health::Readiness {
+fn readiness(guarded: Arc<Guarded>, cluster: Arc<Cluster>) -> health::Check {
     Arc::new(move || match (guarded.is_ready(), cluster.calendars.is_ready()) {
-        (false, _) => Err("the Pilots have not been read yet"),
-        (true, false) => Err("the ChangeCalendars and Namespaces have not been read yet"),
+        (false, _) => Err("the Pilots have not been read yet".to_owned()),
+        (true, false) => Err("the ChangeCalendars and Namespaces have not been read yet".to_owned()),
         (true, true) => Ok(()),
     })
 }

@@ -31,33 +31,38 @@ const EVERY: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Feeds the calendars and the labels of namespaces for as long as the operator runs.
-pub(super) fn follow(watching: &Watching, context: &Arc<Context>, pilots: mpsc::UnboundedSender<ObjectRef<Pilot>>) {
+pub(super) fn follow(watching: &Watching, context: &Arc<Context>, pilots: &mpsc::UnboundedSender<ObjectRef<Pilot>>) {
+    let (watching, context, pilots) = (watching.clone(), context.clone(), pilots.clone());
+    let (stop, watches) = (watching.stop.clone(), context.watches.clone());
+    watches.keep("ChangeCalendar and Namespace", &stop, move || {
+        follow_once(watching.clone(), context.clone(), pilots.clone())
+    });
+}
+
+async fn follow_once(watching: Watching, context: Arc<Context>, pilots: mpsc::UnboundedSender<ObjectRef<Pilot>>) {
     let mut calendars = watching.events::<RawCalendar>(config()).boxed();
     let mut namespaces = watching.events::<PartialObjectMeta<Namespace>>(config()).boxed();
-    let (stop, context) = (watching.stop.clone(), context.clone());
-    tokio::spawn(async move {
-        let cluster = &context.cluster;
-        loop {
-            let concerned: Vec<Arc<Guardian>> = tokio::select! {
-                () = stop.cancelled() => break,
-                Some(event) = calendars.next() => {
-                    let moved = cluster.calendars.see_calendar(&event, context.guarded.zones());
-                    let is_concerned = |pilot: &Guardian| moved.iter().any(|calendar| narrows(&context, calendar, pilot));
-                    context.guarded.pilots().into_iter().filter(|pilot| is_concerned(pilot)).collect()
-                }
-                Some(event) = namespaces.next() => {
-                    let moved = cluster.calendars.see_namespace(&event);
-                    let is_concerned = |pilot: &Guardian| moved.contains(&pilot.id.namespace);
-                    context.guarded.pilots().into_iter().filter(|pilot| is_concerned(pilot)).collect()
-                }
-                else => break,
-            };
-            for pilot in concerned {
-                // Nobody listens any more only when the operator is ending.
-                let _ = pilots.send(ObjectRef::new(&pilot.id.name).within(&pilot.id.namespace));
+    let (stop, cluster) = (&watching.stop, &context.cluster);
+    loop {
+        let concerned: Vec<Arc<Guardian>> = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(event) = calendars.next() => {
+                let moved = cluster.calendars.see_calendar(&event, context.guarded.zones());
+                let is_concerned = |pilot: &Guardian| moved.iter().any(|calendar| narrows(&context, calendar, pilot));
+                context.guarded.pilots().into_iter().filter(|pilot| is_concerned(pilot)).collect()
             }
+            Some(event) = namespaces.next() => {
+                let moved = cluster.calendars.see_namespace(&event);
+                let is_concerned = |pilot: &Guardian| moved.contains(&pilot.id.namespace);
+                context.guarded.pilots().into_iter().filter(|pilot| is_concerned(pilot)).collect()
+            }
+            else => break,
+        };
+        for pilot in concerned {
+            // Nobody listens any more only when the operator is ending.
+            let _ = pilots.send(ObjectRef::new(&pilot.id.name).within(&pilot.id.namespace));
         }
-    });
+    }
 }
 
 fn narrows(context: &Context, calendar: &SharedCalendar, pilot: &Guardian) -> bool {

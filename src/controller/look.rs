@@ -20,13 +20,14 @@ use crate::observation::{Answer, Claimed, Observation, Question, Reading, Unknow
 use crate::observe::cluster::{ObserveError, observe_live};
 use crate::observe::configuration;
 use crate::observe::prometheus::{Conversation, Source};
+use crate::report::surroundings::SourceState;
 
 /// More rounds of questions than any case needs; the timelines of `tests/core` never see more than four. What is
 /// still missing then stays Unknown.
 const MOST_ROUNDS: usize = 8;
 
-/// For so long a look waits for metrics, all rounds together: who waits holds up other pilots. What is still missing
-/// then stays Unknown.
+/// For so long a look waits for metrics, all rounds together: figures that are older say little about now, and people's
+/// Decisions are heard at the next look. What is still missing then stays Unknown.
 const METRICS_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How a pilot is looked at whose metrics source cannot be read.
@@ -40,8 +41,8 @@ pub struct Look {
     pub seen: Observation,
     /// How the metrics source is read.
     pub source: SourceFacts,
-    /// Why it cannot be read, if it cannot.
-    pub source_problem: Option<String>,
+    /// How it answers.
+    pub source_state: SourceState,
     /// What is to be done.
     pub plan: Plan,
 }
@@ -69,7 +70,7 @@ pub async fn look(
         seen = Observation { claimed: seen.claimed, answers: seen.answers, ..live };
         plan = settle((&mut metrics, facts), declaration, &mut seen, ledger, now).await;
     }
-    Ok(Look { seen, source: facts, source_problem: metrics.end(), plan })
+    Ok(Look { seen, source: facts, source_state: metrics.end(), plan })
 }
 
 /// Decides until nothing more has to be asked.
@@ -125,10 +126,16 @@ impl Metrics<'_> {
         }
     }
 
-    fn end(self) -> Option<String> {
-        match self {
-            Self::Source(source) => source.end().map(|problem| problem.message),
-            Self::Problem(problem) => Some(problem.to_owned()),
+    fn end(self) -> SourceState {
+        let said = match self {
+            Self::Source(source) => source.end(),
+            Self::Problem(problem) => return SourceState::Unavailable(problem.to_owned()),
+        };
+        match (said.problem, said.slow) {
+            (Some(problem), Some(slow)) => SourceState::Unavailable(format!("{}; {slow}", problem.message)),
+            (Some(problem), None) => SourceState::Unavailable(problem.message),
+            (None, Some(slow)) => SourceState::Slow(slow),
+            (None, None) => SourceState::Answering,
         }
     }
 }

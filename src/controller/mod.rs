@@ -3,31 +3,38 @@
 //! One pilot is looked at by one task at a time. What was decided is written down before it is done, and
 //! whether it was done is seen, not remembered.
 
+mod backoff;
 mod calendars;
 mod effects;
 mod enforcement;
 mod look;
 mod orphans;
 mod source_status;
+mod supervisor;
+mod wakes;
 mod watches;
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
+pub use backoff::Failing;
 pub use effects::chain;
 pub use enforcement::Enforcement;
+pub use supervisor::Watches;
 pub use watches::{Watching, watch};
 
 use crate::act::writer::{WriteError, Writer};
 use crate::admit::pilots::Guarded;
 use crate::api::pilot::{Mode, Pilot};
 use crate::api::status::PilotStatus;
-use crate::decide::Case;
+use crate::decide::{Case, lateness};
 use crate::declaration::{Declaration, PilotId};
 use crate::observe::cluster::{Cluster, ObserveError};
 use crate::observe::sources::Sources;
@@ -35,11 +42,12 @@ use crate::record::declared::{InForce, in_force};
 use crate::record::events;
 use crate::record::status::{Kept, RETRY, StatusError};
 use crate::report::announcements::announce;
-use crate::report::invalid;
 use crate::report::projection::project;
 use crate::report::surroundings::{Enforced, Surroundings};
+use crate::report::{invalid, measuring};
 use crate::runtime::metrics::Metrics;
 use crate::violation::Violation;
+use backoff::PERSISTENT;
 use look::{Look, look};
 
 /// Everything that a look needs from outside.
@@ -60,6 +68,10 @@ pub struct Context {
     pub clock: fn() -> Timestamp,
     /// What is kept of each Pilot between looks, by uid.
     pub kept: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Kept>>>>>,
+    /// The Pilots whose last evaluation failed.
+    pub failing: Failing,
+    /// The watches that ended by themselves.
+    pub watches: Watches,
 }
 
 /// Why a look came to nothing; the pilot is looked at again.
@@ -74,10 +86,24 @@ pub enum ReconcileError {
     /// The Pilot could not be read.
     #[error(transparent)]
     Read(#[from] WriteError),
+    /// The evaluation panicked; it begins anew from what is stored.
+    #[error("the evaluation panicked; the operator's log says where")]
+    Panicked,
 }
 
-/// One look at one pilot.
+/// One look at one pilot; what goes wrong with one is no other's trouble.
 pub async fn reconcile(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let evaluating = AssertUnwindSafe(evaluate(pilot.clone(), context.clone())).catch_unwind();
+    let outcome = evaluating.await.unwrap_or(Err(ReconcileError::Panicked));
+    match &outcome {
+        Ok(_) => context.failing.forget(&pilot.uid().unwrap_or_default()),
+        Err(error) => context.note_failure(&pilot, error).await,
+    }
+    context.metrics.failing(context.failing.persistent());
+    outcome
+}
+
+async fn evaluate(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let place = context.place(&pilot);
     let mut place = place.lock().await;
     let kept = context.recall(&mut place, &pilot).await?;
@@ -91,7 +117,7 @@ pub async fn reconcile(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Actio
     let declaration = context.cluster.calendars.narrow(&in_force.declaration);
     let look = Box::pin(look(&context, &declaration, &kept.ledger, now)).await?; // observe, decide
     let enforced = context.enforced(&declaration, &look).await;
-    let status = Context::report(kept, &pilot, (&declaration, &in_force), &look, &enforced, now);
+    let status = context.report(kept, &pilot, (&declaration, &in_force), &look, &enforced, now);
     kept.write(&context.writer, status, look.plan.ledger.clone(), now).await?; // record
     if look.plan.ledger.incident.as_ref().is_some_and(|incident| incident.closing.is_some()) {
         // Once its record is seen an incident is forgotten; nobody would tell its end after that.
@@ -115,10 +141,11 @@ fn wait(unsettled: u32, planned: Duration) -> Duration {
 
 /// How long a pilot waits whose look failed.
 #[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
-pub fn retry(_: Arc<Pilot>, error: &ReconcileError, context: Arc<Context>) -> Action {
+pub fn retry(pilot: Arc<Pilot>, error: &ReconcileError, context: Arc<Context>) -> Action {
     context.metrics.look_failed();
-    tracing::warn!(cause = chain(error), "a look failed; looking again");
-    Action::requeue(Duration::from_secs(2))
+    let (namespace, name) = (pilot.namespace().unwrap_or_default(), pilot.name_any());
+    tracing::warn!(namespace, pilot = name, cause = chain(error), "an evaluation failed; trying again");
+    Action::requeue(context.failing.wait(&pilot.uid().unwrap_or_default()))
 }
 
 impl Context {
@@ -131,6 +158,7 @@ impl Context {
     pub(super) fn forget(&self, pilot: &Pilot) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.remove(&pilot.uid().unwrap_or_default());
+        self.failing.forget(&pilot.uid().unwrap_or_default());
         let slos: Vec<String> = pilot.spec.slos.iter().map(|slo| slo.name.clone()).collect();
         self.metrics.forget(&PilotId::of(pilot), &slos);
     }
@@ -142,6 +170,27 @@ impl Context {
             None => Kept::read(&self.writer, &pilot.namespace().unwrap_or_default(), &pilot.name_any()).await?,
         };
         Ok(place.insert(kept))
+    }
+
+    /// Counts a failed evaluation; where it is no passing trouble, the Pilot says so, as far as it can be written.
+    async fn note_failure(&self, pilot: &Pilot, error: &ReconcileError) {
+        let failures = self.failing.count(&pilot.uid().unwrap_or_default());
+        let place = self.place(pilot);
+        let mut place = place.lock().await;
+        if matches!(error, ReconcileError::Panicked) {
+            *place = None;
+        }
+        if failures < PERSISTENT {
+            return;
+        }
+        let now = (self.clock)();
+        let Ok(kept) = self.recall(&mut place, pilot).await else { return };
+        let before = kept.status();
+        let conditions = measuring::failing(&chain(error), &before.conditions, pilot.metadata.generation, now);
+        let (status, ledger) = (PilotStatus { conditions, ..before }, kept.ledger.clone());
+        if let Err(error) = kept.write(&self.writer, status, ledger, now).await {
+            tracing::debug!(cause = chain(&error), "that an evaluation fails could not be written either");
+        }
     }
 
     /// Of a Pilot that was never valid there is nothing to judge.
@@ -172,6 +221,7 @@ impl Context {
     }
 
     fn report(
+        &self,
         kept: &Kept,
         pilot: &Pilot,
         (declaration, in_force): (&Declaration, &InForce),
@@ -185,9 +235,11 @@ impl Context {
             rejected: in_force.rejected.clone(),
             conditions: kept.status().conditions,
             enforced: enforced.clone(),
-            source_problem: look.source_problem.clone(),
+            source: look.source_state.clone(),
+            broken_watches: self.watches.broken(),
         };
         let case = Case { declaration, source: look.source, seen: &look.seen, ledger: &kept.ledger, now };
+        self.metrics.late_by(lateness::lag(&case));
         project(&case, &look.plan.ledger, &surroundings)
     }
 

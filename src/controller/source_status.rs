@@ -20,16 +20,30 @@ const EVERY: Duration = Duration::from_secs(5);
 /// A write that takes longer is given up; the next round writes again.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Keeps the conditions until it is stopped.
-pub(super) async fn keep(context: &Context, store: Store<MetricsSource>, stop: CancellationToken) {
+/// Keeps the conditions until it is stopped, and wakes the pilots of a source that became usable or unusable.
+pub(super) async fn keep(context: &Context, store: Store<MetricsSource>, wake: impl Fn(&str), stop: CancellationToken) {
     let api: Api<MetricsSource> = Api::all(context.writer.client().clone());
     let mut written: HashMap<String, (bool, String)> = HashMap::new();
+    let mut usable: HashMap<String, bool> = HashMap::new();
     while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
-        written.retain(|name, _| store.state().iter().any(|source| source.name_any() == *name));
-        for source in store.state() {
+        let sources = store.state();
+        let exists = |name: &String| sources.iter().any(|source| source.name_any() == *name);
+        written.retain(|name, _| exists(name));
+        usable.retain(|name, _| {
+            let stays = exists(name);
+            if !stays {
+                context.metrics.source_gone(name);
+            }
+            stays
+        });
+        for source in sources {
             let name = source.name_any();
             let condition = condition(context, &source).await;
-            let says = (condition.status == "True", condition.message.clone());
+            let is_usable = condition.status == "True";
+            if usable.insert(name.clone(), is_usable).is_some_and(|before| before != is_usable) {
+                wake(&name);
+            }
+            let says = (is_usable, condition.message.clone());
             if written.get(&name) == Some(&says) {
                 continue;
             }
@@ -54,10 +68,13 @@ pub(super) async fn keep(context: &Context, store: Store<MetricsSource>, stop: C
 async fn condition(context: &Context, source: &MetricsSource) -> Condition {
     let (reason, message) = match context.sources.for_status(&source.name_any()).await {
         Err(problem) => (problem.reason(), problem.to_string()),
-        Ok(open) => match open.outage() {
-            Some(problem) => (problem.reason.as_str(), problem.message),
-            None => ("Answering", String::new()),
-        },
+        Ok(open) => {
+            context.metrics.source_seen(&source.name_any(), open.breaker().as_number());
+            match open.outage() {
+                Some(problem) => (problem.reason.as_str(), problem.message),
+                None => ("Answering", String::new()),
+            }
+        }
     };
     let status = if reason == "Answering" { "True" } else { "False" };
     let before =

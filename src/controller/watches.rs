@@ -1,30 +1,31 @@
 //! The watches: what is seen changes wakes the pilot that it belongs to.
 //!
-//! A watch that breaks is taken up again with backoff; an object that cannot be read is passed over, loudly, and
-//! blinds nobody to the others.
+//! A watch that breaks is taken up again with backoff, and one whose task ends by itself is begun anew
+//! (`supervisor.rs`); an object that cannot be read is passed over, loudly, and blinds nobody to the others. Pilots are
+//! evaluated side by side without a common limit: whoever waits for its metrics source waits there
+//! (`src/observe/prometheus/slots.rs`), and holds nothing that another pilot needs.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::{Stream, StreamExt, future};
+use futures::{Stream, StreamExt, future, stream};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, controller, predicates};
+use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use super::wakes::gathered;
 use super::{Context, calendars, chain, orphans, reconcile, retry, source_status};
 use crate::admit::pilots::WorkloadKey;
 use crate::api::change_record::ChangeRecord;
 use crate::api::decision::Decision;
-use crate::api::metrics_source::MetricsSource;
+use crate::api::metrics_source::{MetricsSource, MetricsSourceSpec};
 use crate::api::pilot::Pilot;
 use crate::api::workload::{PartKind, PartReference};
 use crate::observe::cluster::{RawWorkload, reduce_change, reduce_decision, reduce_snapshot, reduce_workload};
@@ -35,12 +36,6 @@ use crate::record::snapshots;
 
 /// A watch is renewed so often; a connection that died silently is noticed by then.
 const WATCH_TIMEOUT_SECONDS: u32 = 25;
-
-/// Pilots that are looked at at the same time.
-const CONCURRENCY: u16 = 8;
-
-/// A burst of events wakes a pilot once.
-const DEBOUNCE: Duration = Duration::from_millis(20);
 
 /// What is watched, with what.
 #[derive(Clone)]
@@ -54,12 +49,15 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// A watch on MetricsSources, and the store that it fills.
-    pub fn metrics_sources(&self) -> (Store<MetricsSource>, impl Stream<Item = ()> + Send + 'static) {
+    /// A watch on MetricsSources: the store that it fills, and the names of those whose specification moved.
+    pub fn metrics_sources(&self) -> (Store<MetricsSource>, impl Stream<Item = String> + Send + 'static) {
         let (store, writer) = reflector::store();
         let events = self.readable(config()).map(Ok);
-        let touched = reflector::reflector(writer, events).touched_objects();
-        (store, touched.filter_map(|touched| future::ready(touched.ok().map(drop))))
+        let mut specs = Specs::default();
+        // Errors were logged and left out before.
+        let moved = reflector::reflector(writer, events)
+            .map(move |event| event.map(|event| specs.see(&event)).unwrap_or_default());
+        (store, moved.flat_map(stream::iter))
     }
 
     fn looks_after(&self, namespace: Option<&str>) -> bool {
@@ -70,7 +68,7 @@ impl Watching {
     }
 
     /// The events of a kind, as far as they concern this operator.
-    pub(super) fn events<K>(&self, config: watcher::Config) -> impl Stream<Item = Event<K>> + Send + 'static
+    pub(super) fn events<K>(&self, config: watcher::Config) -> impl Stream<Item = Event<K>> + Send + use<K>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
     {
@@ -82,7 +80,7 @@ impl Watching {
         &self,
         kind: &K::DynamicType,
         config: watcher::Config,
-    ) -> impl Stream<Item = Event<K>> + Send + 'static
+    ) -> impl Stream<Item = Event<K>> + Send + use<K>
     where
         K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
     {
@@ -101,7 +99,7 @@ impl Watching {
     }
 
     /// The events of those objects that can be read.
-    fn readable<K>(&self, config: watcher::Config) -> impl Stream<Item = Event<K>> + Send + 'static
+    fn readable<K>(&self, config: watcher::Config) -> impl Stream<Item = Event<K>> + Send + use<K>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
     {
@@ -119,26 +117,70 @@ impl Watching {
     }
 
     /// Feeds an index for as long as the operator runs, and wakes the pilots whose entries it touches.
-    fn feed<K, T>(
+    fn feed<K, T, E>(
         &self,
-        events: impl Stream<Item = Event<K>> + Send + 'static,
-        index: impl Fn(&Context) -> &Index<T> + Send + 'static,
-        reduce: impl Fn(&K) -> Option<Entry<T>> + Send + 'static,
+        kind: &'static str,
+        events: impl Fn(&Self) -> E + Send + 'static,
+        index: impl Fn(&Context) -> &Index<T> + Copy + Send + Sync + 'static,
+        reduce: impl Fn(&K) -> Option<Entry<T>> + Copy + Send + Sync + 'static,
         wake: Wake,
-    ) -> tokio::task::JoinHandle<()>
-    where
+    ) where
+        E: Stream<Item = Event<K>> + Send + 'static,
         K: Send + Sync + 'static,
         T: Clone + Send + Sync + 'static,
     {
-        let mut events = events.boxed();
-        let stop = self.stop.clone();
-        tokio::spawn(async move {
-            while let Some(Some(event)) = stop.run_until_cancelled(events.next()).await {
-                for owner in index(&wake.context).see(&event, &reduce) {
-                    wake.pilot_of(&owner);
+        let (watching, watches) = (self.clone(), wake.context.watches.clone());
+        watches.keep(kind, &self.stop, move || {
+            let (mut events, stop, wake) = (events(&watching).boxed(), watching.stop.clone(), wake.clone());
+            async move {
+                while let Some(Some(event)) = stop.run_until_cancelled(events.next()).await {
+                    for owner in index(&wake.context).see(&event, reduce) {
+                        wake.pilot_of(&owner);
+                    }
                 }
             }
-        })
+        });
+    }
+}
+
+/// The specifications of the MetricsSources as they were seen last.
+#[derive(Default)]
+struct Specs {
+    known: HashMap<String, MetricsSourceSpec>,
+    arrived: HashSet<String>,
+}
+
+impl Specs {
+    /// Takes up what a watch saw, and returns the names of those whose specification is not what it was.
+    fn see(&mut self, event: &Event<MetricsSource>) -> Vec<String> {
+        match event {
+            Event::Init => self.arrived.clear(),
+            Event::InitApply(source) => {
+                self.arrived.insert(source.name_any());
+                return self.note(source);
+            }
+            Event::InitDone => {
+                let arrived = std::mem::take(&mut self.arrived);
+                let gone = self.known.keys().filter(|name| !arrived.contains(*name)).cloned().collect();
+                self.known.retain(|name, _| arrived.contains(name));
+                return gone;
+            }
+            Event::Apply(source) => return self.note(source),
+            Event::Delete(source) => {
+                let name = source.name_any();
+                return self.known.remove(&name).map(|_| name).into_iter().collect();
+            }
+        }
+        Vec::new()
+    }
+
+    fn note(&mut self, source: &MetricsSource) -> Vec<String> {
+        let name = source.name_any();
+        if self.known.get(&name) == Some(&source.spec) {
+            return Vec::new();
+        }
+        self.known.insert(name.clone(), source.spec.clone());
+        vec![name]
     }
 }
 
@@ -173,46 +215,80 @@ impl Wake {
 pub async fn watch(
     watching: Watching,
     context: Arc<Context>,
-    (sources, sources_touched): (Store<MetricsSource>, impl Stream<Item = ()> + Send + 'static),
+    (sources, moved_sources): (Store<MetricsSource>, impl Stream<Item = String> + Send + 'static),
 ) {
     let (pilots, woken) = mpsc::unbounded_channel();
-    calendars::follow(&watching, &context, pilots.clone());
+    calendars::follow(&watching, &context, &pilots);
     let of_pilot = Wake { context: context.clone(), pilots, by_workload: None };
+    feed_indexes(&watching, &of_pilot);
+    let (store, touched) = watch_pilots(&watching, of_pilot.clone());
+    let of_source = |name: &str| {
+        for pilot in store.state().into_iter().filter(|pilot| pilot.spec.metrics_source == name) {
+            of_pilot.wake(&Owner { namespace: pilot.namespace().unwrap_or_default(), name: pilot.name_any() });
+        }
+    };
+    let controller = Controller::for_stream(touched, store.clone())
+        .reconcile_on(gathered(woken))
+        .graceful_shutdown_on(watching.stop.clone().cancelled_owned());
+    let sources_moving = moved_sources.take_until(watching.stop.clone().cancelled_owned()).for_each(|name| {
+        of_source(&name);
+        future::ready(())
+    });
+    let looking = async {
+        // Deciding on half a picture would mistake what has not arrived for what does not exist.
+        if watching.stop.run_until_cancelled(context.cluster.ready()).await.is_some() {
+            controller.run(reconcile, retry, context.clone()).for_each(|_| future::ready(())).await;
+        }
+    };
+    let of_sources = source_status::keep(&context, sources, of_source, watching.stop.clone());
+    let of_calendars = calendars::keep_status(&context, watching.stop.clone());
+    let of_nobody = orphans::refuse(&context, watching.stop.clone());
+    future::join5(looking, sources_moving, of_sources, of_calendars, of_nobody).await;
+}
+
+/// Begins the watches on what pilots are judged by.
+fn feed_indexes(watching: &Watching, of_pilot: &Wake) {
+    for kind in &PartKind::WITH_PODS {
+        let of_kind = Wake { by_workload: Some(std::slice::from_ref(kind)), ..of_pilot.clone() };
+        watching.feed(
+            kind.as_str(),
+            |watching| watching.events_of::<RawWorkload>(kind, config()),
+            |context| context.cluster.workloads.of(*kind),
+            |workload: &_| reduce_workload(*kind, workload),
+            of_kind,
+        );
+    }
+    let of_config_map = Wake { by_workload: Some(&[PartKind::ConfigMap]), ..of_pilot.clone() };
+    watching.feed(
+        "ConfigMap",
+        |watching| watching.events::<PartialObjectMeta<ConfigMap>>(config()),
+        |context| &context.cluster.versions,
+        reduce_version,
+        of_config_map,
+    );
     // A snapshot names its workload and not the kind.
     let of_workload = Wake { by_workload: Some(&PartKind::ALL), ..of_pilot.clone() };
-    for kind in &PartKind::WITH_PODS {
-        let events = watching.events_of::<RawWorkload>(kind, config());
-        let of_kind = Wake { by_workload: Some(std::slice::from_ref(kind)), ..of_pilot.clone() };
-        let reduce = |workload: &_| reduce_workload(*kind, workload);
-        watching.feed(events, |context| context.cluster.workloads.of(*kind), reduce, of_kind);
-    }
-    let versions = watching.events::<PartialObjectMeta<ConfigMap>>(config());
-    let of_config_map = Wake { by_workload: Some(&[PartKind::ConfigMap]), ..of_pilot.clone() };
-    watching.feed(versions, |context| &context.cluster.versions, reduce_version, of_config_map);
-    let snapshots = watching.readable::<ControllerRevision>(config().labels(snapshots::ALL));
-    let changes = watching.readable::<ChangeRecord>(config());
-    let decisions = watching.readable::<Decision>(config());
-    let change = |record: &_| Some(reduce_change(record));
-    let decision = |decision: &_| Some(reduce_decision(decision));
-    watching.feed(snapshots, |context| &context.cluster.snapshots, reduce_snapshot, of_workload);
-    watching.feed(changes, |context| &context.cluster.changes, change, of_pilot.clone());
-    watching.feed(decisions, |context| &context.cluster.decisions, decision, of_pilot.clone());
-
-    let (store, touched) = watch_pilots(&watching, of_pilot);
-    let controller = Controller::for_stream(touched, store)
-        .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
-        .reconcile_on(UnboundedReceiverStream::new(woken))
-        .reconcile_all_on(sources_touched)
-        .graceful_shutdown_on(watching.stop.clone().cancelled_owned());
-    // Deciding on half a picture would mistake what has not arrived for what does not exist.
-    if watching.stop.run_until_cancelled(context.cluster.ready()).await.is_none() {
-        return;
-    }
-    let looking = controller.run(reconcile, retry, context.clone()).for_each(|_| future::ready(()));
-    let of_sources = source_status::keep(&context, sources, watching.stop.clone());
-    let of_calendars = calendars::keep_status(&context, watching.stop.clone());
-    let of_nobody = orphans::refuse(&context, watching.stop);
-    future::join4(looking, of_sources, of_calendars, of_nobody).await;
+    watching.feed(
+        "ControllerRevision",
+        |watching| watching.readable::<ControllerRevision>(config().labels(snapshots::ALL)),
+        |context| &context.cluster.snapshots,
+        reduce_snapshot,
+        of_workload,
+    );
+    watching.feed(
+        "ChangeRecord",
+        |watching| watching.readable::<ChangeRecord>(config()),
+        |context| &context.cluster.changes,
+        |record: &_| Some(reduce_change(record)),
+        of_pilot.clone(),
+    );
+    watching.feed(
+        "Decision",
+        |watching| watching.readable::<Decision>(config()),
+        |context| &context.cluster.decisions,
+        |decision: &_| Some(reduce_decision(decision)),
+        of_pilot.clone(),
+    );
 }
 
 /// The watch on Pilots: keeps the index of admission, passes on those whose spec moved, and wakes those that may have got

@@ -85,8 +85,11 @@ impl<T: Clone> Index<T> {
                 }
             }
             Event::InitDone => {
-                entries.current = std::mem::take(&mut entries.arriving);
-                let touched = entries.current.keys().cloned().collect();
+                let arrived = std::mem::take(&mut entries.arriving);
+                let before = std::mem::replace(&mut entries.current, arrived);
+                // Also those who lost everything.
+                let gone = before.into_keys().filter(|owner| !entries.current.contains_key(owner));
+                let touched = entries.current.keys().cloned().chain(gone).collect();
                 drop(entries);
                 self.ready.send_replace(true);
                 return touched;
@@ -145,5 +148,15 @@ mod tests {
         assert_eq!(index.of(&owner), [3], "what the list lacks is gone");
         assert_eq!(index.see(&Event::Delete(("b", 3)), reduce), std::slice::from_ref(&owner));
         assert!(index.of(&owner).is_empty());
+    }
+
+    #[test]
+    fn whoever_lost_everything_between_two_lists_is_touched() {
+        let index = Index::new();
+        let owner = Owner { namespace: "shop".to_owned(), name: "web".to_owned() };
+        for event in [Event::Init, Event::InitApply(("a", 1)), Event::InitDone, Event::Init] {
+            index.see(&event, reduce);
+        }
+        assert_eq!(index.see(&Event::InitDone::<(&str, i32)>, reduce), [owner]);
     }
 }

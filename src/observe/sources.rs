@@ -14,7 +14,8 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client};
 use tokio::time::{Instant, timeout};
 
-use super::prometheus::{Credentials, CredentialsError, Source};
+use super::prometheus::client::Client as HttpClient;
+use super::prometheus::{Credentials, CredentialsError, Source, Transport};
 use crate::api::metrics_source::{MetricsSource, MetricsSourceSpec};
 
 /// The API server answers a read of one Secret in far less.
@@ -134,12 +135,16 @@ fn key_list(keys: &[&str]) -> String {
     format!("{} {}", if keys.len() == 1 { "key" } else { "keys" }, keys.join(" and "))
 }
 
+/// How a source is reached. The error says why its specification cannot be used.
+pub type Reach = dyn Fn(&MetricsSourceSpec, Credentials) -> Result<Box<dyn Transport>, String> + Send + Sync;
+
 /// All metrics sources.
 pub struct Sources {
     store: Store<MetricsSource>,
     client: Client,
     namespace: String,
     places: Mutex<HashMap<String, Arc<Place>>>,
+    reach: Arc<Reach>,
 }
 
 /// One source's place; whoever builds it holds the lock, so that its Secrets are read once and not by each pilot.
@@ -163,7 +168,14 @@ struct SecretVersion {
 impl Sources {
     /// The sources in `store`, with Secrets in the operator's `namespace`.
     pub fn new(store: Store<MetricsSource>, client: Client, namespace: &str) -> Self {
-        Self { store, client, namespace: namespace.to_owned(), places: Mutex::default() }
+        let reach: Arc<Reach> = Arc::new(|spec, credentials| Ok(Box::new(HttpClient::new(spec, credentials)?)));
+        Self { store, client, namespace: namespace.to_owned(), places: Mutex::default(), reach }
+    }
+
+    /// The same sources, reached in another way than over HTTP.
+    #[must_use]
+    pub fn over(self, reach: Arc<Reach>) -> Self {
+        Self { reach, ..self }
     }
 
     /// The source by this name, for a Pilot in this namespace.
@@ -224,9 +236,9 @@ impl Sources {
             return Ok(built.put_off());
         }
         let credentials = self.credentials(name, &secrets)?;
-        let source = Source::new(name, spec, credentials)
+        let transport = (self.reach)(spec, credentials)
             .map_err(|cause| SourceProblem::Unusable { name: name.to_owned(), cause })?;
-        let source = Arc::new(source);
+        let source = Arc::new(Source::over(name, spec, transport));
         *place =
             Some(Built { source: Arc::clone(&source), spec: spec.clone(), secrets: versions, read_at: Instant::now() });
         Ok(source)

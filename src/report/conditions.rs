@@ -7,12 +7,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::invalid::not_in_force;
-use super::measuring::{evaluated_on_time, metrics_available};
+use super::measuring::{budget_healthy, evaluated_on_time, metrics_available};
 use super::remedy::approve_command;
 use super::surroundings::{Enforced, Surroundings};
 use crate::api::incident::IncidentStage;
 use crate::api::pilot::Mode;
-use crate::api::status::SloVerdict;
 use crate::api::trigger::TriggerAction;
 use crate::api::workload::PartReference;
 use crate::calendar::{Opening, Reason as WindowReason};
@@ -63,8 +62,11 @@ pub enum Reason {
     NothingHeld,
     Answering,
     SourceUnavailable,
+    SlowQuery,
     OnTime,
     EvaluationLate,
+    EvaluationFailing,
+    WatchBroken,
     WindowInThePast,
     WindowsCurrent,
     ApprovalOwed,
@@ -192,6 +194,10 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
     }
     if let Some(message) = act_that_is_not_possible(case) {
         return not(Reason::ConflictingController, message);
+    }
+    if let Some(kinds) = &surroundings.broken_watches {
+        let message = format!("changes of {kinds} may not be seen; the watch is being taken up again");
+        return not(Reason::WatchBroken, message);
     }
     if is_observing(case) {
         return finding("Ready", Truth::True, Reason::Observing, "nothing is refused or done, only recorded");
@@ -335,28 +341,6 @@ pub(super) fn windows_are_current(past: &[&str]) -> Finding {
     }
     let message = format!("over and without effect: {}; remove them when convenient", past.join(", "));
     finding("WindowsCurrent", Truth::False, Reason::WindowInThePast, message)
-}
-
-fn budget_healthy(decided: &Ledger) -> Finding {
-    let named = |verdict| {
-        let of = decided.slos.iter().filter(|slo| slo.verdict == verdict);
-        of.map(|slo| match &slo.reason {
-            Some(reason) => format!("{} ({reason})", slo.name),
-            None => slo.name.clone(),
-        })
-        .collect::<Vec<_>>()
-        .join(", ")
-    };
-    let (missed, unknown) = (named(SloVerdict::Breach), named(SloVerdict::Unknown));
-    if decided.slos.is_empty() {
-        finding("BudgetHealthy", Truth::Unknown, Reason::NoObjectives, "the Pilot declares no SLO")
-    } else if !missed.is_empty() {
-        finding("BudgetHealthy", Truth::False, Reason::OverBudget, missed)
-    } else if !unknown.is_empty() {
-        finding("BudgetHealthy", Truth::Unknown, Reason::Unmeasured, unknown)
-    } else {
-        finding("BudgetHealthy", Truth::True, Reason::WithinBudget, "")
-    }
 }
 
 fn in_sync(case: &Case<'_>) -> Finding {

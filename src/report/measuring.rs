@@ -1,18 +1,49 @@
 //! The conditions of a Pilot that speak of measuring: does the metrics source answer, and does anybody look in time?
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::conditions::{Finding, Reason, Truth, finding};
-use super::surroundings::Surroundings;
-use crate::decide::{Case, lateness};
+use super::conditions::{Finding, Reason, Truth, finding, stamped};
+use super::surroundings::{SourceState, Surroundings};
+use crate::api::status::SloVerdict;
+use crate::decide::{Case, Ledger, lateness};
 
 /// Lags are told in these steps, in seconds: an exact one would be a write at every evaluation.
 const STEPS: [(i64, &str); 6] = [(3600, "1h"), (900, "15m"), (300, "5m"), (60, "1m"), (30, "30s"), (10, "10s")];
 
+pub(super) fn budget_healthy(decided: &Ledger) -> Finding {
+    let named = |verdict| {
+        let of = decided.slos.iter().filter(|slo| slo.verdict == verdict);
+        of.map(|slo| match &slo.reason {
+            Some(reason) => format!("{} ({reason})", slo.name),
+            None => slo.name.clone(),
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
+    };
+    let (missed, unknown) = (named(SloVerdict::Breach), named(SloVerdict::Unknown));
+    if decided.slos.is_empty() {
+        finding("BudgetHealthy", Truth::Unknown, Reason::NoObjectives, "the Pilot declares no SLO")
+    } else if !missed.is_empty() {
+        finding("BudgetHealthy", Truth::False, Reason::OverBudget, missed)
+    } else if !unknown.is_empty() {
+        finding("BudgetHealthy", Truth::Unknown, Reason::Unmeasured, unknown)
+    } else {
+        finding("BudgetHealthy", Truth::True, Reason::WithinBudget, "")
+    }
+}
+
 pub(super) fn metrics_available(surroundings: &Surroundings) -> Finding {
-    match &surroundings.source_problem {
-        None => finding("MetricsAvailable", Truth::True, Reason::Answering, ""),
-        Some(problem) => finding("MetricsAvailable", Truth::False, Reason::SourceUnavailable, problem.clone()),
+    let finding = |truth, reason, message: String| finding("MetricsAvailable", truth, reason, message);
+    match &surroundings.source {
+        SourceState::Answering => finding(Truth::True, Reason::Answering, String::new()),
+        SourceState::Slow(what) => {
+            let message = format!(
+                "{what}, so the Pilot's queries wait behind those of others; narrow the query, or let a recording rule answer it"
+            );
+            finding(Truth::True, Reason::SlowQuery, message)
+        }
+        SourceState::Unavailable(problem) => finding(Truth::False, Reason::SourceUnavailable, problem.clone()),
     }
 }
 
@@ -28,6 +59,16 @@ pub(super) fn evaluated_on_time(case: &Case<'_>) -> Finding {
         step(lag)
     );
     finding("EvaluatedOnTime", Truth::False, Reason::EvaluationLate, message)
+}
+
+/// The conditions of a Pilot whose evaluations fail: what is known of the others is as old as the last that did not.
+pub fn failing(cause: &str, before: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    let message = format!("the last evaluations failed, so nothing is judged or done meanwhile: {cause}");
+    let findings = ["Ready", "EvaluatedOnTime"]
+        .map(|type_| finding(type_, Truth::False, Reason::EvaluationFailing, message.clone()));
+    let new = stamped(findings.into(), before, generation, now);
+    let kept = before.iter().filter(|condition| new.iter().all(|other| other.type_ != condition.type_));
+    kept.cloned().chain(new.clone()).collect()
 }
 
 fn step(lag: SignedDuration) -> &'static str {

@@ -19,8 +19,22 @@ pub struct Surroundings {
     pub conditions: Vec<Condition>,
     /// Whether the webhook was seen to enforce.
     pub enforced: Enforced,
-    /// Why the metrics source cannot be read, if it cannot.
-    pub source_problem: Option<String>,
+    /// How the metrics source answers.
+    pub source: SourceState,
+    /// The kinds whose watches have ended and are not well again.
+    pub broken_watches: Option<String>,
+}
+
+/// How a metrics source answers one pilot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SourceState {
+    /// It does.
+    #[default]
+    Answering,
+    /// It does, but slowly: what asks which query, and how long it takes.
+    Slow(String),
+    /// It does not, or not everything, and why.
+    Unavailable(String),
 }
 
 /// A spec that cannot be used, so that an older one stays in force.

@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
+use kube::client::ClientBuilder;
 use kube::{Api, Client, Config};
+use tower::limit::ConcurrencyLimitLayer;
+
+/// So many of our reads and writes are in flight at once: pilots are evaluated side by side, at the start all of them.
+const MAX_IN_FLIGHT: usize = 64;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +53,10 @@ impl Clients {
         acting.reset_reader_on_write = true;
         Ok(Self {
             watching: Client::try_from(config).map_err(ClientError::Build)?,
-            acting: Client::try_from(acting).map_err(ClientError::Build)?,
+            acting: ClientBuilder::try_from(acting)
+                .map_err(ClientError::Build)?
+                .with_layer(&ConcurrencyLimitLayer::new(MAX_IN_FLIGHT))
+                .build(),
         })
     }
 

@@ -12,24 +12,32 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
 
-/// Whether the operator can answer the API server.
-pub type Readiness = Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
+/// What an endpoint says: all is well, or what is not.
+pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// Serves `/healthz` and `/readyz` until it is stopped.
+/// Serves `/healthz` (does the process do its work, or should it be restarted?) and `/readyz` (can it answer the API
+/// server?) until it is stopped.
 pub async fn serve_health(
     address: SocketAddr,
-    readiness: Readiness,
+    (is_alive, is_ready): (Check, Check),
     stop: CancellationToken,
 ) -> Result<(), std::io::Error> {
-    let ready = move || {
-        let answer = match readiness() {
-            Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
-            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
-        };
+    let alive = move || {
+        let answer = answer(&is_alive, "ok", "not well");
         async { answer }
     };
-    let router = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready));
-    serve(address, router, stop).await
+    let ready = move || {
+        let answer = answer(&is_ready, "ready", "not ready");
+        async { answer }
+    };
+    serve(address, Router::new().route("/healthz", get(alive)).route("/readyz", get(ready)), stop).await
+}
+
+fn answer(check: &Check, well: &str, ill: &str) -> (StatusCode, String) {
+    match check() {
+        Ok(()) => (StatusCode::OK, format!("{well}\n")),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{ill}: {why}\n")),
+    }
 }
 
 /// Serves `/metrics` until it is stopped.

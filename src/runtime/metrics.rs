@@ -3,15 +3,20 @@
 
 use std::sync::atomic::AtomicU64;
 
+use jiff::SignedDuration;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::status::SloVerdict;
 use crate::decide::Ledger;
 use crate::declaration::PilotId;
+
+/// Lags are counted in these steps, in seconds.
+const LAGS: [f64; 10] = [0.01, 0.05, 0.25, 1.0, 2.5, 5.0, 15.0, 30.0, 60.0, 300.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PilotLabels {
@@ -29,6 +34,11 @@ struct SloLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AnnouncementLabels {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    source: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,6 +68,9 @@ pub struct Metrics {
     looks: Counter,
     failed_looks: Counter,
     failed_effects: Counter,
+    failing_pilots: Gauge,
+    evaluation_lag: Histogram,
+    source_breaker: Family<SourceLabels, Gauge>,
     reviews: Family<ReviewLabels, Counter>,
     announcements: Family<AnnouncementLabels, Counter>,
     incident_open: Family<PilotLabels, Gauge>,
@@ -73,6 +86,9 @@ impl Metrics {
         let looks = Counter::default();
         let failed_looks = Counter::default();
         let failed_effects = Counter::default();
+        let failing_pilots = Gauge::default();
+        let evaluation_lag = Histogram::new(LAGS);
+        let source_breaker = Family::default();
         let reviews = Family::default();
         let announcements = Family::default();
         let incident_open = Family::default();
@@ -86,6 +102,7 @@ impl Metrics {
             "Writes of a plan that failed and stay due; not those that the world had moved on from",
             failed_effects.clone(),
         );
+        register_evaluations(&mut registry, &failing_pilots, &evaluation_lag, &source_breaker);
         registry.register("admission_reviews", "Admission reviews by what became of them", reviews.clone());
         registry.register(
             "announcements",
@@ -109,6 +126,9 @@ impl Metrics {
             looks,
             failed_looks,
             failed_effects,
+            failing_pilots,
+            evaluation_lag,
+            source_breaker,
             reviews,
             announcements,
             incident_open,
@@ -148,6 +168,26 @@ impl Metrics {
         self.announcements.get_or_create(&AnnouncementLabels { reason }).inc();
     }
 
+    /// Notes how late an evaluation was.
+    pub fn late_by(&self, lag: SignedDuration) {
+        self.evaluation_lag.observe(lag.as_secs_f64());
+    }
+
+    /// Shows how many pilots cannot be evaluated.
+    pub fn failing(&self, pilots: usize) {
+        self.failing_pilots.set(i64::try_from(pilots).unwrap_or(i64::MAX));
+    }
+
+    /// Shows whether a metrics source is asked: 0 it is, 1 a probe finds out, 2 it is known not to answer.
+    pub fn source_seen(&self, source: &str, breaker: i64) {
+        self.source_breaker.get_or_create(&SourceLabels { source: source.to_owned() }).set(breaker);
+    }
+
+    /// Removes what was shown of a metrics source that was deleted.
+    pub fn source_gone(&self, source: &str) {
+        self.source_breaker.remove(&SourceLabels { source: source.to_owned() });
+    }
+
     /// Counts a look that came to nothing.
     pub fn look_failed(&self) {
         self.failed_looks.inc();
@@ -176,6 +216,30 @@ impl Metrics {
         let _ = text::encode(&mut buffer, &self.registry);
         buffer
     }
+}
+
+fn register_evaluations(
+    registry: &mut Registry,
+    failing_pilots: &Gauge,
+    evaluation_lag: &Histogram,
+    source_breaker: &Family<SourceLabels, Gauge>,
+) {
+    registry.register(
+        "failing_pilots",
+        "Pilots whose evaluation has failed several times in a row",
+        failing_pilots.clone(),
+    );
+    registry.register_with_unit(
+        "evaluation_lag",
+        "How much later than it was due a pilot was evaluated",
+        Unit::Seconds,
+        evaluation_lag.clone(),
+    );
+    registry.register(
+        "source_breaker",
+        "Whether a metrics source is asked: 0 it is, 1 a probe finds out, 2 it is known not to answer",
+        source_breaker.clone(),
+    );
 }
 
 impl Default for Metrics {

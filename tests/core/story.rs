@@ -101,6 +101,7 @@ pub struct Expectation {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is something that happens, by its own name")]
 pub struct Event {
     pub at: String,
     /// Events per second.
@@ -338,6 +339,25 @@ fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mu
         }
         teller.say(world, &format!("{} writes {name}: {:?}", word.by, word.type_));
     }
+    happen_to_operator(event, world, operator, teller);
+    if let Some(fault) = event.fault {
+        operator.fault = Some(fault);
+        teller.say(world, &format!("the next look meets {fault:?}"));
+    }
+}
+
+fn forget_notes(event: &Event, world: &mut World, teller: &mut Teller) {
+    if event.legacy_snapshots {
+        for snapshot in world.deployments.iter_mut().flat_map(|deployment| &mut deployment.snapshots) {
+            snapshot.is_legacy = true;
+            (snapshot.known_good_at, snapshot.last_running_at) = (None, None);
+            snapshot.known_good_in.clear();
+        }
+        teller.say(world, "all snapshots are those of an older version");
+    }
+}
+
+fn happen_to_operator(event: &Event, world: &mut World, operator: &mut Operator, teller: &mut Teller) {
     if let Some(apart) = &event.late {
         operator.apart = duration(apart);
         teller.say(world, &format!("evaluations come {apart} apart"));
@@ -351,10 +371,6 @@ fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mu
         teller.last = PilotStatus::default();
         operator.crash();
         teller.say(world, "the Pilot is created anew");
-    }
-    if let Some(fault) = event.fault {
-        operator.fault = Some(fault);
-        teller.say(world, &format!("the next look meets {fault:?}"));
     }
 }
 
@@ -415,14 +431,7 @@ fn move_workload(event: &Event, world: &mut World, teller: &mut Teller) {
         }
         teller.say(world, &format!("the release is annotated unsafe: {reason}"));
     }
-    if event.legacy_snapshots {
-        for snapshot in world.deployments.iter_mut().flat_map(|deployment| &mut deployment.snapshots) {
-            snapshot.is_legacy = true;
-            (snapshot.known_good_at, snapshot.last_running_at) = (None, None);
-            snapshot.known_good_in.clear();
-        }
-        teller.say(world, "all snapshots are those of an older version");
-    }
+    forget_notes(event, world, teller);
     if event.delete {
         world.deployments.retain(|deployment| deployment.name != name);
         teller.say(world, "the Deployment is deleted");

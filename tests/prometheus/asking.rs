@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use pilotguard::observation::{Answer, Question, Reading, Unknown};
-use pilotguard::observe::prometheus::{Credentials, Source};
+use pilotguard::observe::prometheus::{BreakerState, Credentials, Source};
 use tokio::time::Instant;
 
 use crate::fake::{Act, Fake, Request, json, one, response, vector};
@@ -54,14 +54,17 @@ async fn an_instant_in_the_past_is_asked_in_the_past() {
     assert_eq!(answers[&counts(NOW)], Answer::Counts(Reading::Unknown(Unknown::Stale)));
 }
 
+fn confirmed(question: Question) -> Question {
+    match question {
+        Question::Value { query, at, .. } => Question::Value { query, at, confirm: true },
+        other => other,
+    }
+}
+
 #[tokio::test]
 async fn identical_queries_are_sent_once_but_a_confirmation_is_sent_again() {
     let fake = Fake::always(one("1763800000")).await;
     let source = source(&source_at(&fake.url), Credentials::default());
-    let confirmed = |question: Question| match question {
-        Question::Value { query, at, .. } => Question::Value { query, at, confirm: true },
-        other => other,
-    };
     // Both read x, and both ask for its age.
     let questions = BTreeSet::from([value("x", NOW), value("x + 0", NOW)]);
     ask(&source, &pilot("bad", "total"), &questions, NOW).await;
@@ -74,19 +77,25 @@ async fn identical_queries_are_sent_once_but_a_confirmation_is_sent_again() {
 }
 
 #[tokio::test]
-async fn four_requests_at_most_are_in_flight() {
+async fn few_requests_are_in_flight_and_fewer_of_one_pilot() {
     let pause = Duration::from_millis(50);
     let fake = Fake::always(Act::SendAfter(pause, response("200 OK", "application/json", &vector(&["1"], "")))).await;
     let source = source(&source_at(&fake.url), Credentials::default());
     let questions: BTreeSet<_> = (0..20).map(|number| value(&format!("vector({number})"), NOW)).collect();
-    let declaration = pilot("bad", "total");
-    // Two pilots at once share the bound.
-    let (first, second) =
-        tokio::join!(ask(&source, &declaration, &questions, NOW), ask(&source, &declaration, &questions, NOW));
-    for answers in [first, second] {
+    let declarations = ["one", "two", "three"].map(|name| {
+        let mut declaration = pilot("bad", "total");
+        declaration.pilot.name = name.to_owned();
+        declaration
+    });
+    ask(&source, &declarations[0], &questions, NOW).await;
+    assert_eq!((fake.requests().len(), fake.most_in_flight()), (20, 2));
+    let asking = declarations.iter().map(|declaration| ask(&source, declaration, &questions, NOW));
+    for answers in futures::future::join_all(asking).await {
         assert!(answers.values().all(|answer| *answer == Answer::Value(Reading::Fresh(1.0))), "{answers:?}");
     }
-    assert_eq!(fake.requests().len(), 40);
+    assert_eq!((fake.requests().len(), fake.most_in_flight()), (80, 3), "the fourth is kept for confirmations");
+    let confirmed: BTreeSet<_> = questions.into_iter().map(confirmed).collect();
+    tokio::join!(ask(&source, &declarations[0], &confirmed, NOW), ask(&source, &declarations[1], &confirmed, NOW));
     assert_eq!(fake.most_in_flight(), 4);
 }
 
@@ -205,7 +214,7 @@ async fn a_problem_of_an_earlier_round_is_told_at_the_end() {
     let mut look = source.converse(&declaration, Instant::now() + Duration::from_mins(1));
     look.ask(&[value("broken", NOW)].into(), NOW).await;
     look.ask(&[value("vector(1)", NOW)].into(), NOW).await;
-    assert_eq!(look.end().map(|problem| problem.reason), Some(Unknown::QueryRefused));
+    assert_eq!(look.end().problem.map(|problem| problem.reason), Some(Unknown::QueryRefused));
 }
 
 #[tokio::test]
@@ -230,7 +239,7 @@ async fn a_problem_reads_alike_from_look_to_look() {
 }
 
 #[tokio::test]
-async fn a_source_that_leaves_a_query_unanswered_is_not_asked_again_in_that_look() {
+async fn a_source_that_hangs_is_found_out_and_not_waited_for() {
     let fake = Fake::always(Act::Hang).await;
     let mut spec = source_at(&fake.url);
     spec.timeout = serde_json::from_str("\"300ms\"").unwrap();
@@ -243,10 +252,17 @@ async fn a_source_that_leaves_a_query_unanswered_is_not_asked_again_in_that_look
         assert_eq!(answers.len(), 20);
         assert!(answers.values().all(|answer| *answer == Answer::Value(Reading::Unknown(Unknown::SourceUnavailable))));
     }
-    assert!(look.end().unwrap().message.contains("no answer within 300ms"));
-    assert_eq!(fake.requests().len(), 4, "those that were in flight when the first one failed");
-    ask(&source, &declaration, &questions, NOW).await;
-    assert_eq!(fake.requests().len(), 8, "the next look asks again");
+    assert!(look.end().problem.unwrap().message.contains("no answer within 300ms"));
+    assert_eq!(source.breaker(), BreakerState::Open);
+    let asked = fake.requests().len();
+    assert!(asked <= 6, "three in a row, what was in flight then, and a probe: {asked}");
+    assert_eq!(source.outage().unwrap().reason, Unknown::SourceUnavailable);
+    let mut other = declaration.clone();
+    other.pilot.name = "other".to_owned();
+    let answers = ask(&source, &other, &questions, NOW).await;
+    assert!(answers.values().all(|answer| *answer == Answer::Value(Reading::Unknown(Unknown::SourceUnavailable))));
+    assert!(source.problem_for(&other.pilot).unwrap().message.contains("no answer within 300ms"));
+    assert_eq!(fake.requests().len(), asked, "what is known is not asked again");
 }
 
 #[tokio::test]
@@ -262,7 +278,7 @@ async fn a_look_that_is_over_waits_for_no_answer() {
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     assert_eq!(answers[&counts(NOW)], Answer::Counts(Reading::Unknown(Unknown::SourceUnavailable)));
     assert_eq!(answers.len(), 3);
-    assert!(look.end().unwrap().message.contains("look for slow queries"));
+    assert!(look.end().problem.unwrap().message.contains("look for slow queries"));
 }
 
 #[tokio::test]

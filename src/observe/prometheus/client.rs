@@ -1,4 +1,5 @@
-//! One HTTP conversation with a Prometheus-compatible API: bounded in time, size and number, never redirected.
+//! One HTTP conversation with a Prometheus-compatible API: bounded in time and size, never redirected. How many there
+//! are at once, and whether one may begin, is decided elsewhere (`link.rs`).
 //!
 //! A failure says in one sentence what happened and what to look at. It never holds a credential, and never
 //! more than a short piece of what the server wrote.
@@ -6,18 +7,17 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use prometheus_http_query as library;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Response, StatusCode};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::credentials::Credentials;
 use super::envelope::{Envelope, QueryResult, decode};
+use super::link::Transport;
 use crate::api::metrics_source::MetricsSourceSpec;
-
-/// So many queries are in flight at once for each source.
-pub const MAX_IN_FLIGHT: usize = 4;
 
 /// An answer that is longer is given up: one number needs a few hundred bytes.
 pub const MAX_BODY: usize = 1 << 20;
@@ -65,16 +65,13 @@ pub struct Reply {
 pub struct Client {
     library: library::Client,
     credentials: Credentials,
-    slots: Semaphore,
-    /// How long a query may wait for its turn.
-    patience: Duration,
     timeout: Duration,
 }
 
 impl Client {
     /// Makes a client; nothing is sent yet. The error says why the specification cannot be used.
     pub fn new(spec: &MetricsSourceSpec, credentials: Credentials) -> Result<Self, String> {
-        let timeout = spec.timeout.as_signed().unsigned_abs().max(Duration::from_millis(1));
+        let timeout = timeout(spec);
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("pilotguard/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers(spec, &credentials)?)
@@ -89,14 +86,11 @@ impl Client {
         }
         let http = builder.build().map_err(|error| root_cause(&error))?;
         let library = library::Client::from(http, spec.url.trim_end_matches('/')).map_err(|error| error.to_string())?;
-        // A query that waits until it is due again would be answered out of date.
-        let patience = timeout.max(spec.evaluation_interval.as_signed().unsigned_abs());
-        Ok(Self { library, credentials, slots: Semaphore::new(MAX_IN_FLIGHT), patience, timeout })
+        Ok(Self { library, credentials, timeout })
     }
 
     /// Asks for the value of a query at an instant.
-    pub async fn query(&self, query: &str, at: Timestamp) -> Result<Reply, Failure> {
-        let _slot = self.slot().await?;
+    async fn post(&self, query: &str, at: Timestamp) -> Result<Reply, Failure> {
         let request = self
             .library
             .query(query)
@@ -119,16 +113,6 @@ impl Client {
         };
         failure.message = self.credentials.redact(&failure.message);
         Err(failure)
-    }
-
-    async fn slot(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        match tokio::time::timeout(self.patience, self.slots.acquire()).await {
-            Ok(Ok(slot)) => Ok(slot),
-            _ => Err(late(format!(
-                "is busy: {MAX_IN_FLIGHT} other queries were in flight for {:?}; ask less often (evaluationInterval) or find the slow query",
-                self.patience
-            ))),
-        }
     }
 
     async fn receive(&self, response: Response) -> Result<Reply, Failure> {
@@ -190,6 +174,17 @@ impl Client {
     }
 }
 
+impl Transport for Client {
+    fn query<'a>(&'a self, query: &'a str, at: Timestamp) -> BoxFuture<'a, Result<Reply, Failure>> {
+        self.post(query, at).boxed()
+    }
+}
+
+/// How long a query may take.
+pub fn timeout(spec: &MetricsSourceSpec) -> Duration {
+    spec.timeout.as_signed().unsigned_abs().max(Duration::from_millis(1))
+}
+
 fn headers(spec: &MetricsSourceSpec, credentials: &Credentials) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     if let Some(tenant) = &spec.tenant {
@@ -214,7 +209,12 @@ pub const fn late(message: String) -> Failure {
 /// Only a client error that names the query itself is the query's fault; types that are not known are not.
 fn refusal(status: StatusCode, error_type: &str, message: &str) -> Failure {
     let is_refused = !status.is_server_error() && matches!(error_type, "bad_data" | "execution");
-    let kind = if is_refused { FailureKind::Refused } else { FailureKind::Unavailable };
+    let kind = match error_type {
+        _ if is_refused => FailureKind::Refused,
+        // The server gave the query up itself.
+        "timeout" => FailureKind::Late,
+        _ => FailureKind::Unavailable,
+    };
     let verb = if is_refused { "refused a query" } else { "could not answer" };
     Failure { kind, message: format!("{verb} ({}, {}): {}", http(status), excerpt(error_type), excerpt(message)) }
 }

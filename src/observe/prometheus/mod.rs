@@ -2,38 +2,48 @@
 //!
 //! Flow: questions → queries (`queries`, confined by `matcher`) → requests (`client`) → answers (`envelope`) →
 //! readings (`readings`). Every question gets an answer; what could not be measured is Unknown with its reason.
-//! It never repeats a query within one round, never retries, and keeps no figures. A source that leaves one query
-//! of a look unanswered is not asked again in that look.
+//! It never repeats a query within one round, never retries, and keeps no figures. A source that fails one query of a look
+//! is not asked again in that look; one that is late with it may only find that query too heavy, and is (`link.rs`
+//! finds out).
 
+mod breaker;
 pub mod client;
 mod credentials;
 pub mod envelope;
+mod link;
 pub mod matcher;
 mod problems;
 pub mod queries;
 pub mod readings;
+mod slots;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
+pub use breaker::BreakerState;
 pub use credentials::{Credentials, CredentialsError};
-pub use problems::Problem;
+pub use link::Transport;
+pub use problems::{Problem, Said};
+pub use slots::MAX_IN_FLIGHT;
 
 use crate::api::metrics_source::MetricsSourceSpec;
 use crate::decide::SourceFacts;
-use crate::declaration::{Declaration, PilotId};
+use crate::declaration::{Condition, Declaration, PilotId, Trigger};
 use crate::observation::{Answer, Question, Reading, Unknown};
-use client::{Client, Failure, FailureKind, MAX_IN_FLIGHT, Reply};
+use client::{Client, FailureKind};
 use envelope::{QueryResult, Sample};
+use link::{Asked, Link};
 use matcher::{LabelValue, Scope};
 use problems::{Findings, Problems};
 use queries::{Counter, Expression, VALUE_STALE_AFTER};
 use readings::Figure;
+use slots::{MOST_OF_ONE, Urgency};
 
 /// A Prometheus-compatible API.
 pub struct Source {
@@ -42,7 +52,9 @@ pub struct Source {
     namespace_label: Option<String>,
     evaluation_interval: SignedDuration,
     query_offset: SignedDuration,
-    client: Client,
+    link: Link,
+    /// How many rounds of questions there were.
+    rounds: AtomicUsize,
     problems: Mutex<Problems>,
 }
 
@@ -74,15 +86,21 @@ enum Plan {
 impl Source {
     /// A source by this name. The error says why its specification cannot be used.
     pub fn new(name: &str, spec: &MetricsSourceSpec, credentials: Credentials) -> Result<Self, String> {
-        Ok(Self {
+        Ok(Self::over(name, spec, Box::new(Client::new(spec, credentials)?)))
+    }
+
+    /// A source that is reached in a way of its own.
+    pub fn over(name: &str, spec: &MetricsSourceSpec, transport: Box<dyn Transport>) -> Self {
+        Self {
             name: name.to_owned(),
             url: spec.url.clone(),
             namespace_label: spec.namespace_label.clone(),
             evaluation_interval: spec.evaluation_interval.as_signed(),
             query_offset: spec.query_offset.as_signed(),
-            client: Client::new(spec, credentials)?,
+            link: Link::new(transport, client::timeout(spec)),
+            rounds: AtomicUsize::new(0),
             problems: Mutex::default(),
-        })
+        }
     }
 
     /// How it is read, as far as judging depends on it.
@@ -104,6 +122,11 @@ impl Source {
     pub fn problem_for(&self, pilot: &PilotId) -> Option<Problem> {
         let problems = self.problems();
         problems.outage().or_else(|| problems.complaint(pilot)).cloned()
+    }
+
+    /// Whether queries pass, or the source is known not to answer.
+    pub fn breaker(&self) -> BreakerState {
+        self.link.state()
     }
 
     /// Whether the source refused the credentials when it was last asked.
@@ -175,66 +198,88 @@ impl Source {
 }
 
 impl Conversation<'_> {
-    /// Answers every question at the evaluation instant `now`. Queries run side by side, four at most for each source.
+    /// Answers every question at the evaluation instant `now`. Queries run side by side, two at most for each pilot.
     pub async fn ask(&mut self, questions: &BTreeSet<Question>, now: Timestamp) -> BTreeMap<Question, Answer> {
         let plans: Vec<(&Question, Plan)> =
             questions.iter().map(|question| (question, self.source.plan(self.declaration, question, now))).collect();
-        let requests: BTreeSet<&Request> = plans.iter().flat_map(|(_, plan)| plan.requests()).collect();
         let has_failed = AtomicBool::new(self.findings.has_failed());
+        let requests = self.in_turn(&plans);
         let asked: Vec<_> = requests.into_iter().map(|request| self.send(request, &has_failed)).collect();
-        let replies: BTreeMap<&Request, _> = stream::iter(asked).buffer_unordered(MAX_IN_FLIGHT).collect().await;
+        let replies: BTreeMap<&Request, _> = stream::iter(asked).buffer_unordered(MOST_OF_ONE).collect().await;
         for (_, plan) in &plans {
             if let Plan::Refused(message) = plan {
                 self.findings.complain(Unknown::QueryRefused, message.clone());
             }
         }
-        let figures: BTreeMap<&Request, Figure> =
-            replies.into_iter().map(|(request, reply)| (request, self.figure(request, reply))).collect();
+        let subjects = subjects(self.declaration, &plans);
+        let figures: BTreeMap<&Request, Figure> = replies
+            .into_iter()
+            .map(|(request, asked)| {
+                let subject = subjects.get(request).map_or("", String::as_str);
+                (request, self.figure(request, subject, asked))
+            })
+            .collect();
         plans.iter().map(|(question, plan)| ((*question).clone(), answer(question, plan, &figures))).collect()
     }
 
-    /// Ends it; returns what there is to be said to the pilot, as [`Source::problem_for`].
-    pub fn end(self) -> Option<Problem> {
+    /// Ends it; returns what there is to be said to the pilot.
+    pub fn end(self) -> Said {
         let Self { source, declaration, findings, .. } = self;
         let name = format!("{} at {}", source.name, source.url);
-        source.problems().remember(&name, &declaration.pilot, findings);
-        source.problem_for(&declaration.pilot)
+        source.link.note(&declaration.pilot, findings.is_slow());
+        let is_known_down = source.breaker() != BreakerState::Closed;
+        let mut problems = source.problems();
+        let slow = problems.remember_slow(&declaration.pilot, &findings).filter(|_| !is_known_down);
+        problems.remember(&name, &declaration.pilot, findings, is_known_down);
+        drop(problems);
+        Said { problem: source.problem_for(&declaration.pilot), slow }
+    }
+
+    /// Each request once, those of one question together. Every round begins with another question, so that where time
+    /// runs out it is not always the same ones that stay unanswered.
+    fn in_turn<'a>(&self, plans: &'a [(&Question, Plan)]) -> Vec<&'a Request> {
+        let first = self.source.rounds.fetch_add(1, Ordering::Relaxed) % plans.len().max(1);
+        let mut known = BTreeSet::new();
+        let turned = plans[first..].iter().chain(&plans[..first]);
+        turned.flat_map(|(_, plan)| plan.requests()).filter(|request| known.insert(*request)).collect()
     }
 
     /// Sends a request, unless one before it has failed.
-    async fn send<'a>(
-        &self,
-        request: &'a Request,
-        has_failed: &AtomicBool,
-    ) -> (&'a Request, Option<Result<Reply, Failure>>) {
+    async fn send<'a>(&self, request: &'a Request, has_failed: &AtomicBool) -> (&'a Request, Option<Asked>) {
         if has_failed.load(Ordering::Relaxed) {
             return (request, None);
         }
-        let query = self.source.client.query(&request.query, request.at);
-        let reply = timeout_at(self.ends_at, query).await.unwrap_or_else(|_| {
-            Err(client::late("did not answer in time all that one look needs; look for slow queries".to_owned()))
+        let urgency = if request.confirm { Urgency::Confirms(self.ends_at) } else { Urgency::Ordinary };
+        let asking = self.source.link.ask(&self.declaration.pilot, urgency, &request.query, request.at);
+        let asked = timeout_at(self.ends_at, asking).await.unwrap_or_else(|_| {
+            let why = "did not answer in time all that one look needs; look for slow queries".to_owned();
+            Asked { reply: Err(client::late(why)), took: None }
         });
-        if reply.as_ref().is_err_and(|failure| failure.kind != FailureKind::Refused) {
+        let fails = |kind| matches!(kind, FailureKind::Unavailable | FailureKind::Unauthenticated);
+        if asked.reply.as_ref().is_err_and(|failure| fails(failure.kind)) {
             has_failed.store(true, Ordering::Relaxed);
         }
-        (request, Some(reply))
+        (request, Some(asked))
     }
 
-    fn figure(&mut self, request: &Request, reply: Option<Result<Reply, Failure>>) -> Figure {
+    fn figure(&mut self, request: &Request, subject: &str, asked: Option<Asked>) -> Figure {
         let findings = &mut self.findings;
+        let Some(Asked { reply, took }) = asked else { return Err(Unknown::SourceUnavailable) };
+        if let Some(took) = took {
+            findings.note_time(subject, took);
+        }
         let reply = match reply {
-            Some(Ok(reply)) => reply,
-            Some(Err(failure)) if failure.kind == FailureKind::Refused => {
+            Ok(reply) => reply,
+            Err(failure) if failure.kind == FailureKind::Refused => {
                 findings.has_answered = true;
                 findings
                     .complain(Unknown::QueryRefused, format!("{}; the query was {}", failure.message, request.query));
                 return Err(Unknown::QueryRefused);
             }
-            Some(Err(failure)) => {
-                findings.fail(failure, &request.query);
+            Err(failure) => {
+                findings.fail(failure, subject, &request.query);
                 return Err(Unknown::SourceUnavailable);
             }
-            None => return Err(Unknown::SourceUnavailable),
         };
         findings.has_answered = true;
         if let Some(warning) = reply.warnings.first() {
@@ -248,6 +293,31 @@ impl Conversation<'_> {
                 .complain(Unknown::QueryRefused, format!("{} yields {what} where one number is needed", request.query));
         }
         figure
+    }
+}
+
+/// What each request is asked for, as its owner calls it.
+fn subjects<'a>(declaration: &Declaration, plans: &'a [(&Question, Plan)]) -> BTreeMap<&'a Request, String> {
+    let mut subjects = BTreeMap::new();
+    for (question, plan) in plans {
+        let subject = subject(declaration, question);
+        for request in plan.requests() {
+            subjects.entry(request).or_insert_with(|| subject.clone());
+        }
+    }
+    subjects
+}
+
+fn subject(declaration: &Declaration, question: &Question) -> String {
+    let query = match question {
+        Question::Counts { slo, .. } | Question::FirstSample { slo } => return format!("SLO {slo}"),
+        Question::Value { query, .. } => query,
+    };
+    let asks = |trigger: &&Trigger| matches!(&trigger.when, Condition::PromQl { query: of, .. } if of == query);
+    let of_dependency = || declaration.dependencies.iter().find(|dependency| dependency.query == *query);
+    match declaration.triggers.iter().find(asks) {
+        Some(trigger) => format!("trigger {}", trigger.name),
+        None => of_dependency().map_or_else(String::new, |dependency| format!("dependency {}", dependency.name)),
     }
 }
 

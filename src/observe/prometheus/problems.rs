@@ -4,6 +4,7 @@
 //! change: every new text is a write of a status.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::client::{Failure, FailureKind};
 use crate::declaration::PilotId;
@@ -11,6 +12,21 @@ use crate::observation::Unknown;
 
 /// Complaints of more pilots than this are not kept; those that last are found again at the next look.
 const MOST_COMPLAINTS: usize = 1000;
+
+/// A query that takes longer is slow: one pilot in a hundred may have one, and waits behind the others.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Durations are told in these steps, in seconds: an exact one would be a write at every evaluation.
+const STEPS: [u64; 6] = [60, 30, 10, 5, 2, 1];
+
+/// What a look leaves to be said to its pilot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// An outage of the source, else what is wrong with the pilot's own queries.
+    pub problem: Option<Problem>,
+    /// The slowest of the pilot's queries, if one is slow: what asks it and how long it takes.
+    pub slow: Option<String>,
+}
 
 /// What last went wrong with a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +53,15 @@ pub(super) struct Problems {
     is_unauthenticated: bool,
     /// Each pilot's queries; ends when that pilot has none to complain of.
     complaints: BTreeMap<PilotId, Problem>,
+    /// Each pilot's slow query, by what asks it; ends when that one is slow no more.
+    slow: BTreeMap<PilotId, Slow>,
+}
+
+/// A slow query, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Slow {
+    subject: String,
+    message: String,
 }
 
 impl Problems {
@@ -52,11 +77,13 @@ impl Problems {
         self.is_unauthenticated
     }
 
-    /// Takes up what one look found. `source` is what messages begin with.
-    pub(super) fn remember(&mut self, source: &str, pilot: &PilotId, findings: Findings) {
-        let Findings { has_answered, is_unauthenticated, mut failure, mut complaint } = findings;
+    /// Takes up what one look found. `source` is what messages begin with; `is_known_down` says whether the source was found
+    /// not to answer at all.
+    pub(super) fn remember(&mut self, source: &str, pilot: &PilotId, findings: Findings, is_known_down: bool) {
+        let Findings { has_answered, is_unauthenticated, mut failure, mut complaint, .. } = findings;
         // A source that answers everything else is not out: the query is too heavy for it.
-        if let Some((late, query)) = failure.take_if(|(failure, _)| has_answered && failure.kind == FailureKind::Late) {
+        let is_heavy = |(failure, _): &mut (Failure, String)| !is_known_down && failure.kind == FailureKind::Late;
+        if let Some((late, query)) = failure.take_if(is_heavy) {
             let message = format!("{}; the query was {query}", late.message);
             complaint.get_or_insert((Unknown::SourceUnavailable, message));
         }
@@ -70,12 +97,30 @@ impl Problems {
         };
         let whose = format!("(pilot {}/{})", pilot.namespace, pilot.name);
         let problem = Problem { reason, message: format!("{source}: {message} {whose}") };
+        // Whichever query was late this time.
+        let is_late = |problem: &Problem| problem.reason == Unknown::SourceUnavailable;
         match self.complaints.get(pilot) {
-            Some(before) if before.says_the_same(&problem) => return,
+            Some(before) if before.says_the_same(&problem) || (is_late(before) && is_late(&problem)) => return,
             None if self.complaints.len() >= MOST_COMPLAINTS => drop(self.complaints.pop_first()),
             _ => {}
         }
         self.complaints.insert(pilot.clone(), problem);
+    }
+
+    /// Takes up how long a pilot's queries took; returns what there is to be said of a slow one.
+    pub(super) fn remember_slow(&mut self, pilot: &PilotId, findings: &Findings) -> Option<String> {
+        let slowest = findings.took.iter().max_by_key(|(_, took)| **took).filter(|(_, took)| **took >= SLOW);
+        match (self.slow.get(pilot), slowest) {
+            (Some(before), _) if findings.may_still_be_slow(&before.subject) => {}
+            (None, Some(_)) if self.slow.len() >= MOST_COMPLAINTS => {}
+            (_, Some((subject, took))) => {
+                let step = STEPS.iter().find(|step| took.as_secs() >= **step).unwrap_or(&1);
+                let message = format!("a query of {subject} takes more than {step}s");
+                self.slow.insert(pilot.clone(), Slow { subject: subject.clone(), message });
+            }
+            (_, None) => drop(self.slow.remove(pilot)),
+        }
+        self.slow.get(pilot).map(|slow| slow.message.clone())
     }
 
     /// Logs an outage once when it begins or changes, and once when it ends.
@@ -107,19 +152,38 @@ pub(super) struct Findings {
     /// With the query that was not answered.
     failure: Option<(Failure, String)>,
     complaint: Option<(Unknown, String)>,
+    /// How long the slowest query took, by what asks it.
+    took: BTreeMap<String, Duration>,
 }
 
 impl Findings {
-    /// Whether a query was not answered.
-    pub(super) const fn has_failed(&self) -> bool {
-        self.failure.is_some()
+    /// Whether the source failed a query, other than by being late with it.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failure.as_ref().is_some_and(|(failure, _)| failure.kind != FailureKind::Late)
     }
 
-    pub(super) fn fail(&mut self, failure: Failure, query: &str) {
+    /// Notes how long a query took that `subject` asks.
+    pub(super) fn note_time(&mut self, subject: &str, took: Duration) {
+        let slowest = self.took.entry(subject.to_owned()).or_default();
+        *slowest = took.max(*slowest);
+    }
+
+    /// Whether a query was slow.
+    pub(super) fn is_slow(&self) -> bool {
+        self.took.values().any(|took| *took >= SLOW)
+    }
+
+    /// Whether nothing says that it is slow no more.
+    fn may_still_be_slow(&self, subject: &str) -> bool {
+        self.took.get(subject).is_none_or(|took| *took >= SLOW)
+    }
+
+    pub(super) fn fail(&mut self, failure: Failure, subject: &str, query: &str) {
         self.is_unauthenticated |= failure.kind == FailureKind::Unauthenticated;
         let says_more = |before: &Failure| before.kind == FailureKind::Late && failure.kind != FailureKind::Late;
         if self.failure.as_ref().is_none_or(|(before, _)| says_more(before)) {
-            self.failure = Some((failure, query.to_owned()));
+            let asked = if subject.is_empty() { query.to_owned() } else { format!("{query} (of {subject})") };
+            self.failure = Some((failure, asked));
         }
     }
 

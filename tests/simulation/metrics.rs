@@ -1,0 +1,139 @@
+//! Metrics sources that answer as a test tells them to, in virtual time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use pilotguard::observe::prometheus::Transport;
+use pilotguard::observe::prometheus::client::{Failure, FailureKind, Reply};
+use pilotguard::observe::prometheus::envelope::{QueryResult, Sample};
+use tokio::time::Instant;
+
+/// What a source does with a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Answers after a few milliseconds.
+    Answers,
+    /// Accepts and never answers.
+    Hangs,
+    /// Breaks the connection off.
+    Drops,
+    /// Answers after so long.
+    Dawdles(Duration),
+    /// Answers what reads nothing, and never answers what reads a series.
+    Lies,
+}
+
+/// A query that arrived.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    pub at: Instant,
+    pub query: String,
+}
+
+#[derive(Default)]
+struct State {
+    manner: Option<Manner>,
+    /// How queries whose text contains a piece are treated instead.
+    exceptions: Vec<(String, Manner)>,
+    values: BTreeMap<String, f64>,
+    arrivals: Vec<Arrival>,
+    in_flight: usize,
+    most_in_flight: usize,
+}
+
+/// One source.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Mutex<State>>);
+
+impl Metrics {
+    pub fn new(manner: Manner) -> Self {
+        let metrics = Self::default();
+        metrics.behave(manner);
+        metrics
+    }
+
+    pub fn behave(&self, manner: Manner) {
+        self.lock().manner = Some(manner);
+    }
+
+    /// Treats queries that contain this piece in a way of their own.
+    pub fn except(&self, piece: &str, manner: Manner) {
+        self.lock().exceptions.push((piece.to_owned(), manner));
+    }
+
+    /// The value of an expression from now on; every other one yields 0.
+    pub fn set(&self, query: &str, value: f64) {
+        self.lock().values.insert(query.to_owned(), value);
+    }
+
+    /// When this very query arrived.
+    pub fn arrivals(&self, query: &str) -> Vec<Instant> {
+        self.lock().arrivals.iter().filter(|arrival| arrival.query == query).map(|arrival| arrival.at).collect()
+    }
+
+    /// How many queries arrived.
+    pub fn count(&self) -> usize {
+        self.lock().arrivals.len()
+    }
+
+    pub fn most_in_flight(&self) -> usize {
+        self.lock().most_in_flight
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    fn arrive(&self, query: &str) -> (Manner, InFlight) {
+        let mut state = self.lock();
+        state.arrivals.push(Arrival { at: Instant::now(), query: query.to_owned() });
+        state.in_flight += 1;
+        state.most_in_flight = state.most_in_flight.max(state.in_flight);
+        let exception = state.exceptions.iter().find(|(piece, _)| query.contains(piece)).map(|(_, manner)| *manner);
+        (exception.or(state.manner).unwrap_or(Manner::Answers), InFlight(self.clone()))
+    }
+
+    fn answer(&self, query: &str, at: Timestamp) -> Reply {
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
+        let value = match self.lock().values.get(query) {
+            Some(value) => *value,
+            None if query.contains("timestamp(") => at.as_second() as f64,
+            None => 0.0,
+        };
+        Reply { result: QueryResult::Vector(vec![Sample::Float(value)]), warnings: Vec::new() }
+    }
+}
+
+/// A query that is being answered, also when nobody waits for the answer any more.
+struct InFlight(Metrics);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.lock().in_flight -= 1;
+    }
+}
+
+impl Transport for Metrics {
+    fn query<'a>(&'a self, query: &'a str, at: Timestamp) -> BoxFuture<'a, Result<Reply, Failure>> {
+        async move {
+            let (manner, _in_flight) = self.arrive(query);
+            match manner {
+                Manner::Answers => tokio::time::sleep(Duration::from_millis(5)).await,
+                Manner::Dawdles(pause) => tokio::time::sleep(pause).await,
+                Manner::Lies if query == "vector(1)" => {}
+                Manner::Lies | Manner::Hangs => std::future::pending().await,
+                Manner::Drops => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    let message = "broke off: connection closed".to_owned();
+                    return Err(Failure { kind: FailureKind::Unavailable, message });
+                }
+            }
+            Ok(self.answer(query, at))
+        }
+        .boxed()
+    }
+}
