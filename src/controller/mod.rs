@@ -34,6 +34,7 @@ use crate::act::writer::{WriteError, Writer};
 use crate::admit::pilots::Guarded;
 use crate::api::pilot::{Mode, Pilot};
 use crate::api::status::PilotStatus;
+use crate::decide::unmeasured::unmeasured;
 use crate::decide::{Case, lateness};
 use crate::declaration::{Declaration, PilotId};
 use crate::observe::cluster::{Cluster, ObserveError};
@@ -240,6 +241,8 @@ impl Context {
         };
         let case = Case { declaration, source: look.source, seen: &look.seen, ledger: &kept.ledger, now };
         self.metrics.late_by(lateness::lag(&case));
+        let unmeasured = unmeasured(declaration, &look.plan.ledger, now);
+        self.metrics.unmeasured(&declaration.pilot, unmeasured.len());
         project(&case, &look.plan.ledger, &surroundings)
     }
 

@@ -16,8 +16,8 @@ pub(super) enum State {
     Holds(String),
     /// It does not.
     Clear,
-    /// Not known.
-    Unknown,
+    /// Not known, and why.
+    Unknown(Unknown),
 }
 
 /// How a condition is to be read.
@@ -64,7 +64,7 @@ impl Turn<'_> {
             Condition::Workload(WorkloadCondition::ProgressDeadlineExceeded) => {
                 let is_stuck = |workload: &Workload| workload.progress_deadline_exceeded;
                 match self.workloads() {
-                    [] => State::Unknown,
+                    [] => State::Unknown(Unknown::NoSeries),
                     workloads if workloads.iter().any(is_stuck) => {
                         State::Holds("the rollout made no progress within its deadline".to_owned())
                     }
@@ -84,7 +84,7 @@ impl Turn<'_> {
             _ => match self.condition(trigger, Form::at(self.case.now)) {
                 State::Holds(_) => Reading::Fresh(true),
                 State::Clear => Reading::Fresh(false),
-                State::Unknown => Reading::Unknown(Unknown::SourceUnavailable),
+                State::Unknown(why) => Reading::Unknown(why),
             },
         }
     }
@@ -127,7 +127,7 @@ impl Turn<'_> {
 
     fn with_slo(&self, name: &str, read: impl FnOnce(&Objective) -> State) -> State {
         // A declaration names no SLO that it lacks; if one did, nothing would be known.
-        self.case.declaration.slo(name).map_or(State::Unknown, read)
+        self.case.declaration.slo(name).map_or(State::Unknown(Unknown::NoSeries), read)
     }
 }
 
@@ -135,7 +135,7 @@ fn holds(reading: Reading<Option<String>>) -> State {
     match reading {
         Reading::Fresh(Some(evidence)) => State::Holds(evidence),
         Reading::Fresh(None) => State::Clear,
-        Reading::Unknown(_) => State::Unknown,
+        Reading::Unknown(why) => State::Unknown(why),
     }
 }
 

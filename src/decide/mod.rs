@@ -35,6 +35,7 @@ mod suspect;
 mod target;
 mod triggers;
 mod turn;
+pub mod unmeasured;
 mod whole;
 mod window;
 
@@ -45,7 +46,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::api::incident::{Incident, Latch, RollbackTarget};
 use crate::api::status::{BudgetFreezeStatus, PilotStatus, ReleaseStatus, SloStatus};
 use crate::declaration::Declaration;
-use crate::observation::Observation;
+use crate::observation::{Observation, Unknown};
 
 /// Everything that a judgement may depend on.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +100,8 @@ pub struct Memory {
     pub last_look: Option<Timestamp>,
     /// When the next evaluation is due.
     pub due: Option<Timestamp>,
+    /// What is Unknown, other than for low traffic or warm-up.
+    pub unknown: BTreeMap<unmeasured::Subject, UnknownSince>,
     /// The definitions of all SLOs and triggers at the last look.
     pub definitions: BTreeSet<String>,
     /// The first sample of each SLO's total, by the SLO's definition.
@@ -126,6 +129,15 @@ pub struct Timer {
     pub held_at: Option<Timestamp>,
     /// It has been clear since then.
     pub clear_since: Option<Timestamp>,
+}
+
+/// Since when something has been Unknown, and why now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownSince {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why.
+    pub why: Unknown,
 }
 
 impl Ledger {

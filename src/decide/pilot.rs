@@ -16,6 +16,7 @@ pub fn decide(case: &Case<'_>) -> Plan {
     turn.remember_first_samples();
     turn.report_slos();
     turn.weigh_budget();
+    turn.note_unknown();
     turn.choose_target();
     let firing = turn.read_triggers();
     turn.advance_release();

@@ -132,12 +132,17 @@ impl Turn<'_> {
         self.ledger.slos = slos.iter().map(|slo| self.slo_status(slo)).collect();
     }
 
+    /// Why an SLO cannot be measured, if it cannot.
+    pub(super) fn why_unmeasured(&self, slo: &Objective) -> Option<Unknown> {
+        match self.budget(slo, self.whole_window(slo), None) {
+            Reading::Fresh(_) => None,
+            Reading::Unknown(why) => Some(why),
+        }
+    }
+
     /// Whether some SLO cannot be measured, for another reason than quiet or youth.
     pub(super) fn some_slo_is_unmeasured(&self) -> bool {
-        self.case.declaration.slos.iter().any(|slo| match self.budget(slo, self.whole_window(slo), None) {
-            Reading::Fresh(_) => false,
-            Reading::Unknown(why) => !why.is_benign(),
-        })
+        self.case.declaration.slos.iter().any(|slo| self.why_unmeasured(slo).is_some_and(|why| !why.is_benign()))
     }
 
     pub(super) fn whole_window(&self, slo: &Objective) -> Span {

@@ -108,7 +108,7 @@ impl Turn<'_> {
         let has_doubled = self.burn_has_doubled(trigger, before);
         match self.condition(trigger, Form::at(before)) {
             State::Clear => Ok(()),
-            State::Unknown => Err("whether the condition held before the last change is unknown".to_owned()),
+            State::Unknown(_) => Err("whether the condition held before the last change is unknown".to_owned()),
             State::Holds(_) if has_doubled => Ok(()),
             State::Holds(_) => Err("the condition held before the last change and is no worse since".to_owned()),
         }

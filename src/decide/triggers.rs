@@ -140,7 +140,7 @@ impl<'a> Turn<'a> {
                 (timer.holds_since, timer.held_at) = (None, None);
                 None
             }
-            State::Unknown => {
+            State::Unknown(_) => {
                 if timer.held_at.is_some_and(|at| is_forgotten(at, now)) {
                     (timer.holds_since, timer.held_at) = (None, None);
                 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::invalid::not_in_force;
-use super::measuring::{budget_healthy, evaluated_on_time, metrics_available};
+use super::measuring::{budget_healthy, evaluated_on_time, measured, metrics_available};
 use super::remedy::approve_command;
 use super::surroundings::{Enforced, Surroundings};
 use crate::api::incident::IncidentStage;
@@ -66,6 +66,8 @@ pub enum Reason {
     OnTime,
     EvaluationLate,
     EvaluationFailing,
+    EverythingMeasured,
+    NotMeasured,
     WatchBroken,
     WindowInThePast,
     WindowsCurrent,
@@ -124,6 +126,7 @@ pub fn all(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Ve
         budget_healthy(decided),
         metrics_available(surroundings),
         evaluated_on_time(case),
+        measured(case, decided),
         in_sync(case),
         incident_open(decided),
         changes_held(case, decided),

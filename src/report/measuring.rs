@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::conditions::{Finding, Reason, Truth, finding, stamped};
 use super::surroundings::{SourceState, Surroundings};
 use crate::api::status::SloVerdict;
+use crate::decide::unmeasured::{Subject, Unmeasured, unmeasured};
 use crate::decide::{Case, Ledger, lateness};
 
 /// Lags are told in these steps, in seconds: an exact one would be a write at every evaluation.
@@ -44,6 +45,29 @@ pub(super) fn metrics_available(surroundings: &Surroundings) -> Finding {
             finding(Truth::True, Reason::SlowQuery, message)
         }
         SourceState::Unavailable(problem) => finding(Truth::False, Reason::SourceUnavailable, problem.clone()),
+    }
+}
+
+/// Whether everything is measured that the pilot's promises rest on; each thing that is not, with what follows.
+pub(super) fn measured(case: &Case<'_>, decided: &Ledger) -> Finding {
+    let unmeasured = unmeasured(case.declaration, decided, case.now);
+    if unmeasured.is_empty() {
+        return finding("Measured", Truth::True, Reason::EverythingMeasured, "");
+    }
+    let message = unmeasured.iter().map(consequence).collect::<Vec<_>>().join("; ");
+    finding("Measured", Truth::False, Reason::NotMeasured, message)
+}
+
+fn consequence(unmeasured: &Unmeasured) -> String {
+    let why = unmeasured.why.as_str();
+    match &unmeasured.subject {
+        Subject::Slo(name) => {
+            format!("SLO {name} is unknown ({why}), so its triggers cannot fire and no release completes its bake")
+        }
+        Subject::Trigger(name) => format!("trigger {name} cannot fire, because its condition is unknown ({why})"),
+        Subject::Dependency(name) => format!(
+            "no release can be blamed, and none is rolled back automatically, while dependency {name} is unknown ({why})"
+        ),
     }
 }
 

@@ -74,6 +74,7 @@ pub struct Metrics {
     reviews: Family<ReviewLabels, Counter>,
     announcements: Family<AnnouncementLabels, Counter>,
     incident_open: Family<PilotLabels, Gauge>,
+    unmeasured: Family<PilotLabels, Gauge>,
     budget_remaining: Family<SloLabels, Gauge<f64, AtomicU64>>,
     slo_known: Family<SloLabels, Gauge>,
     slo_met: Family<SloLabels, Gauge>,
@@ -92,6 +93,7 @@ impl Metrics {
         let reviews = Family::default();
         let announcements = Family::default();
         let incident_open = Family::default();
+        let unmeasured = Family::default();
         let budget_remaining = Family::default();
         let slo_known = Family::default();
         let slo_met = Family::default();
@@ -102,6 +104,7 @@ impl Metrics {
             "Writes of a plan that failed and stay due; not those that the world had moved on from",
             failed_effects.clone(),
         );
+        register_unmeasured(&mut registry, &unmeasured);
         register_evaluations(&mut registry, &failing_pilots, &evaluation_lag, &source_breaker);
         registry.register("admission_reviews", "Admission reviews by what became of them", reviews.clone());
         registry.register(
@@ -132,6 +135,7 @@ impl Metrics {
             reviews,
             announcements,
             incident_open,
+            unmeasured,
             budget_remaining,
             slo_known,
             slo_met,
@@ -168,6 +172,12 @@ impl Metrics {
         self.announcements.get_or_create(&AnnouncementLabels { reason }).inc();
     }
 
+    /// Shows how much of a pilot has been unknown for too long.
+    pub fn unmeasured(&self, pilot: &PilotId, count: usize) {
+        let labels = PilotLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone() };
+        self.unmeasured.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// Notes how late an evaluation was.
     pub fn late_by(&self, lag: SignedDuration) {
         self.evaluation_lag.observe(lag.as_secs_f64());
@@ -200,7 +210,9 @@ impl Metrics {
 
     /// Removes what was shown of a pilot that was deleted.
     pub fn forget(&self, pilot: &PilotId, slos: &[String]) {
-        self.incident_open.remove(&PilotLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone() });
+        let labels = PilotLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone() };
+        self.incident_open.remove(&labels);
+        self.unmeasured.remove(&labels);
         for slo in slos {
             let labels = SloLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone(), slo: slo.clone() };
             self.budget_remaining.remove(&labels);
@@ -216,6 +228,11 @@ impl Metrics {
         let _ = text::encode(&mut buffer, &self.registry);
         buffer
     }
+}
+
+fn register_unmeasured(registry: &mut Registry, unmeasured: &Family<PilotLabels, Gauge>) {
+    let help = "SLOs, triggers and dependencies of the pilot that have been unknown for too long";
+    registry.register("unmeasured", help, unmeasured.clone());
 }
 
 fn register_evaluations(

@@ -21,6 +21,8 @@ pub enum Manner {
     Hangs,
     /// Breaks the connection off.
     Drops,
+    /// Answers that there is no such series.
+    Lacks,
     /// Answers after so long.
     Dawdles(Duration),
     /// Answers what reads nothing, and never answers what reads a series.
@@ -63,6 +65,11 @@ impl Metrics {
     /// Treats queries that contain this piece in a way of their own.
     pub fn except(&self, piece: &str, manner: Manner) {
         self.lock().exceptions.push((piece.to_owned(), manner));
+    }
+
+    /// Treats all queries alike again.
+    pub fn forgive(&self) {
+        self.lock().exceptions.clear();
     }
 
     /// The value of an expression from now on; every other one yields 0.
@@ -122,6 +129,7 @@ impl Transport for Metrics {
         async move {
             let (manner, _in_flight) = self.arrive(query);
             match manner {
+                Manner::Lacks => return Ok(Reply { result: QueryResult::Vector(Vec::new()), warnings: Vec::new() }),
                 Manner::Answers => tokio::time::sleep(Duration::from_millis(5)).await,
                 Manner::Dawdles(pause) => tokio::time::sleep(pause).await,
                 Manner::Lies if query == "vector(1)" => {}
