@@ -121,11 +121,9 @@ async fn an_invalid_edit_leaves_the_last_valid_pilot_in_force(cluster: &Cluster)
     ensure!(scene.deployment().await?.pointer("/spec/template/spec/containers/0/image") == Some(&json!("web:1")));
 
     operator.start().await?;
-    let held = scene.decide(&scene.ada, &json!({"type": "HoldChanges"})).await?;
-    ensure!(held.status.and_then(|status| status.phase) == Some(DecisionPhase::Accepted), "not heard");
+    accepted(&scene, &json!({"type": "HoldChanges"})).await?;
     let id = scene.incident().await?.id;
-    let resume = scene.decide(&scene.ada, &json!({"type": "Resume", "incident": id})).await?;
-    ensure!(resume.status.and_then(|status| status.phase) == Some(DecisionPhase::Accepted), "not heard");
+    accepted(&scene, &json!({"type": "Resume", "incident": id})).await?;
     scene.closed(&id).await?;
     let again = scene.apply(&scene.grace, &scene.release(2, 50)).await?;
     again.refused(&["rolled back after an incident"])?;
@@ -161,6 +159,17 @@ async fn what_depends_on_the_cluster_is_a_condition(cluster: &Cluster) -> anyhow
     let message = "over and without effect: launch; remove them when convenient";
     has(&scene, "web", "WindowsCurrent", "False", "WindowInThePast", message).await?;
     scene.guarded().await
+}
+
+/// Writes a Decision of the owner until it is stored and accepted: right after a start the API server may not know the
+/// webhook's new certificate yet.
+async fn accepted(scene: &Scene<'_>, spec: &Value) -> anyhow::Result<()> {
+    let attempt = || async {
+        let decision = scene.decide(&scene.ada, spec).await.map_err(|error| error.to_string())?;
+        let status = decision.status.unwrap_or_default();
+        if status.phase == Some(DecisionPhase::Accepted) { Ok(()) } else { Err(format!("{status:?}")) }
+    };
+    Ok(wait::until("Decision that is accepted", PATIENCE, attempt).await?)
 }
 
 /// Waits until a Pilot has a condition whose message contains this.
