@@ -6,6 +6,7 @@
 
 pub mod change_calendar;
 mod definition;
+mod literals;
 pub mod promql;
 
 use std::collections::BTreeSet;

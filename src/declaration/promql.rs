@@ -5,12 +5,18 @@
 
 use promql_parser::parser::{self, Expr};
 
+use super::literals::plain;
 use crate::violation::Violation;
+
+/// Parses an expression, with its string literals as Prometheus reads them.
+pub fn parse(text: &str) -> Result<Expr, String> {
+    parser::parse(&plain(text)?)
+}
 
 /// A vector selector such as `http_requests_total{code=~"5.."}`: no function, no range, no offset.
 pub fn check_selector(text: &str, path: &str) -> Option<Violation> {
     let hint = "write a plain counter selector such as http_requests_total{code=~\"5..\"}; pilotguard adds the range and the sum itself";
-    match parser::parse(text) {
+    match parse(text) {
         Err(problem) => Some(Violation::new(path, format!("is not PromQL: {problem}"), hint)),
         Ok(Expr::VectorSelector(selector)) if selector.offset.is_none() && selector.at.is_none() => None,
         Ok(_) => Some(Violation::new(path, "is not a plain vector selector", hint)),
@@ -19,7 +25,7 @@ pub fn check_selector(text: &str, path: &str) -> Option<Violation> {
 
 /// Any expression that can yield one value: a range vector or a text cannot.
 pub fn check_expression(text: &str, path: &str) -> Option<Violation> {
-    match parser::parse(text) {
+    match parse(text) {
         Err(problem) => Some(Violation::new(
             path,
             format!("is not PromQL: {problem}"),

@@ -30,6 +30,7 @@ async fn a_real_prometheus_is_read_right() {
     counts_are_those_that_happened(&rig, &history).await;
     the_namespace_label_keeps_others_out(&rig, &history).await;
     expressions_are_judged_by_what_they_read(&rig, &history).await;
+    literals_mean_the_same_written_and_rewritten(&rig, &history).await;
     a_target_that_goes_becomes_stale(&rig).await;
     a_source_that_goes_and_comes_back(&rig, &history).await;
     secrets::are_read_and_read_again(&rig).await;
@@ -146,6 +147,64 @@ async fn expressions_are_judged_by_what_they_read(rig: &Rig, history: &History) 
         let read = ask_one(&source, &declaration, value(query, until), until).await;
         assert_eq!(read, Answer::Value(expected), "{query}: {:?}", problem(&source));
     }
+}
+
+/// What is sent as written, and what is parsed, confined and printed, mean the same to a real Prometheus; what it refuses is
+/// refused here.
+async fn literals_mean_the_same_written_and_rewritten(rig: &Rig, history: &History) {
+    let (free, confined) = (source(rig, None), source(rig, Some("namespace")));
+    let declaration = pilot("errors_total", "requests_total");
+    let until = history.asked();
+    let literals = [
+        r"=~`sh\wp`",
+        r#"=~"sh\\wp""#,
+        r"=~'sh\\wp'",
+        r#"="\x73hop""#,
+        r#"="\163hop""#,
+        r#"="\u0073hop""#,
+        r#"="\U00000073hop""#,
+        r#"!="\"""#,
+        r"!='\''",
+        r"!=`\`",
+        r#"!="\xc3\xa9""#,
+        r#"!="\a\b\f\n\r\t\v\\""#,
+        r#"=~"s.{2}p""#,
+        "!=`\n`",
+        "=\"shop\" # it's \"`\n",
+        r#"!="\d""#,
+        r#"!="\'""#,
+        r#"!="\400""#,
+        r#"!="\08""#,
+        r#"!="\ud800""#,
+        "!=\"\n\"",
+        r#"!="x"#,
+        "!=`x",
+    ];
+    for literal in literals {
+        let selector = format!("errors_total{{namespace=\"shop\",namespace{literal}}}");
+        let by_prometheus = is_accepted(rig, &selector).await;
+        let by_us = pilotguard::declaration::promql::check_selector(&selector, "query");
+        assert_eq!(by_us.is_none(), by_prometheus, "{literal}: {by_us:?}");
+        if !by_prometheus {
+            continue;
+        }
+        let read = ask_one(&free, &declaration, value(&format!("count({selector})"), until), until).await;
+        assert_eq!(read, Answer::Value(Reading::Fresh(1.0)), "{literal}: {:?}", problem(&free));
+        // Another label, because that of the namespace is replaced; no series has it, so both ways find nothing or all.
+        let rewritten = format!("count(errors_total{{zone{literal}}}) or vector(0)");
+        let read = ask_one(&confined, &declaration, value(&rewritten, until), until).await;
+        let is_negative = literal.starts_with('!');
+        let expected = if is_negative { 1.0 } else { 0.0 };
+        assert_eq!(read, Answer::Value(Reading::Fresh(expected)), "{literal}: {:?}", problem(&confined));
+    }
+}
+
+/// Whether the real Prometheus parses a query.
+async fn is_accepted(rig: &Rig, query: &str) -> bool {
+    let mut url = reqwest::Url::parse(rig.prometheus_url().unwrap()).unwrap();
+    url.set_path("/api/v1/format_query");
+    url.query_pairs_mut().append_pair("query", query);
+    reqwest::get(url).await.unwrap().status().is_success()
 }
 
 /// A counter of requests; a tenth of them are errors.

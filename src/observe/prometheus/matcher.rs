@@ -6,8 +6,10 @@
 use std::convert::Infallible;
 
 use promql_parser::label::{MatchOp, Matcher, Matchers};
-use promql_parser::parser::{self, Expr};
+use promql_parser::parser::Expr;
 use promql_parser::util::visitor::{ExprVisitorMut, walk_expr_mut};
+
+use crate::declaration::promql;
 
 /// Why a query is not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,14 +63,14 @@ pub fn confine(query: &str, scope: &Scope) -> Result<Expr, QueryError> {
 /// Writes an expression down, and proves that what is written means the same.
 pub fn print(expression: &Expr) -> Result<String, QueryError> {
     let text = expression.to_string();
-    match parser::parse(&text) {
+    match promql::parse(&text) {
         Ok(again) if again == *expression => Ok(text),
         _ => Err(QueryError::NotPrintable(text)),
     }
 }
 
 fn parse(query: &str) -> Result<Expr, QueryError> {
-    parser::parse(query).map_err(|problem| QueryError::Unparsable { query: query.to_owned(), problem })
+    promql::parse(query).map_err(|problem| QueryError::Unparsable { query: query.to_owned(), problem })
 }
 
 struct Confine<'a> {
@@ -152,6 +154,9 @@ mod tests {
             ),
             (r#"{"up{x=\"y\"} or other"}"#, r#"{__name__="up{x=\"y\"} or other",namespace="mine"}"#),
             ("absent(a) unless topk(3, b)", r#"absent(a{namespace="mine"}) unless topk(3, b{namespace="mine"})"#),
+            (r"up{a=~`5\d\d`}", r#"up{a=~"5\\d\\d",namespace="mine"}"#),
+            // To a parser that takes the backslash for an escape, the whole middle would be one value.
+            (r"up{a=`\`} or up{b=`c`}", r#"up{a="\\",namespace="mine"} or up{b="c",namespace="mine"}"#),
             ("sum(a) # namespace=\"other\"", r#"sum(a{namespace="mine"})"#),
             ("1 + vector(time())", "1 + vector(time())"),
         ];
