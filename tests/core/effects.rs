@@ -3,7 +3,7 @@
 //! must never happen.
 
 use pilotguard::api::change_record::{ChangeClass, Outcome};
-use pilotguard::api::decision::DecisionPhase;
+use pilotguard::api::decision::{DecisionPhase, DecisionSpec};
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::trigger::TriggerAction;
 use pilotguard::api::workload::PartKind;
@@ -65,29 +65,31 @@ impl World {
                 }
                 decision.phase = Some(*phase);
             }
-            Effect::RecordDecision { name, spec } => {
-                if self.decisions.iter().all(|decision| decision.name != *name) {
-                    self.decisions.push(PilotDecision {
-                        name: name.clone(),
-                        type_: spec.type_,
-                        incident: spec.incident.clone(),
-                        payload: None,
-                        change: None,
-                        until: spec.until,
-                        fix: spec.fix,
-                        reason: spec.reason.clone(),
-                        by: spec.by.clone(),
-                        is_record: spec.record.is_some(),
-                        follows: spec.record.as_ref().and_then(|record| record.decision.clone()),
-                        quarantined: spec.record.as_ref().map(|record| record.quarantined.clone()).unwrap_or_default(),
-                        created_at: self.now,
-                        phase: Some(DecisionPhase::Accepted),
-                    });
-                }
-            }
+            Effect::RecordDecision { name, spec } => self.record(name, spec),
         }
         self.settle();
         Ok(())
+    }
+
+    fn record(&mut self, name: &String, spec: &DecisionSpec) {
+        if self.decisions.iter().all(|decision| decision.name != *name) {
+            self.decisions.push(PilotDecision {
+                name: name.clone(),
+                type_: spec.type_,
+                incident: spec.incident.clone(),
+                payload: None,
+                change: None,
+                until: spec.until,
+                fix: spec.fix,
+                reason: spec.reason.clone(),
+                by: spec.by.clone(),
+                is_record: spec.record.is_some(),
+                follows: spec.record.as_ref().and_then(|record| record.decision.clone()),
+                quarantined: spec.record.as_ref().map(|record| record.quarantined.clone()).unwrap_or_default(),
+                created_at: self.now,
+                phase: Some(DecisionPhase::Accepted),
+            });
+        }
     }
 
     fn prune(&mut self, snapshots: &[String]) {
