@@ -125,6 +125,9 @@ proptest! {
         let pilot = pilot(&trigger);
         let (pointer, value) = &edit;
         prop_assume!(pilot.pointer(pointer) != Some(value), "what is written anew and the same is no edit");
+        // A burn rate brings its own short window.
+        let is_unused = *pointer == "/triggers/0/shortWindow" && !trigger["when"]["burnRate"].is_null();
+        prop_assume!(!is_unused, "a field that means nothing for this trigger is no edit of it");
         let running = told(&story(&pilot, &steps, (&edit, at), false));
         let started = told(&story(&pilot, &steps, (&edit, at), true));
         prop_assert_eq!(running, started);
