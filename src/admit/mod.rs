@@ -11,6 +11,7 @@ mod cel;
 pub mod certificates;
 pub mod context;
 mod decisions;
+mod intake;
 pub mod keeper;
 mod known;
 mod moves;

@@ -1,6 +1,7 @@
 //! The HTTPS server that the API server calls.
 //!
-//! A handler reads a bounded body, judges in memory and answers; it never waits for anything else. Whatever
+//! A handler takes a body in, judges in memory and answers; it never waits for anything else. How much is taken in at a time
+//! is bounded in [`super::intake`]. Whatever
 //! is sent, the answer is well-formed: an AdmissionReview where the question had a uid, else HTTP 400.
 
 use std::net::TcpListener;
@@ -8,17 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{Request as HttpRequest, State};
 use axum::http::{StatusCode, header::CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum_server::Handle;
+use axum_server::tls_rustls::RustlsAcceptor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::certificates::ServerIdentity;
 use super::context::Context;
+use super::intake::{Bounded, Intake};
 use super::objects;
 use super::paths::{OBJECTS, OBSERVED, SCALE, WORKLOADS};
 use super::pilots::Guarded;
@@ -27,8 +31,20 @@ use super::wire::{Answer, Malformed, Request};
 use super::witness::Witness;
 use crate::observe::cluster::Cluster;
 
-/// The largest body that is read: an object of at most 1.5 MiB, old and new, with room for escapes.
-pub const LARGEST_BODY: usize = 6 * 1024 * 1024;
+pub use super::intake::LARGEST_BODY;
+
+/// A TLS handshake, or the answer to a ping, takes at most so long.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// A connection without a request is closed, or asked whether it is alive, after so long. API servers keep theirs open.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// So much of what was sent, and not asked for yet, is kept for one connection, in bytes.
+const BUFFER: usize = 64 * 1024;
+const WINDOW: u32 = 64 * 1024;
+
+/// So many requests of one connection are under way at a time.
+const STREAMS: u32 = 64;
 
 /// So long open requests may take to end after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -67,9 +83,10 @@ pub async fn serve(
 ) -> Result<(), ServerError> {
     listener.set_nonblocking(true)?;
     let handle = Handle::new();
-    let served = axum_server::from_tcp_rustls(listener, identity.tls.clone())?
-        .handle(handle.clone())
-        .serve(router(admission).into_make_service());
+    let acceptor = RustlsAcceptor::new(identity.tls.clone()).handshake_timeout(OPENING);
+    let mut server = axum_server::from_tcp(listener)?.acceptor(Bounded::new(acceptor)).handle(handle.clone());
+    bound(server.http_builder());
+    let served = server.serve(router(admission).into_make_service());
     tokio::pin!(served);
     tokio::select! {
         ended = &mut served => return Ok(ended?),
@@ -78,35 +95,62 @@ pub async fn serve(
     Ok(served.await?)
 }
 
+/// What one connection may take up: buffers, requests at a time, time to say what it wants.
+fn bound(builder: &mut Builder<TokioExecutor>) {
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(BUFFER);
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new()).keep_alive_interval(IDLE).keep_alive_timeout(OPENING);
+    http2.max_concurrent_streams(STREAMS).initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
+}
+
 /// The endpoints.
 pub fn router(admission: Admission) -> Router {
+    let shared = Shared { admission, intake: Intake::default() };
     Router::new()
         .route(WORKLOADS, post(workloads))
         .route(OBSERVED, post(observed))
         .route(SCALE, post(scale))
         .route(OBJECTS, post(own_objects))
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .with_state(admission)
+        .with_state(shared)
 }
 
-async fn workloads(State(admission): State<Admission>, body: Bytes) -> Response {
-    admission.answer(&body, review::of_workload, true)
+/// What every handler has.
+#[derive(Clone, Debug)]
+struct Shared {
+    admission: Admission,
+    intake: Intake,
 }
 
-async fn observed(State(admission): State<Admission>, body: Bytes) -> Response {
-    admission.answer(&body, review::of_workload, false)
+async fn workloads(State(shared): State<Shared>, request: HttpRequest) -> Response {
+    shared.answer(request, review::of_workload, true).await
 }
 
-async fn scale(State(admission): State<Admission>, body: Bytes) -> Response {
-    admission.answer(&body, review::of_scale, false)
+async fn observed(State(shared): State<Shared>, request: HttpRequest) -> Response {
+    shared.answer(request, review::of_workload, false).await
 }
 
-async fn own_objects(State(admission): State<Admission>, body: Bytes) -> Response {
-    admission.answer(&body, objects::of_own, false)
+async fn scale(State(shared): State<Shared>, request: HttpRequest) -> Response {
+    shared.answer(request, review::of_scale, false).await
+}
+
+async fn own_objects(State(shared): State<Shared>, request: HttpRequest) -> Response {
+    shared.answer(request, objects::of_own, false).await
+}
+
+/// How a kind of request is judged.
+type Judge = fn(&Request, &Context<'_>) -> Answer;
+
+impl Shared {
+    async fn answer(&self, request: HttpRequest, judge: Judge, may_refuse_unknown: bool) -> Response {
+        match self.intake.read(request).await {
+            Ok(body) => self.admission.answer(&body.bytes, judge, may_refuse_unknown),
+            Err(refused) => refused.into_response(),
+        }
+    }
 }
 
 impl Admission {
-    fn answer(&self, body: &[u8], judge: fn(&Request, &Context<'_>) -> Answer, may_refuse_unknown: bool) -> Response {
+    fn answer(&self, body: &[u8], judge: Judge, may_refuse_unknown: bool) -> Response {
         let context = Context {
             guarded: &self.guarded,
             cluster: &self.cluster,

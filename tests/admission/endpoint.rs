@@ -18,16 +18,18 @@ use crate::fixtures::*;
 
 const PATHS: [&str; 4] = ["/workloads", "/observed", "/scale", "/objects"];
 
-struct Served {
+pub struct Served {
     runtime: Runtime,
     client: reqwest::Client,
-    base: String,
+    pub base: String,
+    /// The certificate authority, PEM.
+    pub authority: String,
 }
 
 static SERVED: LazyLock<Served> = LazyLock::new(|| Served::start(&CancellationToken::new()));
 
 impl Served {
-    fn start(stop: &CancellationToken) -> Self {
+    pub fn start(stop: &CancellationToken) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = Runtime::new().unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -48,12 +50,12 @@ impl Served {
             gitops_users: [].into(),
             clock: || at(CLOSED),
         };
-        let stop = stop.clone();
+        let (stop, trusted) = (stop.clone(), identity.ca_pem.clone());
         runtime.spawn(async move { serve(listener, &identity, admission, stop).await.unwrap() });
-        Self { runtime, client, base }
+        Self { runtime, client, base, authority: trusted }
     }
 
-    fn post(&self, path: &str, body: Vec<u8>) -> Result<(u16, String), reqwest::Error> {
+    pub fn post(&self, path: &str, body: Vec<u8>) -> Result<(u16, String), reqwest::Error> {
         self.runtime.block_on(async {
             let answer = self.client.post(format!("{}{path}", self.base)).body(body).send().await?;
             Ok((answer.status().as_u16(), answer.text().await?))

@@ -12,6 +12,7 @@ mod endpoint;
 mod exceptions;
 mod fixtures;
 mod index;
+mod intake;
 mod kinds;
 mod last_valid;
 mod objects;
