@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::api::change_record::{ApprovalOwed, ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
@@ -147,6 +148,30 @@ pub struct Counts {
     pub total: f64,
 }
 
+/// A question to the API server, asked by a dry-run: what would it store if a stored release were restored?
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rehearsal {
+    /// The workload.
+    pub workload: PartReference,
+    /// The workload's uid.
+    pub uid: String,
+    /// The snapshot of the release.
+    pub snapshot: String,
+}
+
+/// A release as the API server would store it, after all other admission.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Landing {
+    /// The pod template, or the content of a ConfigMap.
+    pub content: Value,
+    /// The digest of the template.
+    pub template: String,
+    /// The payload digest.
+    pub payload: String,
+    /// The fields in which it differs from the stored release.
+    pub changed: Vec<String>,
+}
+
 /// Everything that was seen of one Pilot at one time.
 #[derive(Clone, Debug, Default)]
 pub struct Observation {
@@ -160,6 +185,8 @@ pub struct Observation {
     pub decisions: Vec<PilotDecision>,
     /// What the metrics source answered so far.
     pub answers: BTreeMap<Question, Answer>,
+    /// What the API server answered to dry-runs of restoring a release so far; `None` where it refused.
+    pub landings: BTreeMap<Rehearsal, Option<Landing>>,
 }
 
 impl Observation {
@@ -169,13 +196,19 @@ impl Observation {
     }
 }
 
-/// A workload that belongs to another, older Pilot.
+/// A workload that belongs to another Pilot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimed {
     /// The workload.
     pub workload: PartReference,
     /// The name of the Pilot that it belongs to.
     pub by: String,
+    /// Who created that Pilot, where admission saw it.
+    pub created_by: Option<String>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// It is no older, but takes over from this one.
+    pub takes_over: bool,
 }
 
 /// A workload as it stands in the API server.
@@ -233,6 +266,11 @@ impl Workload {
     /// The mark of the template that runs, if that template was admitted.
     pub fn admitted(&self) -> Option<&Admitted> {
         self.marks.admitted.as_ref().filter(|admitted| admitted.template == self.template)
+    }
+
+    /// The payload digest of the release that was meant, where what runs is what other admission made of it.
+    pub fn variant_of(&self) -> Option<&str> {
+        self.admitted()?.variant_of.as_deref()
     }
 
     /// The reason of a break-glass request that no stamp tells of yet.

@@ -9,14 +9,18 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::api::workload::PartKind;
 use crate::decide::plan::{GiveBack, Readmit, Release, RestoreReplicas, RollBack, ScaleDown, Stamp};
 use crate::release::digest::template_digest;
-use crate::release::marks::{ADMITTED, CONTAINED, Contained, HELD, Marks, PARKED_REPLICAS, QUARANTINED};
+use crate::release::marks::{ADMITTED, Admitted, CONTAINED, Contained, HELD, Marks, PARKED_REPLICAS, QUARANTINED};
 use crate::release::ownership::{LAST_APPLIED, given_back, last_applied_with_release, owes_fields};
 use crate::release::workload::{annotations, template};
 
 /// How people tell what we created, and the static policy what we may create.
 const MANAGED_BY_US: (&str, &str) = ("app.kubernetes.io/managed-by", "pilotguard");
+
+/// Written only in dry-runs.
+const REHEARSED: &str = "pilotguard.dev/rehearsed";
 
 /// A release as a snapshot stores it.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,14 +45,15 @@ pub struct StoredConfiguration {
 /// Puts a stored release back, un-paused, with its marks: one patch, tested on uid and generation. A ConfigMap has no
 /// generation, so its patch is tested on the version that was just read.
 pub fn roll_back(workload: &Value, effect: &RollBack, release: &StoredRelease) -> Patch {
+    let restored = effect.variant.as_ref().unwrap_or(&release.template);
     let mut patch = if effect.workload.kind.has_pods() {
         let mut patch = guarded_by_generation(&effect.uid, effect.generation);
-        patch.push(replace(&["spec", "template"], release.template.clone()));
+        patch.push(replace(&["spec", "template"], restored.clone()));
         patch
     } else {
         let version = workload.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
         let mut patch = guarded_by_version(&effect.uid, version);
-        patch.extend(content(workload, &release.template));
+        patch.extend(content(workload, restored));
         patch
     };
     if workload.pointer("/spec/paused") == Some(&Value::Bool(true)) {
@@ -67,6 +72,35 @@ pub fn roll_back(workload: &Value, effect: &RollBack, release: &StoredRelease) -
     }
     patch.extend(marks.operations);
     Patch(patch)
+}
+
+/// What only restores a stored release, to be tried in a dry-run.
+pub fn restore(kind: PartKind, workload: &Value, uid: &str, template: &Value) -> Patch {
+    let mut patch = vec![test(&["metadata", "uid"], json!(uid))];
+    if kind.has_pods() {
+        patch.push(replace(&["spec", "template"], template.clone()));
+    } else {
+        patch.extend(content(workload, template));
+    }
+    Patch(patch)
+}
+
+/// A write of no more than a mark, to be tried in a dry-run.
+pub fn rehearsal(workload: &Value, uid: &str) -> Patch {
+    let mut patch = vec![test(&["metadata", "uid"], json!(uid))];
+    let mut marks = Annotations::of(workload);
+    marks.set(REHEARSED, "true".to_owned());
+    patch.extend(marks.operations);
+    Patch(patch)
+}
+
+/// The same patch where other admission makes another template of it: that template is sent, and its stamp with it.
+pub fn with_variant(mut patch: Patch, template: &Value, admitted: Option<&Admitted>) -> Patch {
+    patch.0.push(replace(&["spec", "template"], template.clone()));
+    if let Some(admitted) = admitted {
+        patch.0.push(add(&["metadata", "annotations", ADMITTED], Value::String(to_json(admitted))));
+    }
+    patch
 }
 
 /// What gives a ConfigMap a stored content.

@@ -114,6 +114,14 @@ impl Writer {
         }
     }
 
+    /// Asks whether an object would be created, without writing.
+    pub async fn try_create<K: Namespaced>(&self, namespace: &str, object: &K) -> Result<(), WriteError> {
+        let name = object.meta().name.clone().unwrap_or_default();
+        let api = self.api::<K>(namespace);
+        let parameters = PostParams { dry_run: true, ..post_params() };
+        within::<K, _>(&name, api.create(&parameters, object)).await.map(drop)
+    }
+
     /// Reads an object as it is now.
     pub async fn read<K: Namespaced>(&self, namespace: &str, name: &str) -> Result<K, WriteError> {
         let api = self.api::<K>(namespace);
@@ -149,6 +157,18 @@ impl Writer {
         patch: JsonPatch,
     ) -> Result<K, WriteError> {
         self.patch_with(kind, (namespace, name), patch, &PatchParams { dry_run: true, ..params() }).await
+    }
+
+    /// Patches an object through its status: of that the API server stores annotations and status, whatever other
+    /// admission makes of the rest.
+    pub async fn patch_status_of<K: Dynamic>(
+        &self,
+        kind: &K::DynamicType,
+        (namespace, name): (&str, &str),
+        patch: JsonPatch,
+    ) -> Result<K, WriteError> {
+        let api: Api<K> = Api::namespaced_with(self.client.clone(), namespace, kind);
+        bounded(&K::kind(kind), name, api.patch_status(name, &params(), &Patch::Json::<()>(patch))).await
     }
 
     async fn patch_with<K: Dynamic>(

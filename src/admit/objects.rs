@@ -4,8 +4,10 @@
 //! because these calls may be lost. Decisions have a file of their own.
 
 use jiff::Timestamp;
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, PatchOperation, RemoveOperation};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::context::Context;
 use super::decisions::of_decision;
@@ -16,13 +18,17 @@ use super::wire::{Answer, Request, Verb};
 use crate::api::change_calendar::CALENDAR_LABEL;
 use crate::api::incident::IncidentStage;
 use crate::api::metrics_source::MetricsSource;
-use crate::api::pilot::{Mode, Pilot};
+use crate::api::pilot::{CREATED_BY, Mode, Pilot, TAKES_OVER};
 use crate::api::trigger::TriggerAction;
+use crate::decide::people::may_loosen;
 use crate::declaration::change_calendar::SharedCalendar;
 use crate::declaration::{Declaration, Trigger, parts};
 use crate::record::declared;
 use crate::report::refusal::{LONGEST_LINE, shorten};
 use crate::violation::Violation;
+
+/// The name of the Decision by which the operator asks, in a dry-run, whether this process is reached.
+pub const PROBE_DECISION: &str = "pilotguard-probe";
 
 /// Judges a request on one of our own objects.
 pub fn of_own(request: &Request, context: &Context<'_>) -> Answer {
@@ -37,12 +43,21 @@ pub fn of_own(request: &Request, context: &Context<'_>) -> Answer {
         }
         ("pilotguard.dev/pilots", Verb::Create | Verb::Update) => of_pilot(request, context),
         ("pilotguard.dev/pilots", Verb::Delete) => of_pilot_delete(request),
-        ("pilotguard.dev/decisions", Verb::Create) if is_own_account => Answer::untouched(),
+        ("pilotguard.dev/decisions", Verb::Create) if is_own_account => match probe(request) {
+            Some(nonce) => Answer::forbidden(format!("pilotguard probe {nonce} answered")),
+            None => Answer::untouched(),
+        },
         ("pilotguard.dev/decisions", Verb::Create) => of_decision(request, context),
         ("pilotguard.dev/metricssources", Verb::Create | Verb::Update) => of_metrics_source(request),
         ("pilotguard.dev/changecalendars", Verb::Create | Verb::Update) => of_change_calendar(request, context),
         _ => Answer::bad_request(format!("{} is not judged here", request.target)),
     }
+}
+
+/// The number by which the operator asks, in a dry-run, whether this process is reached.
+fn probe(request: &Request) -> Option<&str> {
+    let is_probe = request.is_dry_run && request.name == PROBE_DECISION;
+    request.object.pointer("/spec/reason")?.as_str().filter(|_| is_probe)
 }
 
 pub(super) fn parse<T: DeserializeOwned>(kind: &str, object: &Value) -> Result<T, Answer> {
@@ -59,11 +74,14 @@ fn of_pilot(request: &Request, context: &Context<'_>) -> Answer {
     };
     let declaration = match Declaration::parse(&pilot, context.guarded.zones()) {
         Ok(declaration) => declaration,
-        Err(_) if is_unchanged => return Answer::untouched(),
+        Err(_) if is_unchanged => return Answer::Allowed { patch: creator(request), warnings: Vec::new() },
         Err(violations) => return Answer::invalid("Pilot", &request.name, violations),
     };
     if let Some(violation) = declared::check_size(&pilot.spec).filter(|_| !is_unchanged) {
         return Answer::invalid("Pilot", &request.name, vec![violation]);
+    }
+    if let Some(refused) = refused_takeover(request, &declaration, context) {
+        return refused;
     }
     let past = declaration.calendar.past_windows(context.now).into_iter().map(|window| {
         format!("spec.changes.windows[name={window}] lies in the past and will not open or freeze anything again")
@@ -75,7 +93,58 @@ fn of_pilot(request: &Request, context: &Context<'_>) -> Answer {
         .chain(out_of_place(request, context))
         .chain(owned(request))
         .map(|text| shorten(&text, LONGEST_LINE));
-    Answer::warned(warnings.collect())
+    Answer::Allowed { patch: creator(request), warnings: warnings.collect() }
+}
+
+/// Who created a Pilot stands on it, whatever a request writes there.
+fn creator(request: &Request) -> Vec<PatchOperation> {
+    let text = |object: &Value| annotation(object, CREATED_BY).map(str::to_owned);
+    let wanted = match request.operation {
+        Verb::Create => Some(request.requester.user.clone()),
+        _ => text(&request.old_object),
+    };
+    if wanted == text(&request.object) {
+        return Vec::new();
+    }
+    let path = PointerBuf::from_tokens(["metadata", "annotations", CREATED_BY]);
+    let Some(user) = wanted else { return vec![PatchOperation::Remove(RemoveOperation { path })] };
+    let mut patch = Vec::new();
+    if request.object.pointer("/metadata/annotations").is_none() {
+        let path = PointerBuf::from_tokens(["metadata", "annotations"]);
+        patch.push(PatchOperation::Add(AddOperation { path, value: json!({}) }));
+    }
+    patch.push(PatchOperation::Add(AddOperation { path, value: json!(user) }));
+    patch
+}
+
+fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object.pointer("/metadata/annotations")?.get(key)?.as_str()
+}
+
+/// The refusal of a takeover by somebody who is not an owner of both Pilots, or in the middle of an incident.
+fn refused_takeover(request: &Request, declaration: &Declaration, context: &Context<'_>) -> Option<Answer> {
+    let older = annotation(&request.object, TAKES_OVER)?;
+    if annotation(&request.old_object, TAKES_OVER) == Some(older) {
+        return None;
+    }
+    let by = Some(&request.requester);
+    let found = context.guarded.pilot(&request.namespace, older);
+    let why = match found.as_deref() {
+        None => format!("there is no Pilot {older} in this namespace"),
+        Some(found) if found.ledger.incident.is_some() => format!("an incident of Pilot {older} is open"),
+        Some(found) => match &found.declaration {
+            Err(_) => format!("Pilot {older} cannot be used as written, so its owners are not known"),
+            Ok(of_older) => {
+                [&of_older.owners, &declaration.owners].into_iter().find_map(|it| may_loosen(it, by).err())?
+            }
+        },
+    };
+    Some(Answer::forbidden(format!(
+        "Refused: pilot {} does not take over from pilot {older}, because {why}.\n\
+         - a person who is an owner in both Pilots may annotate the younger one with {TAKES_OVER}\n\
+         Else remove the workload from spec.workloads of one of them, or delete one of them.",
+        request.name
+    )))
 }
 
 /// A calendar that the Pilot's label names and that does not exist closes it.
@@ -98,10 +167,13 @@ fn conflicts(pilot: &Pilot, request: &Request, context: &Context<'_>) -> Vec<Str
     let claimed = named.iter().filter_map(|workload| {
         let owner = context.guarded.guardian(&WorkloadKey::new(&request.namespace, workload))?;
         let is_older = owner.id.name != request.name && (owner.created_at, owner.id.uid.as_str()) < (created, uid);
-        is_older.then(|| {
+        let is_taken_over = annotation(&request.object, TAKES_OVER) == Some(&owner.id.name);
+        let creator = owner.created_by.as_ref().map(|user| format!(", created by {user}")).unwrap_or_default();
+        (is_older && !is_taken_over).then(|| {
             format!(
-                "{workload} belongs to the older pilot {}; this one stays stalled until that no longer names it",
-                owner.id.name
+                "{workload} belongs to the older pilot {}{creator}; this one stays stalled until that no longer names it, or \
+                 an owner of both annotates this one with {TAKES_OVER}={}",
+                owner.id.name, owner.id.name
             )
         })
     });

@@ -1,6 +1,7 @@
 //! Which Pilot guards which workload: an index in memory, kept up to date from the watch on Pilots.
 //!
-//! A workload belongs to the oldest Pilot that names it (ties: the lower uid). A declaration is parsed again
+//! A workload belongs to the oldest Pilot that names it (ties: the lower uid), unless an owner of both let another one take
+//! over from that. A declaration is parsed again
 //! only when it was edited; status updates, which are far more frequent, cost a copy. Nothing here asks the
 //! API server, and until the first complete list has arrived the index says that it does not know.
 
@@ -13,7 +14,7 @@ use jiff::tz::TimeZoneDatabase;
 use kube::runtime::watcher;
 use tokio::sync::watch;
 
-use crate::api::pilot::{Enforcement, Mode, Pilot};
+use crate::api::pilot::{CREATED_BY, Enforcement, Mode, Pilot, TAKES_OVER};
 use crate::api::workload::PartReference;
 use crate::decide::Ledger;
 use crate::declaration::{Declaration, PilotId, named_calendar, parts};
@@ -60,6 +61,10 @@ pub struct Guardian {
     pub declaration: Result<Arc<Declaration>, Arc<Vec<Violation>>>,
     /// What was decided before.
     pub ledger: Ledger,
+    /// Who created it, where admission saw it.
+    pub created_by: Option<String>,
+    /// The older Pilot that it takes over from.
+    pub takes_over: Option<String>,
     generation: Option<i64>,
     /// The generation of the last valid spec that its status keeps.
     kept_generation: Option<i64>,
@@ -71,7 +76,7 @@ impl Guardian {
         self.enforcement.changes == Mode::Enforce || self.enforcement.actions == Mode::Enforce
     }
 
-    /// What decides who a workload belongs to: the lower seniority wins.
+    /// What decides who a workload belongs to, unless somebody settled it: the lower seniority wins.
     fn seniority(&self) -> (Timestamp, &str) {
         (self.created_at, &self.id.uid)
     }
@@ -209,8 +214,11 @@ impl Guarded {
             Ok(declaration) => (declaration.workloads.clone(), declaration.enforcement),
             Err(_) => (parts(&pilot.spec), pilot.spec.enforcement),
         };
+        let annotation = |key: &str| pilot.metadata.annotations.as_ref()?.get(key).cloned();
         Arc::new(Guardian {
             id,
+            created_by: annotation(CREATED_BY),
+            takes_over: annotation(TAKES_OVER),
             created_at: pilot.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
             workloads,
             named_calendar,
@@ -265,7 +273,10 @@ impl Index {
     /// The rivals of all Pilots that differ from what was known before.
     fn rivals_since(&self, before: &BTreeMap<(String, String), Arc<Guardian>>) -> BTreeSet<PilotId> {
         let differs = |one: &Guardian, other: Option<&Arc<Guardian>>| {
-            other.is_none_or(|other| other.id != one.id || other.workloads != one.workloads)
+            let is_same = |other: &Guardian| {
+                other.id == one.id && other.workloads == one.workloads && other.takes_over == one.takes_over
+            };
+            other.is_none_or(|other| !is_same(other))
         };
         let gone = before.iter().filter(|(key, known)| differs(known, self.pilots.get(*key)));
         let new = self.pilots.iter().filter(|(key, guardian)| differs(guardian, before.get(*key)));
@@ -278,6 +289,7 @@ impl Index {
         let same = known.as_ref().is_some_and(|known| {
             known.workloads == guardian.workloads
                 && known.enforcement == guardian.enforcement
+                && known.takes_over == guardian.takes_over
                 && known.id == guardian.id
         });
         if let Some(known) = known {
@@ -297,7 +309,7 @@ impl Index {
         for workload in guardian.keys() {
             let claims = self.claims.entry(workload).or_default();
             claims.push(guardian.clone());
-            claims.sort_by(|one, other| one.seniority().cmp(&other.seniority()));
+            settle(claims);
         }
     }
 
@@ -305,11 +317,21 @@ impl Index {
         for workload in guardian.keys() {
             if let Some(claims) = self.claims.get_mut(&workload) {
                 claims.retain(|claim| claim.id != guardian.id);
+                settle(claims);
                 if claims.is_empty() {
                     self.claims.remove(&workload);
                 }
             }
         }
+    }
+}
+
+/// The oldest first, and before it the one that takes over from it, if there is one.
+fn settle(claims: &mut [Arc<Guardian>]) {
+    claims.sort_by(|one, other| one.seniority().cmp(&other.seniority()));
+    let Some(oldest) = claims.first().map(|claim| claim.id.name.clone()) else { return };
+    if let Some(heir) = claims.iter().position(|claim| claim.takes_over.as_ref() == Some(&oldest)) {
+        claims[..=heir].rotate_right(1);
     }
 }
 

@@ -18,9 +18,10 @@ use kube::api::ObjectMeta;
 use super::break_glass;
 use super::cel::{condition, literal};
 use super::moves::OWNER_IDENTITY;
+use super::objects::PROBE_DECISION;
 use super::paths::{OBJECTS, OBSERVED, SCALE, WORKLOADS};
 use super::pilots::{GuardedSet, WorkloadKey};
-use super::review::COLLECTORS;
+use super::review::{COLLECTORS, PROBE};
 use crate::api::workload::PartKind;
 
 /// Owners are compared in the API server up to this number; nobody shall make it give up over a longer list.
@@ -61,7 +62,7 @@ pub struct Registration {
     pub endpoint: Endpoint,
     /// The certificate authority that it is verified with, PEM.
     pub ca_pem: String,
-    /// The user name of the operator, which is not sent to itself, except in dry-runs.
+    /// The user name of the operator, whose requests are not sent to itself, except a probe.
     pub own_account: String,
     /// The namespaces whose Pilots and Decisions this operator looks after; `None`: all.
     pub namespaces: Option<BTreeSet<String>>,
@@ -79,6 +80,7 @@ impl Registration {
             self.observed_configuration(set),
             self.replicas(set),
             Some(self.decisions()),
+            Some(self.pilots()),
         ];
         let validating = [
             self.deletions(set),
@@ -86,7 +88,7 @@ impl Registration {
             self.configuration_deletions(set),
             self.observed_configuration_deletions(set),
             self.scale(set),
-            Some(self.own_objects()),
+            Some(self.pilot_deletions()),
             Some(self.sources()),
             Some(self.calendars()),
         ];
@@ -171,11 +173,22 @@ impl Registration {
 
     fn decisions(&self) -> Entry {
         let entry = self.own("decisions", &["decisions"], &["CREATE"]);
+        let is_probe = format!(
+            "(has(request.dryRun) && request.dryRun && object.metadata.?name.orValue('') == {})",
+            literal(PROBE_DECISION)
+        );
+        let conditions = vec![condition("not-ourselves", &format!("{} || {is_probe}", self.is_not_ourselves()))];
+        Entry { namespaces: self.namespaces.clone(), conditions, ..entry }
+    }
+
+    /// Who creates a Pilot is written onto it.
+    fn pilots(&self) -> Entry {
+        let entry = self.own("pilots", &["pilots"], &["CREATE", "UPDATE"]);
         Entry { namespaces: self.namespaces.clone(), ..entry }
     }
 
-    fn own_objects(&self) -> Entry {
-        let entry = self.own("pilots", &["pilots"], &["CREATE", "UPDATE", "DELETE"]);
+    fn pilot_deletions(&self) -> Entry {
+        let entry = self.own("pilot-deletions", &["pilots"], &["DELETE"]);
         Entry { namespaces: self.namespaces.clone(), ..entry }
     }
 
@@ -197,7 +210,7 @@ impl Registration {
             resources: resources.iter().map(|resource| (*resource).to_owned()).collect(),
             operations,
             namespaces: None,
-            conditions: vec![self.not_ourselves()],
+            conditions: vec![condition("not-ourselves", &self.is_not_ourselves())],
         }
     }
 
@@ -222,7 +235,7 @@ impl Registration {
             namespaces: Some(workloads.iter().map(|workload| workload.namespace.clone()).collect()),
             conditions: guarded_names(workloads)
                 .into_iter()
-                .chain([self.not_ourselves(), break_glass::not_broken()])
+                .chain([self.not_ourselves(group), break_glass::not_broken()])
                 .chain(more)
                 .collect(),
         })
@@ -249,11 +262,17 @@ impl Registration {
         }
     }
 
-    /// A rollback must work while the webhook is down; a dry-run is how the operator proves that it is up.
-    fn not_ourselves(&self) -> MatchCondition {
-        let own = literal(&self.own_account);
-        let text = format!("request.userInfo.username != {own} || (has(request.dryRun) && request.dryRun)");
-        condition("not-ourselves", &text)
+    /// A rollback must work while the webhook is down, and so must the dry-run by which it is prepared; by a probe the
+    /// operator proves that the webhook is up.
+    fn not_ourselves(&self, group: &str) -> MatchCondition {
+        let probed = if group.is_empty() { "object.?metadata" } else { "object.?spec.?template.?metadata" };
+        let is_dry_run = "has(request.dryRun) && request.dryRun && object != null";
+        let is_probe = format!("{is_dry_run} && {probed}.?annotations[?{}].hasValue()", literal(PROBE));
+        condition("not-ourselves", &format!("{} || ({is_probe})", self.is_not_ourselves()))
+    }
+
+    fn is_not_ourselves(&self) -> String {
+        format!("request.userInfo.username != {}", literal(&self.own_account))
     }
 }
 

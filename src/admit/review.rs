@@ -63,7 +63,8 @@ pub fn of_workload(request: &Request, context: &Context<'_>) -> Answer {
         return Answer::bad_request(format!("the {} in the AdmissionReview has no spec.template", kind.as_str()));
     }
     let is_own = request.requester.user == context.own_account;
-    if (is_own && !request.is_dry_run) || is_cleaning_up(request) {
+    let probe = probe(kind, &request.object).filter(|_| is_own && request.is_dry_run);
+    if (is_own && probe.is_none()) || is_cleaning_up(request) {
         return Answer::untouched();
     }
     let attempt = Attempt::on_workload(request, (kind, subresource), context);
@@ -71,7 +72,7 @@ pub fn of_workload(request: &Request, context: &Context<'_>) -> Answer {
         Ok(guardian) => guardian,
         Err(answer) => return answer,
     };
-    if is_own && let Some(nonce) = probe(kind, &request.object) {
+    if let Some(nonce) = probe {
         return Answer::forbidden(format!("pilotguard probe {nonce} answered"));
     }
     if subresource == STATUS && !attempt.proposal.gains_owner {
@@ -89,7 +90,7 @@ pub fn of_scale(request: &Request, context: &Context<'_>) -> Answer {
     if !request.object.is_object() || !request.old_object.is_object() {
         return Answer::bad_request("the AdmissionReview has no Scale, or not the old one".to_owned());
     }
-    if request.requester.user == context.own_account && !request.is_dry_run {
+    if request.requester.user == context.own_account {
         return Answer::untouched();
     }
     let workload = PartReference { kind, name: request.name.clone() };

@@ -105,6 +105,7 @@ pub fn of_moved(change: &Change<'_>, judgement: &Judgement) -> String {
     let joined = joined_change(change).filter(|_| !judgement.is_emergency());
     write(&Admitted {
         template,
+        variant_of: None,
         by: change.requester.user.clone(),
         groups: kept_groups(change.requester),
         // A change begins with its first template: what joins it keeps that time.

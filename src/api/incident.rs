@@ -308,6 +308,11 @@ pub struct WorkloadIntent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub to: Option<String>,
+    /// Payload digest that it runs instead, because other admission (another webhook or a mutating policy) changes what is
+    /// restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub lands_as: Option<String>,
     /// Replicas that it has afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,

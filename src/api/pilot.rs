@@ -12,6 +12,12 @@ use super::status::PilotStatus;
 use super::trigger::Trigger;
 use super::workload::{BlastRadius, ConfigurationReference, WorkloadReference};
 
+/// The annotation of a Pilot that says who created it; written at admission.
+pub const CREATED_BY: &str = "pilotguard.dev/created-by";
+
+/// The annotation by which an owner of both has a Pilot take over the workloads that an older one, named here, names too.
+pub const TAKES_OVER: &str = "pilotguard.dev/takes-over";
+
 /// A pilot: who owns it, when it may change, how much it may break and what moves it back to safety.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(

@@ -22,7 +22,7 @@ use crate::admit::pilots::Guarded;
 use crate::admit::registration::{Endpoint, Registration};
 use crate::admit::server::{self, Admission};
 use crate::admit::witness::{self, Witness};
-use crate::controller::{Context, Enforcement, Failing, Watches, Watching, watch as watch_cluster};
+use crate::controller::{Context, Enforcement, Failing, Rehearsals, Watches, Watching, prove, watch as watch_cluster};
 use crate::observe::cluster::Cluster;
 use crate::observe::sources::Sources;
 use crate::runtime::clients::Clients;
@@ -93,9 +93,7 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
     let own_account = clients.own_account().await?;
     let identity = ServerIdentity::generate(&endpoint, clock::now())?;
     let listener = TcpListener::bind(args.listen).with_context(|| format!("{} cannot be listened on", args.listen))?;
-    tracing::info!(account = own_account, instance = args.instance, listen = %args.listen, "pilotguard starts");
-    warn_of_exemption(&own_account);
-
+    announce_start(&own_account, &args);
     let guarded = Arc::new(Guarded::new(TimeZoneDatabase::bundled()));
     let metrics = Arc::new(Metrics::new());
     let (applied_sender, applied) = watch::channel(None);
@@ -113,7 +111,8 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
         cluster: cluster.clone(),
         guarded: guarded.clone(),
         sources: Sources::new(sources.0.clone(), clients.acting.clone(), &args.own_namespace),
-        enforcement: Enforcement::new(applied),
+        enforcement: Enforcement::new(applied.clone()),
+        rehearsals: Rehearsals::default(),
         metrics: metrics.clone(),
         clock: clock::now,
         kept: Mutex::new(HashMap::new()),
@@ -125,16 +124,18 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
         guarded: guarded.clone(),
         cluster: cluster.clone(),
         own_account: own_account.into(),
-        gitops_users: args.gitops_users.into(),
+        gitops_users: args.gitops_users.clone().into(),
         witness: seeing,
         clock: clock::now,
     };
-    let checks = (liveness(watches), readiness(guarded.clone(), cluster));
+    let (proving, proven) = prove(Writer::new(clients.acting.clone()), args.probed_namespaces(), applied, stop.clone());
+    let checks = (liveness(watches), readiness(guarded.clone(), cluster, proven));
 
     let mut parts = Parts::default();
     let stopped = stop.clone();
     parts.add("the webhook", async move { Ok(server::serve(listener, &identity, admission, stopped).await?) });
     parts.add("telling of refusals", witness::tell(clients.acting.clone(), refusals, stop.clone()).map(Ok));
+    parts.add("the proof that the webhook is reached", proving.map(Ok));
     let keeping = keeper::keep(clients, registration, guarded.subscribe(), applied_sender, stop.clone());
     parts.add("the registration", keeping.map(Ok));
     let controlling = watch_cluster(watching, context, sources);
@@ -154,17 +155,19 @@ fn liveness(watches: Watches) -> health::Check {
     })
 }
 
-/// Ready is who can judge a change.
-fn readiness(guarded: Arc<Guarded>, cluster: Arc<Cluster>) -> health::Check {
-    Arc::new(move || match (guarded.is_ready(), cluster.calendars.is_ready()) {
-        (false, _) => Err("the Pilots have not been read yet".to_owned()),
-        (true, false) => Err("the ChangeCalendars and Namespaces have not been read yet".to_owned()),
-        (true, true) => Ok(()),
+/// Ready is who can judge a change, and is asked.
+fn readiness(guarded: Arc<Guarded>, cluster: Arc<Cluster>, proven: watch::Receiver<bool>) -> health::Check {
+    Arc::new(move || match (guarded.is_ready(), cluster.calendars.is_ready(), *proven.borrow()) {
+        (false, ..) => Err("the Pilots have not been read yet".to_owned()),
+        (true, false, _) => Err("the ChangeCalendars and Namespaces have not been read yet".to_owned()),
+        (true, true, false) => Err("the API server has not reached the webhook of this process yet".to_owned()),
+        (true, true, true) => Ok(()),
     })
 }
 
 /// Outside of a cluster the operator often runs under the account with which its user tries it out.
-fn warn_of_exemption(own_account: &str) {
+fn announce_start(own_account: &str, args: &RunArgs) {
+    tracing::info!(account = own_account, instance = args.instance, listen = %args.listen, "pilotguard starts");
     if !own_account.starts_with("system:serviceaccount:") {
         tracing::warn!(
             account = own_account,
@@ -222,6 +225,11 @@ impl RunArgs {
             namespaces: (!self.namespaces.is_empty()).then(|| self.namespaces.iter().cloned().collect()),
             owner,
         })
+    }
+
+    /// Where it is proved that the webhook is reached: where none is named, in a namespace that every cluster has.
+    fn probed_namespaces(&self) -> Vec<String> {
+        if self.namespaces.is_empty() { vec!["default".to_owned()] } else { self.namespaces.clone() }
     }
 
     fn endpoint(&self) -> anyhow::Result<Endpoint> {

@@ -7,12 +7,15 @@ use super::look::Look;
 use crate::act::writer::{WriteError, Writer};
 use crate::act::{self, StoredConfiguration};
 use crate::api::workload::{PartKind, PartReference};
-use crate::decide::plan::{Effect, GiveBack, RollBack, ScaleDown};
+use crate::decide::plan::{Effect, GiveBack, RollBack, ScaleDown, Stamp};
 use crate::declaration::Declaration;
 use crate::observe::cluster::{ObserveError, RawWorkload, raw, read_workload, within};
 use crate::record::snapshots::SnapshotError;
 use crate::record::{changes, decisions, snapshots};
 use crate::release::configuration;
+use crate::release::digest::template_digest;
+use crate::release::drift::differences;
+use crate::release::marks::Admitted;
 use crate::release::workload;
 
 use jiff::Timestamp;
@@ -33,6 +36,14 @@ pub enum EffectError {
     /// The snapshot cannot be restored.
     #[error("snapshot {0} holds no release that could be restored")]
     NoRelease(String),
+    /// Other admission changes the release in a write that must not.
+    #[error("other admission would change {changed} of {workload} in the same write, so nothing was written")]
+    Moves {
+        /// The workload.
+        workload: PartReference,
+        /// The fields that would change.
+        changed: String,
+    },
 }
 
 impl EffectError {
@@ -40,7 +51,7 @@ impl EffectError {
     pub fn is_conflict(&self) -> bool {
         match self {
             Self::Write(error) | Self::Snapshot(SnapshotError::Write(error)) => error.is_conflict(),
-            Self::Snapshot(_) | Self::Observe(_) | Self::NoRelease(_) => false,
+            Self::Snapshot(_) | Self::Observe(_) | Self::NoRelease(_) | Self::Moves { .. } => false,
         }
     }
 }
@@ -85,31 +96,13 @@ impl Hand<'_> {
     async fn carry_out(&self, effect: &Effect) -> Result<(), EffectError> {
         let (writer, pilot, namespace) = (self.writer, &self.declaration.pilot, &self.declaration.pilot.namespace);
         match effect {
-            Effect::Stamp(stamp) => {
-                let stored = self.stored(&stamp.workload).await?;
-                self.patch(&stamp.workload, act::stamp(&stored, stamp)).await?;
-            }
-            Effect::Release(release) => {
-                let stored = self.stored(&release.workload).await?;
-                self.patch(&release.workload, act::release(&stored, release)).await?;
-            }
-            Effect::RollBack(roll_back) => self.roll_back(roll_back).await?,
-            Effect::ScaleDown(scale_down) => {
-                let workload = &scale_down.workload;
-                let stored = self.stored(workload).await?;
-                let generation = self.generation(workload, &stored, scale_down.generation);
-                let patch = act::scale_down(&stored, &ScaleDown { generation, ..scale_down.clone() });
-                self.patch(workload, patch).await?;
-            }
-            Effect::RestoreReplicas(restore) => {
-                let stored = self.stored(&restore.workload).await?;
-                self.patch(&restore.workload, act::restore_replicas(&stored, restore)).await?;
-            }
-            Effect::GiveBack(give_back) => self.give_back(give_back).await?,
-            Effect::Readmit(readmit) => {
-                let stored = self.stored(&readmit.workload).await?;
-                self.patch(&readmit.workload, act::readmit(&stored, readmit)).await?;
-            }
+            Effect::Stamp(_)
+            | Effect::Release(_)
+            | Effect::RollBack(_)
+            | Effect::ScaleDown(_)
+            | Effect::RestoreReplicas(_)
+            | Effect::GiveBack(_)
+            | Effect::Readmit(_) => self.change_workload(effect).await?,
             Effect::TakeSnapshot { workload, payload } => {
                 let seen = self.look.seen.workload(workload);
                 let newest = seen.and_then(|seen| seen.snapshots.iter().map(|snapshot| snapshot.revision).max());
@@ -143,6 +136,40 @@ impl Hand<'_> {
         Ok(())
     }
 
+    async fn change_workload(&self, effect: &Effect) -> Result<(), EffectError> {
+        match effect {
+            Effect::Stamp(stamp) => {
+                let stored = self.stored(&stamp.workload).await?;
+                self.mark(&stamp.workload, &stored, act::stamp(&stored, stamp)).await
+            }
+            Effect::Readmit(readmit) => {
+                let stored = self.stored(&readmit.workload).await?;
+                self.mark(&readmit.workload, &stored, act::readmit(&stored, readmit)).await
+            }
+            Effect::Release(release) => {
+                let stored = self.stored(&release.workload).await?;
+                let patch = act::release(&stored, release);
+                self.write(&release.workload, &stored, patch, Some(&release.admitted)).await
+            }
+            Effect::ScaleDown(scale_down) => {
+                let workload = &scale_down.workload;
+                let stored = self.stored(workload).await?;
+                let generation = self.generation(workload, &stored, scale_down.generation);
+                let patch = act::scale_down(&stored, &ScaleDown { generation, ..scale_down.clone() });
+                self.write(workload, &stored, patch, self.stamp_of(workload)).await
+            }
+            Effect::RestoreReplicas(restore) => {
+                let workload = &restore.workload;
+                let stored = self.stored(workload).await?;
+                let patch = act::restore_replicas(&stored, restore);
+                self.write(workload, &stored, patch, self.stamp_of(workload)).await
+            }
+            Effect::RollBack(roll_back) => self.roll_back(roll_back).await,
+            Effect::GiveBack(give_back) => self.give_back(give_back).await,
+            _ => Ok(()),
+        }
+    }
+
     async fn roll_back(&self, effect: &RollBack) -> Result<(), EffectError> {
         let namespace = &self.declaration.pilot.namespace;
         let revision: ControllerRevision = self.writer.read(namespace, &effect.snapshot).await?;
@@ -157,7 +184,8 @@ impl Hand<'_> {
         }
         let generation = self.generation(&effect.workload, &stored, effect.generation);
         let patch = act::roll_back(&stored, &RollBack { generation, ..effect.clone() }, &release);
-        self.patch(&effect.workload, patch).await
+        let answer = self.patch(&effect.workload, patch).await?;
+        self.keep_stamp(&effect.workload, &answer, &effect.admitted).await
     }
 
     async fn give_back(&self, effect: &GiveBack) -> Result<(), EffectError> {
@@ -167,8 +195,9 @@ impl Hand<'_> {
             None => None,
         };
         let release = revision.as_ref().and_then(snapshots::release);
-        match act::give_back(&self.stored(&effect.workload).await?, effect, release.as_ref()) {
-            Some(patch) => self.patch(&effect.workload, patch).await,
+        let stored = self.stored(&effect.workload).await?;
+        match act::give_back(&stored, effect, release.as_ref()) {
+            Some(patch) => self.patch_unmoved(&effect.workload, &stored, patch).await,
             None => Ok(()),
         }
     }
@@ -211,10 +240,100 @@ impl Hand<'_> {
         Ok(raw(&self.writer.read_of::<RawWorkload>(&workload.kind, namespace, &workload.name).await?))
     }
 
-    async fn patch(&self, workload: &PartReference, patch: json_patch::Patch) -> Result<(), EffectError> {
+    /// Writes marks where no admission can move a pod: through the status, of which no spec is stored.
+    async fn mark(
+        &self,
+        workload: &PartReference,
+        stored: &Value,
+        patch: json_patch::Patch,
+    ) -> Result<(), EffectError> {
+        if !workload.kind.has_pods() {
+            return self.patch_unmoved(workload, stored, patch).await;
+        }
         let place = (self.declaration.pilot.namespace.as_str(), workload.name.as_str());
-        self.writer.patch_of::<RawWorkload>(&workload.kind, place, patch).await?;
+        self.writer.patch_status_of::<RawWorkload>(&workload.kind, place, patch).await?;
         Ok(())
+    }
+
+    /// Writes metadata, unless other admission would change the release in the same write.
+    async fn patch_unmoved(
+        &self,
+        workload: &PartReference,
+        stored: &Value,
+        patch: json_patch::Patch,
+    ) -> Result<(), EffectError> {
+        let place = (self.declaration.pilot.namespace.as_str(), workload.name.as_str());
+        let answer = self.writer.try_patch_of::<RawWorkload>(&workload.kind, place, patch.clone()).await?;
+        let changed = differences(workload.kind, stored, &raw(&answer));
+        if !changed.is_empty() {
+            return Err(EffectError::Moves { workload: workload.clone(), changed: changed.join(", ") });
+        }
+        self.patch(workload, patch).await.map(drop)
+    }
+
+    /// Writes an act that is not meant to change the template. Where other admission changes it in the same write, what a
+    /// dry-run answered is sent, so that the stamp is of what is stored.
+    async fn write(
+        &self,
+        workload: &PartReference,
+        stored: &Value,
+        patch: json_patch::Patch,
+        admitted: Option<&Admitted>,
+    ) -> Result<(), EffectError> {
+        let kind = workload.kind;
+        let place = (self.declaration.pilot.namespace.as_str(), workload.name.as_str());
+        // An act is not put off because its dry-run is refused: what comes of it is seen afterwards.
+        let answer = self.writer.try_patch_of::<RawWorkload>(&kind, place, patch.clone()).await;
+        let variant = answer.ok().map(|answer| raw(&answer)).filter(|it| !differences(kind, stored, it).is_empty());
+        let variant = variant.as_ref().and_then(|answer| workload::template(kind, answer));
+        let (patch, admitted) = match &variant {
+            None => (patch, admitted.cloned()),
+            Some(template) => {
+                let (digest, payload) = (template_digest(template), workload::payload(kind, template));
+                let admitted = admitted.map(|admitted| admitted.of_variant(digest, payload));
+                (act::with_variant(patch, template, admitted.as_ref()), admitted)
+            }
+        };
+        let answer = self.patch(workload, patch).await?;
+        match &admitted {
+            Some(admitted) => self.keep_stamp(workload, &answer, admitted).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The stamp of what a workload was seen to run.
+    fn stamp_of(&self, workload: &PartReference) -> Option<&Admitted> {
+        self.look.seen.workload(workload)?.admitted()
+    }
+
+    /// Stamps what an act's own write was answered with, where other admission made something else of it.
+    async fn keep_stamp(
+        &self,
+        workload: &PartReference,
+        answer: &Value,
+        admitted: &Admitted,
+    ) -> Result<(), EffectError> {
+        let Some(template) = workload::template(workload.kind, answer) else { return Ok(()) };
+        let digest = template_digest(&template);
+        if digest == admitted.template {
+            return Ok(());
+        }
+        let stamp = Stamp {
+            workload: workload.clone(),
+            uid: answer.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            resource_version: answer
+                .pointer("/metadata/resourceVersion")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+            admitted: admitted.of_variant(digest, workload::payload(workload.kind, &template)),
+        };
+        self.mark(workload, answer, act::stamp(answer, &stamp)).await
+    }
+
+    async fn patch(&self, workload: &PartReference, patch: json_patch::Patch) -> Result<Value, EffectError> {
+        let place = (self.declaration.pilot.namespace.as_str(), workload.name.as_str());
+        Ok(raw(&self.writer.patch_of::<RawWorkload>(&workload.kind, place, patch).await?))
     }
 }
 

@@ -11,12 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
 use super::Context;
+use super::rehearsal::rehearse;
 use crate::admit::pilots::WorkloadKey;
 use crate::decide::pilot::decide;
 use crate::decide::plan::Plan;
 use crate::decide::{Case, Ledger, SourceFacts};
 use crate::declaration::Declaration;
-use crate::observation::{Answer, Claimed, Observation, Question, Reading, Unknown};
+use crate::observation::{Answer, Claimed, Observation, Question, Reading, Unknown, Workload};
 use crate::observe::cluster::{ObserveError, observe_live};
 use crate::observe::configuration;
 use crate::observe::prometheus::{Conversation, Source};
@@ -29,6 +30,9 @@ const MOST_ROUNDS: usize = 8;
 /// For so long a look waits for metrics, all rounds together: figures that are older say little about now, and people's
 /// Decisions are heard at the next look. What is still missing then stays Unknown.
 const METRICS_DEADLINE: Duration = Duration::from_secs(20);
+
+/// One round rehearses all that a plan restores; what it leaves open is done as it is stored.
+const MOST_REHEARSALS: usize = 2;
 
 /// How a pilot is looked at whose metrics source cannot be read.
 const WITHOUT_SOURCE: SourceFacts =
@@ -45,6 +49,13 @@ pub struct Look {
     pub source_state: SourceState,
     /// What is to be done.
     pub plan: Plan,
+}
+
+impl Look {
+    /// The pilot's workloads; none where one belongs to another Pilot.
+    pub fn own_workloads(&self) -> &[Workload] {
+        if self.seen.claimed.is_none() { &self.seen.workloads } else { &[] }
+    }
 }
 
 /// Looks at a pilot.
@@ -68,6 +79,16 @@ pub async fn look(
     if plan.is_destructive() {
         let live = observe_live(context.writer.client(), declaration).await?;
         seen = Observation { claimed: seen.claimed, answers: seen.answers, ..live };
+        plan = settle((&mut metrics, facts), declaration, &mut seen, ledger, now).await;
+    }
+    for _ in 0..MOST_REHEARSALS {
+        if plan.rehearse.is_empty() {
+            break;
+        }
+        for rehearsal in std::mem::take(&mut plan.rehearse) {
+            let landing = rehearse(&context.writer, &declaration.pilot.namespace, &rehearsal).await;
+            seen.landings.insert(rehearsal, landing);
+        }
         plan = settle((&mut metrics, facts), declaration, &mut seen, ledger, now).await;
     }
     Ok(Look { seen, source: facts, source_state: metrics.end(), plan })
@@ -97,7 +118,13 @@ fn claimed(context: &Context, declaration: &Declaration) -> Option<Claimed> {
     declaration.workloads.iter().find_map(|workload| {
         let guardian = context.guarded.guardian(&WorkloadKey::new(&declaration.pilot.namespace, workload))?;
         let is_other = guardian.id != declaration.pilot;
-        is_other.then(|| Claimed { workload: workload.clone(), by: guardian.id.name.clone() })
+        is_other.then(|| Claimed {
+            workload: workload.clone(),
+            by: guardian.id.name.clone(),
+            created_by: guardian.created_by.clone(),
+            created_at: guardian.created_at,
+            takes_over: guardian.takes_over.as_ref() == Some(&declaration.pilot.name),
+        })
     })
 }
 

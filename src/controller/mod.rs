@@ -9,8 +9,11 @@ mod effects;
 mod enforcement;
 mod look;
 mod orphans;
+mod proof;
+mod rehearsal;
 mod source_status;
 mod supervisor;
+mod suspects;
 mod wakes;
 mod watches;
 
@@ -27,6 +30,8 @@ use kube::runtime::controller::Action;
 pub use backoff::Failing;
 pub use effects::chain;
 pub use enforcement::Enforcement;
+pub use proof::prove;
+pub use rehearsal::Rehearsals;
 pub use supervisor::Watches;
 pub use watches::{Watching, watch};
 
@@ -44,7 +49,7 @@ use crate::record::events;
 use crate::record::status::{Kept, RETRY, StatusError};
 use crate::report::announcements::announce;
 use crate::report::projection::project;
-use crate::report::surroundings::{Enforced, Surroundings};
+use crate::report::surroundings::{Enforced, OtherAdmission, Surroundings};
 use crate::report::{invalid, measuring};
 use crate::runtime::metrics::Metrics;
 use crate::violation::Violation;
@@ -63,6 +68,8 @@ pub struct Context {
     pub sources: Sources,
     /// Whether the webhook is asked.
     pub enforcement: Enforcement,
+    /// What other admission makes of our writes.
+    pub rehearsals: Rehearsals,
     /// Our own metrics.
     pub metrics: Arc<Metrics>,
     /// The only clock.
@@ -118,7 +125,8 @@ async fn evaluate(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Action, Re
     let declaration = context.cluster.calendars.narrow(&in_force.declaration);
     let look = Box::pin(look(&context, &declaration, &kept.ledger, now)).await?; // observe, decide
     let enforced = context.enforced(&declaration, &look).await;
-    let status = context.report(kept, &pilot, (&declaration, &in_force), &look, &enforced, now);
+    let other = context.rehearsals.of(&context.writer, &declaration.pilot.namespace, look.own_workloads()).await;
+    let status = context.report(kept, &pilot, (&declaration, &in_force), &look, (&enforced, other), now);
     kept.write(&context.writer, status, look.plan.ledger.clone(), now).await?; // record
     if look.plan.ledger.incident.as_ref().is_some_and(|incident| incident.closing.is_some()) {
         // Once its record is seen an incident is forgotten; nobody would tell its end after that.
@@ -227,7 +235,7 @@ impl Context {
         pilot: &Pilot,
         (declaration, in_force): (&Declaration, &InForce),
         look: &Look,
-        enforced: &Enforced,
+        (enforced, other_admission): (&Enforced, OtherAdmission),
         now: Timestamp,
     ) -> PilotStatus {
         let surroundings = Surroundings {
@@ -238,6 +246,7 @@ impl Context {
             enforced: enforced.clone(),
             source: look.source_state.clone(),
             broken_watches: self.watches.broken(),
+            other_admission,
         };
         let case = Case { declaration, source: look.source, seen: &look.seen, ledger: &kept.ledger, now };
         self.metrics.late_by(lateness::lag(&case));

@@ -14,7 +14,7 @@ use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent, Verificat
 use crate::api::trigger::TriggerAction;
 use crate::api::workload::ReleasePart;
 use crate::declaration::{Condition, Trigger};
-use crate::observation::{Reading, Workload};
+use crate::observation::{Landing, Reading, Rehearsal, Workload};
 use crate::release::marks::{Admitted, AdmittedVerdict, Held, HeldVerdict};
 use crate::release::vector::release_payload;
 
@@ -36,6 +36,7 @@ enum Progress {
 
 impl<'a> Turn<'a> {
     pub(super) fn act(&mut self, incident: &mut Incident) {
+        self.note_landings(incident);
         let Some(intent) = incident.intent.as_ref().filter(|intent| !intent.workloads.is_empty()) else {
             return self.stand(incident, "there is nothing to act on");
         };
@@ -78,8 +79,14 @@ impl<'a> Turn<'a> {
         // The marks belong to the act: a template that others put back does not quarantine what it replaced.
         let is_marked = intent.quarantine.iter().all(|payload| workload.marks.quarantined.contains(payload));
         match (&intent.to, intent.replicas) {
-            (Some(to), _) if workload.payload == *to && is_marked => Progress::Done,
-            (Some(to), _) if workload.payload != intent.from && workload.payload != *to => {
+            (Some(to), _) if intent.lands_as.as_ref() == Some(&intent.from) && intent.from != *to => {
+                Progress::Overtaken("other admission turns the release to go back to into the one that runs")
+            }
+            (Some(_), _) if intent.lands_as.as_ref().is_some_and(|it| workload.marks.quarantined.contains(it)) => {
+                Progress::Overtaken("other admission turns the release to go back to into one that is quarantined")
+            }
+            (Some(_), _) if has_arrived(incident, intent, workload) && is_marked => Progress::Done,
+            (Some(_), _) if workload.payload != intent.from && !has_arrived(incident, intent, workload) => {
                 Progress::Overtaken("another release was rolled out before this one could be rolled back")
             }
             (Some(_), _) if workload.foreign.is_some() => Progress::Overtaken(TAKEN_OVER),
@@ -107,29 +114,58 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Notes as what the releases that are restored will run: other admission may change them in the same write.
+    fn note_landings(&self, incident: &mut Incident) {
+        let Some(mut intent) = incident.intent.take() else { return };
+        for part in &mut intent.workloads {
+            let workload = self.workloads().iter().find(|workload| workload.uid == part.uid);
+            let Some(workload) = workload.filter(|workload| !has_arrived(incident, part, workload)) else { continue };
+            let Some(landing) = self.landing(part, workload) else { continue };
+            part.lands_as = (part.to.as_ref() != Some(&landing.payload)).then(|| landing.payload.clone());
+            part.quarantine.retain(|payload| *payload != landing.payload);
+        }
+        incident.intent = Some(intent);
+    }
+
+    fn landing(&self, intent: &WorkloadIntent, workload: &Workload) -> Option<&'a Landing> {
+        let is_in_reach = workload.foreign.is_none() && !is_target_lost(workload, intent);
+        let snapshot = intent.revision.clone().filter(|_| is_in_reach)?;
+        let (workload, uid) = (workload.reference.clone(), workload.uid.clone());
+        self.inquiry.landing(Rehearsal { workload, uid, snapshot })
+    }
+
     fn roll_back(&self, incident: &Incident, intent: &WorkloadIntent, to: &str, workload: &Workload) -> RollBack {
         let snapshot = workload.snapshot_of(to);
         let mut quarantined = workload.marks.quarantined.clone();
         quarantined.extend(intent.quarantine.iter().cloned());
         quarantined.remove(to);
         let target = incident.target.as_ref().map_or(to, |target| &target.payload);
+        let stored = Admitted {
+            template: snapshot.map(|snapshot| snapshot.template.clone()).unwrap_or_default(),
+            payload: to.to_owned(),
+            variant_of: None,
+            by: OPERATOR.to_owned(),
+            groups: Vec::new(),
+            at: self.case.now,
+            change: self.change_name(target, self.case.now),
+            verdict: AdmittedVerdict::Rollback,
+            reasons: vec![reason(incident)],
+            break_glass: workload.marks.known_break_glass(),
+        };
+        let variant = self.landing(intent, workload).filter(|landing| landing.template != stored.template);
+        let admitted = variant.map_or(stored.clone(), |variant| {
+            let mut admitted = stored.of_variant(variant.template.clone(), variant.payload.clone());
+            admitted.reasons.push(format!("other admission changed {}", variant.changed.join(", ")));
+            admitted
+        });
         RollBack {
             incident: incident.id.clone(),
             workload: workload.reference.clone(),
             uid: workload.uid.clone(),
             generation: workload.generation,
             snapshot: intent.revision.clone().unwrap_or_default(),
-            admitted: Admitted {
-                template: snapshot.map(|snapshot| snapshot.template.clone()).unwrap_or_default(),
-                payload: to.to_owned(),
-                by: OPERATOR.to_owned(),
-                groups: Vec::new(),
-                at: self.case.now,
-                change: self.change_name(target, self.case.now),
-                verdict: AdmittedVerdict::Rollback,
-                reasons: vec![format!("incident {}", incident.id)],
-                break_glass: workload.marks.known_break_glass(),
-            },
+            variant: variant.map(|variant| variant.content.clone()),
+            admitted,
             put_away: self
                 .put_away(incident, workload)
                 .filter(|note| quarantined.contains(&note.payload))
@@ -325,6 +361,21 @@ fn account_of(intent: &Intent, at: Timestamp) -> String {
         Some(replicas) => format!("scaled {names} down to {replicas} at {at:.0}"),
         None => format!("rolled back {names} at {at:.0}"),
     }
+}
+
+/// Whether a workload runs what it was to go back to, or what other admission made of that in the act's own write.
+fn has_arrived(incident: &Incident, intent: &WorkloadIntent, workload: &Workload) -> bool {
+    let Some(to) = &intent.to else { return false };
+    let is_of_act = |stamp: &&Admitted| {
+        stamp.verdict == AdmittedVerdict::Rollback && stamp.reasons.first() == Some(&reason(incident))
+    };
+    let came_by_act = workload.admitted().filter(is_of_act).and_then(|stamp| stamp.variant_of.as_ref());
+    workload.payload == *to || intent.lands_as.as_ref() == Some(&workload.payload) || came_by_act == Some(to)
+}
+
+/// What the stamp of an act says first.
+fn reason(incident: &Incident) -> String {
+    format!("incident {}", incident.id)
 }
 
 fn puts_configuration_back(effect: &Effect) -> bool {

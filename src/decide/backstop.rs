@@ -15,7 +15,7 @@ use crate::api::changes::UnauthorizedPolicy;
 use crate::api::decision::Requester;
 use crate::api::incident::{DecidedBy, Incident, IncidentOrigin, IncidentStage, Suspect};
 use crate::api::trigger::TriggerAction;
-use crate::observation::Workload;
+use crate::observation::{Rehearsal, Workload};
 use crate::release::marks::{Admitted, AdmittedVerdict, BREAK_GLASS_GROUP};
 
 /// Who is named where nobody saw who asked.
@@ -46,7 +46,7 @@ impl Turn<'_> {
         let admitted = match workload.admitted() {
             // Of what was created held no pod runs that could be taken over.
             None if workload.waiting.is_some() => None,
-            None => self.arrival(workload),
+            None => self.variant(workload).or_else(|| self.arrival(workload)),
             Some(known) if workload.broken_glass().is_some() => Some(known.clone()),
             Some(known) => self.accepted(workload, known),
         };
@@ -58,6 +58,22 @@ impl Turn<'_> {
             resource_version: workload.resource_version.clone(),
             admitted,
         }));
+    }
+
+    /// The stamp of a template that is the release which was stamped, changed by other admission in somebody's write: to
+    /// restore that release would store this template again.
+    fn variant(&self, workload: &Workload) -> Option<Admitted> {
+        let stamp = workload.marks.admitted.as_ref()?;
+        let snapshot = workload.snapshot_of(&stamp.payload).filter(|_| !self.is_quarantined(workload))?;
+        let (reference, uid) = (workload.reference.clone(), workload.uid.clone());
+        let rehearsal = Rehearsal { workload: reference, uid, snapshot: snapshot.name.clone() };
+        let landing = self.inquiry.landing(rehearsal).filter(|landing| landing.template == workload.template)?;
+        let mut variant = stamp.of_variant(landing.template.clone(), landing.payload.clone());
+        let changed = format!("other admission changed {}", landing.changed.join(", "));
+        if !variant.reasons.contains(&changed) {
+            variant.reasons.push(changed);
+        }
+        Some(variant)
     }
 
     /// The stamp of a template that carries none of its own: it was there before the pilot, or nobody judged it.
@@ -86,6 +102,7 @@ impl Turn<'_> {
         Some(Admitted {
             template: workload.template.clone(),
             payload: workload.payload.clone(),
+            variant_of: None,
             by: by.user,
             groups: by.groups,
             at: now,

@@ -78,14 +78,22 @@ impl Turn<'_> {
         }
     }
 
-    /// When the release of the whole pilot survived its bake, if all its parts tell of it.
+    /// When the release of the whole pilot survived its bake, if all its parts tell of it. What other admission made of a
+    /// release is as good as that release.
     fn was_good_at(&self, payload: &str) -> Option<Timestamp> {
-        let of_part = |workload: &Workload| {
-            let snapshot = workload.snapshot_of(&workload.payload)?;
-            snapshot.known_good_at.filter(|_| snapshot.known_good_in.iter().any(|release| release == payload))
+        let good = |part: &str, workload: &Workload, release: &str| {
+            let snapshot = workload.snapshot_of(part)?;
+            snapshot.known_good_at.filter(|_| snapshot.known_good_in.iter().any(|good| good == release))
         };
-        let instants: Option<Vec<Timestamp>> = self.running().map(of_part).collect();
-        instants?.into_iter().min()
+        let as_it_is: Option<Vec<Timestamp>> =
+            self.running().map(|workload| good(&workload.payload, workload, payload)).collect();
+        let as_it_was_meant = || -> Option<Vec<Timestamp>> {
+            let meant = self.whole.variant_of.as_deref()?;
+            let of_part =
+                |workload: &Workload| good(workload.variant_of().unwrap_or(&workload.payload), workload, meant);
+            self.running().map(of_part).collect()
+        };
+        as_it_is.or_else(as_it_was_meant)?.into_iter().min()
     }
 
     /// Whether the records tell of a finished bake, where the status does not (any more).

@@ -109,6 +109,7 @@ fn released(workload: &Workload, held: &Held, judgement: &Judgement, now: Timest
         admitted: Admitted {
             template: held.template.clone(),
             payload: held.payload.clone(),
+            variant_of: None,
             by: held.by.clone(),
             groups: held.groups.clone(),
             at: now,

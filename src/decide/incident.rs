@@ -251,6 +251,7 @@ impl<'a> Turn<'a> {
             from: workload.payload.clone(),
             revision: None,
             to: None,
+            lands_as: None,
             replicas: Some(incident.scale_down_to.min(workload.replicas)),
             quarantine: Vec::new(),
         };
@@ -395,6 +396,7 @@ fn part_intent(workload: &Workload, target: &RollbackTarget) -> Result<WorkloadI
         from: workload.payload.clone(),
         revision: Some(part.revision.clone()),
         to: Some(part.payload.clone()),
+        lands_as: None,
         replicas: None,
         quarantine,
     })

@@ -8,16 +8,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::observation::{Answer, Counts, Question, Reading, Unknown};
+use crate::observation::{Answer, Counts, Landing, Observation, Question, Reading, Rehearsal, Unknown};
 
 pub(super) struct Inquiry<'a> {
     answers: &'a BTreeMap<Question, Answer>,
     missing: RefCell<BTreeSet<Question>>,
+    landings: &'a BTreeMap<Rehearsal, Option<Landing>>,
+    unrehearsed: RefCell<BTreeSet<Rehearsal>>,
 }
 
 impl<'a> Inquiry<'a> {
-    pub(super) fn new(answers: &'a BTreeMap<Question, Answer>) -> Self {
-        Self { answers, missing: RefCell::default() }
+    pub(super) fn new(seen: &'a Observation) -> Self {
+        Self {
+            answers: &seen.answers,
+            missing: RefCell::default(),
+            landings: &seen.landings,
+            unrehearsed: RefCell::default(),
+        }
     }
 
     pub(super) fn counts(&self, slo: &str, span: SignedDuration, until: Timestamp, confirm: bool) -> Reading<Counts> {
@@ -41,9 +48,20 @@ impl<'a> Inquiry<'a> {
         }
     }
 
-    /// What has to be asked before the decision counts.
-    pub(super) fn into_missing(self) -> BTreeSet<Question> {
-        self.missing.into_inner()
+    /// What would come of restoring a release; `None` where nobody knows.
+    pub(super) fn landing(&self, rehearsal: Rehearsal) -> Option<&'a Landing> {
+        match self.landings.get(&rehearsal) {
+            Some(landing) => landing.as_ref(),
+            None => {
+                self.unrehearsed.borrow_mut().insert(rehearsal);
+                None
+            }
+        }
+    }
+
+    /// What has to be asked of the metrics source, and what rehearsed, before the decision counts.
+    pub(super) fn into_missing(self) -> (BTreeSet<Question>, BTreeSet<Rehearsal>) {
+        (self.missing.into_inner(), self.unrehearsed.into_inner())
     }
 
     fn answer(&self, question: Question) -> Option<&'a Answer> {

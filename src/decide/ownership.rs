@@ -20,7 +20,10 @@ impl Turn<'_> {
                 workload: workload.reference.clone(),
                 uid: workload.uid.clone(),
                 template: workload.template.clone(),
-                snapshot: workload.snapshot_of(&workload.payload).map(|snapshot| snapshot.name.clone()),
+                // Of what other admission made of a release the release itself tells who owned what.
+                snapshot: workload
+                    .snapshot_of(workload.variant_of().unwrap_or(&workload.payload))
+                    .map(|snapshot| snapshot.name.clone()),
             })
         }));
     }

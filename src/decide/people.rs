@@ -12,7 +12,7 @@ pub fn is_service_account(requester: &Requester) -> bool {
 }
 
 /// Whether someone is a person who holds a loosening role, directly or as a delegate.
-pub(super) fn may_loosen(owners: &Owners, by: Option<&Requester>) -> Result<(), String> {
+pub fn may_loosen(owners: &Owners, by: Option<&Requester>) -> Result<(), String> {
     let Some(by) = by else {
         return Err("who decided is not stamped on it: it was written with pilotguard's own account or while pilotguard was down; create it again, as a person".to_owned());
     };

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
 use super::Ledger;
 use crate::api::change_record::{ApprovalOwed, ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionSpec, Requester};
 use crate::api::workload::{PartReference, ReleasePart};
-use crate::observation::Question;
+use crate::observation::{Question, Rehearsal};
 use crate::release::marks::{Admitted, Held};
 
 /// What is to be done about a pilot, and what has to be known first.
@@ -18,6 +19,8 @@ pub struct Plan {
     /// Questions that have to be answered before this plan may be used. Where it is not empty the case is
     /// decided again with the answers.
     pub ask: BTreeSet<Question>,
+    /// Releases of which has to be known what would come of restoring them before this plan may be used, as above.
+    pub rehearse: BTreeSet<Rehearsal>,
     /// What is decided now; its durable part is stored before any effect is carried out.
     pub ledger: Ledger,
     /// What is to be done in the world. Each is due until it is seen to be done.
@@ -231,7 +234,9 @@ pub struct RollBack {
     pub generation: i64,
     /// The snapshot whose template is restored.
     pub snapshot: String,
-    /// The mark of the restored template; its `template` is the snapshot's.
+    /// What is restored, where other admission makes something else of the stored release.
+    pub variant: Option<Value>,
+    /// The mark of the restored template.
     pub admitted: Admitted,
     /// Payload digests that may not come back, those of before included.
     pub quarantined: BTreeSet<String>,

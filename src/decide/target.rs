@@ -106,7 +106,9 @@ impl Candidate<'_> {
     }
 
     fn runs(&self) -> bool {
-        self.parts.iter().all(|(workload, snapshot)| snapshot.payload == workload.payload)
+        self.parts.iter().all(|(workload, snapshot)| {
+            snapshot.payload == workload.payload || workload.variant_of() == Some(snapshot.payload.as_str())
+        })
     }
 
     fn is_quarantined(&self) -> bool {

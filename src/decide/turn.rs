@@ -32,7 +32,7 @@ impl<'a> Turn<'a> {
     pub(super) fn new(case: Case<'a>) -> Self {
         Self {
             case,
-            inquiry: Inquiry::new(&case.seen.answers),
+            inquiry: Inquiry::new(case.seen),
             ledger: case.ledger.clone(),
             effects: Vec::new(),
             waiting: Vec::new(),
@@ -108,12 +108,7 @@ impl<'a> Turn<'a> {
         let wait = wait.max(SignedDuration::from_millis(10));
         self.ledger.memory.last_look = Some(self.case.now);
         self.ledger.memory.due = self.case.now.checked_add(wait).ok();
-        Plan {
-            ask: self.inquiry.into_missing(),
-            ledger: self.ledger,
-            effects: self.effects,
-            waiting: self.waiting,
-            look_again: wait,
-        }
+        let (ask, rehearse) = self.inquiry.into_missing();
+        Plan { ask, rehearse, ledger: self.ledger, effects: self.effects, waiting: self.waiting, look_again: wait }
     }
 }

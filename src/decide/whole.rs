@@ -18,6 +18,8 @@ pub(super) struct Whole {
     /// What brought it: the mark of the change that is newest, with the digests of the whole release. `None` while
     /// some workload runs what has no mark.
     pub(super) admitted: Option<Admitted>,
+    /// The payload digest of the release that was meant, where other admission changed a part of it.
+    pub(super) variant_of: Option<String>,
 }
 
 impl Whole {
@@ -35,7 +37,12 @@ impl Whole {
             let first = group.first()?;
             Some(Admitted { template: release_digest(&parts), payload: payload.clone(), ..(*first).clone() })
         });
-        Self { payload, admitted }
+        let mut meant = parts;
+        for (part, workload) in meant.iter_mut().zip(running(workloads)) {
+            part.payload = workload.variant_of().unwrap_or(&part.payload).to_owned();
+        }
+        let variant_of = Some(release_payload(&meant)).filter(|meant| *meant != payload);
+        Self { payload, admitted, variant_of }
     }
 }
 

@@ -43,6 +43,10 @@ pub struct Admitted {
     pub template: String,
     /// Its payload digest.
     pub payload: String,
+    /// The payload digest of the release that was meant, where other admission changed it in the very write that put it
+    /// here.
+    #[serde(rename = "variantOf", default, skip_serializing_if = "Option::is_none")]
+    pub variant_of: Option<String>,
     /// The user who asked.
     pub by: String,
     /// The user's groups.
@@ -61,6 +65,16 @@ pub struct Admitted {
     /// The break-glass reason that was on the workload when the operator stamped it last: another one is news.
     #[serde(rename = "breakGlass", default, skip_serializing_if = "Option::is_none")]
     pub break_glass: Option<String>,
+}
+
+impl Admitted {
+    /// The same mark for what other admission made of its release.
+    #[must_use]
+    pub fn of_variant(&self, template: String, payload: String) -> Self {
+        let meant = self.variant_of.as_ref().unwrap_or(&self.payload);
+        let variant_of = (*meant != payload).then(|| meant.clone());
+        Self { template, payload, variant_of, ..self.clone() }
+    }
 }
 
 /// How a template came to be admitted.

@@ -3,6 +3,7 @@
 pub mod change;
 pub mod configuration;
 pub mod digest;
+pub mod drift;
 pub mod foreign;
 pub mod marks;
 pub mod ownership;

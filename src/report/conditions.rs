@@ -6,8 +6,10 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::conflicts;
 use super::invalid::not_in_force;
 use super::measuring::{budget_healthy, evaluated_on_time, measured, metrics_available};
+use super::other_admission;
 use super::remedy::approve_command;
 use super::surroundings::{Enforced, Surroundings};
 use crate::api::incident::IncidentStage;
@@ -18,7 +20,7 @@ use crate::calendar::{Opening, Reason as WindowReason};
 use crate::decide::budget::budget_problem;
 use crate::decide::judge::holds_changes;
 use crate::decide::{Case, Ledger};
-use crate::observation::{Claimed, Workload};
+use crate::observation::Workload;
 use crate::release::configuration::is_generated_from;
 use crate::release::marks::{AdmittedVerdict, Held, HeldVerdict};
 
@@ -77,6 +79,11 @@ pub enum Reason {
     InvalidCalendar,
     ConflictingController,
     NoOtherController,
+    AsWritten,
+    AlteredByAdmission,
+    NotIdempotent,
+    DryRunRefused,
+    NotYetRehearsed,
 }
 
 impl Reason {
@@ -88,7 +95,7 @@ impl Reason {
 
 pub(super) struct Finding {
     type_: &'static str,
-    status: Truth,
+    pub(super) status: Truth,
     reason: Reason,
     message: String,
 }
@@ -119,7 +126,7 @@ pub fn all(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Ve
     let findings = vec![
         ready(case, decided, surroundings),
         reconciling(case, decided),
-        stalled(case, surroundings),
+        conflicts::stalled(case, surroundings),
         enforced(case, surroundings),
         window_open(case),
         windows_current(case),
@@ -132,6 +139,7 @@ pub fn all(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Ve
         changes_held(case, decided),
         approvals_current(case),
         conflicting_controller(case),
+        other_admission::writes_predictable(&surroundings.other_admission),
     ];
     stamped(findings, &surroundings.conditions, surroundings.generation, case.now)
 }
@@ -168,7 +176,7 @@ fn is_observing(case: &Case<'_>) -> bool {
 fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Finding {
     let not = |reason, message: String| finding("Ready", Truth::False, reason, message);
     if let Some(claimed) = &case.seen.claimed {
-        return not(Reason::ConflictingPilot, conflict(claimed));
+        return not(Reason::ConflictingPilot, conflicts::conflict(claimed));
     }
     if let Some(rejected) = &surroundings.rejected {
         return not(Reason::InvalidDeclaration, not_in_force(rejected, surroundings.generation));
@@ -201,6 +209,9 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
     if let Some(kinds) = &surroundings.broken_watches {
         let message = format!("changes of {kinds} may not be seen; the watch is being taken up again");
         return not(Reason::WatchBroken, message);
+    }
+    if let Some(finding) = other_admission::in_the_way_of_a_rollback(case, &surroundings.other_admission) {
+        return Finding { type_: "Ready", ..finding };
     }
     if is_observing(case) {
         return finding("Ready", Truth::True, Reason::Observing, "nothing is refused or done, only recorded");
@@ -235,20 +246,6 @@ fn reconciling(case: &Case<'_>, decided: &Ledger) -> Finding {
         return finding("Reconciling", Truth::True, Reason::RollingOut, "the release is not completely available yet");
     }
     finding("Reconciling", Truth::False, Reason::Settled, "")
-}
-
-fn stalled(case: &Case<'_>, surroundings: &Surroundings) -> Finding {
-    let stuck = |reason, message| finding("Stalled", Truth::True, reason, message);
-    match (&case.seen.claimed, &surroundings.rejected) {
-        (Some(claimed), _) => stuck(Reason::ConflictingPilot, conflict(claimed)),
-        (None, Some(rejected)) => stuck(Reason::InvalidDeclaration, not_in_force(rejected, surroundings.generation)),
-        (None, None) => finding("Stalled", Truth::False, Reason::Settled, ""),
-    }
-}
-
-fn conflict(claimed: &Claimed) -> String {
-    let Claimed { workload, by } = claimed;
-    format!("{workload} belongs to the older Pilot {by}; remove it from spec.workloads here or there")
 }
 
 /// Who else drives a workload, and what follows.

@@ -3,9 +3,11 @@
 pub mod announcements;
 pub mod calendars;
 pub mod conditions;
+mod conflicts;
 mod exceptions;
 pub mod invalid;
 pub mod measuring;
+mod other_admission;
 pub mod projection;
 pub mod refusal;
 pub mod remedy;

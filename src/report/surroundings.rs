@@ -19,6 +19,8 @@ pub struct Surroundings {
     pub conditions: Vec<Condition>,
     /// Whether the webhook was seen to enforce.
     pub enforced: Enforced,
+    /// What other admission makes of our writes.
+    pub other_admission: OtherAdmission,
     /// How the metrics source answers.
     pub source: SourceState,
     /// The kinds whose watches have ended and are not well again.
@@ -44,6 +46,22 @@ pub struct Rejected {
     pub violations: Vec<Violation>,
     /// The generation of the spec that is in force.
     pub in_force: i64,
+}
+
+/// What other mutating admission was seen to make of our writes, the worst last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OtherAdmission {
+    /// Not found out yet.
+    #[default]
+    Unknown,
+    /// They come out as written.
+    Unaltered,
+    /// They come out changed, in the same way each time: what is changed.
+    Altered(String),
+    /// A dry-run is refused: why.
+    Refused(String),
+    /// They come out changed, in another way each time: what is changed.
+    Unstable(String),
 }
 
 /// Whether the webhook was seen to enforce.

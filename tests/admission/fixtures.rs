@@ -101,6 +101,7 @@ pub fn stamp(template: &Value, verdict: AdmittedVerdict, time: &str, change: &st
     serde_json::to_string(&Admitted {
         template: template_digest(template),
         payload: payload_digest(template),
+        variant_of: None,
         by: "grace".to_owned(),
         groups: vec![],
         at: at(time),

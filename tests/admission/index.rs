@@ -37,6 +37,24 @@ fn the_oldest_pilot_wins_and_a_tie_goes_to_the_lower_uid() {
     assert_eq!(owner(&guarded), None);
 }
 
+#[test]
+fn who_takes_over_from_the_oldest_wins_for_as_long_as_it_says_so() {
+    let old = named("old", "c", "2026-11-01T00:00:00Z");
+    let middle = named("middle", "b", "2026-11-02T00:00:00Z");
+    let young = named("young", "a", "2026-11-03T00:00:00Z");
+    let taking_over =
+        |from: &str| with(young.clone(), &json!({"metadata": {"annotations": {"pilotguard.dev/takes-over": from}}}));
+    let guarded = guarded(&[old.clone(), middle.clone(), young.clone()]);
+    let told = guarded.see(&Event::Apply(read(&taking_over("old"))));
+    assert_eq!((owner(&guarded).as_deref(), told.len()), (Some("young"), 2));
+    guarded.see(&Event::Apply(read(&taking_over("middle"))));
+    assert_eq!(owner(&guarded).as_deref(), Some("old"), "only the oldest can be taken over from");
+    guarded.see(&Event::Delete(read(&old)));
+    assert_eq!(owner(&guarded).as_deref(), Some("young"), "the oldest is another one now");
+    guarded.see(&Event::Apply(read(&young)));
+    assert_eq!(owner(&guarded).as_deref(), Some("middle"));
+}
+
 /// A Pilot is looked at again when a workload that it names may have become another's, or its own.
 #[test]
 fn whoever_may_have_got_or_lost_a_workload_is_told() {

@@ -163,3 +163,66 @@ fn a_metrics_source_is_an_address_without_secrets() {
         }
     }
 }
+
+#[test]
+fn who_created_a_pilot_stands_on_it() {
+    let by = |pilot: &Value| pilot["metadata"]["annotations"]["pilotguard.dev/created-by"].clone();
+    let forged = with(pilot(), &json!({"metadata": {"annotations": {"pilotguard.dev/created-by": "ada"}}}));
+    for new in [pilot(), forged.clone()] {
+        assert_eq!(by(&stored(judge(&guarded(&[]), OPEN, &create(&new)), &new)), "grace");
+    }
+    let update =
+        |old: &Value, new: &Value| by(&stored(judge(&guarded(&[]), OPEN, &review("UPDATE", "mallory", old, new)), new));
+    let graces = with(pilot(), &json!({"metadata": {"annotations": {"pilotguard.dev/created-by": "grace"}}}));
+    assert_eq!(update(&graces, &forged), "grace");
+    assert_eq!(update(&graces, &pilot()), "grace");
+    assert_eq!(update(&pilot(), &forged), Value::Null, "nobody saw who created it");
+}
+
+#[test]
+fn only_an_owner_of_both_lets_a_pilot_take_over_from_another() {
+    let owned = |name: &str, users: &[&str]| {
+        with(
+            pilot(),
+            &json!({"metadata": {"name": name, "uid": name},
+                "spec": {"owners": {"serviceOwner": {"name": "Ada Lovelace", "identities": {"users": users}}}}}),
+        )
+    };
+    let taking_over = |pilot: &Value, from: &str| {
+        with(pilot.clone(), &json!({"metadata": {"annotations": {"pilotguard.dev/takes-over": from}}}))
+    };
+    let (old, young) = (owned("old", &["ada", "grace"]), owned("young", &["ada"]));
+    let guarded = guarded(&[old.clone(), young.clone()]);
+    let asked =
+        |user: &str, from: &str| judge(&guarded, OPEN, &review("UPDATE", user, &young, &taking_over(&young, from)));
+    assert!(matches!(asked("ada", "old"), Answer::Allowed { .. }));
+    for (user, from, why) in [
+        ("grace", "old", "grace holds no role that may loosen; ask Ada Lovelace"),
+        ("mallory", "old", "mallory holds no role"),
+        ("ada", "elsewhere", "there is no Pilot elsewhere"),
+    ] {
+        let refused = denial(asked(user, from));
+        assert!(refused.message.contains(why), "{}", refused.message);
+    }
+    // What is settled is not asked about again, whoever edits the Pilot.
+    let settled = taking_over(&young, "old");
+    let labelled = with(settled.clone(), &json!({"metadata": {"labels": {"a": "b"}}}));
+    assert!(matches!(judge(&guarded, OPEN, &review("UPDATE", "grace", &settled, &labelled)), Answer::Allowed { .. }));
+    let burning = with(old, &json!({"status": {"incident": incident("DecisionWindow", "Rollback")}}));
+    let refused = denial(judge(
+        &crate::fixtures::guarded(&[burning, young.clone()]),
+        OPEN,
+        &review("UPDATE", "ada", &young, &taking_over(&young, "old")),
+    ));
+    assert!(refused.message.contains("an incident of Pilot old is open"), "{}", refused.message);
+}
+
+#[test]
+fn the_operator_asks_by_a_dry_run_whether_it_is_reached() {
+    let probe = with(decision(&json!({"reason": "4711"})), &json!({"metadata": {"name": "pilotguard-probe"}}));
+    let asked = |user: &str| review("CREATE", user, &Value::Null, &probe);
+    let answer = denial(judge(&guarded(&[]), OPEN, &dry_run(asked(OPERATOR))));
+    assert_eq!(answer.message, "pilotguard probe 4711 answered");
+    assert_eq!(judge(&guarded(&[]), OPEN, &asked(OPERATOR)), Answer::untouched());
+    assert!(matches!(judge(&guarded(&[]), OPEN, &dry_run(asked("grace"))), Answer::Allowed { .. }));
+}

@@ -56,10 +56,11 @@ fn only_enforcing_pilots_can_stop_anyone_and_only_in_their_namespaces() {
             ("observed-workloads", "Ignore", json!(["lab"])),
             ("replicas", "Ignore", json!(["lab", "shop"])),
             ("decisions", "Ignore", Value::Null),
+            ("pilots", "Ignore", Value::Null),
             ("deletions", "Fail", json!(["shop"])),
             ("observed-deletions", "Ignore", json!(["lab"])),
             ("scale", "Ignore", json!(["lab", "shop"])),
-            ("pilots", "Ignore", Value::Null),
+            ("pilot-deletions", "Ignore", Value::Null),
             ("metrics-sources", "Ignore", Value::Null),
             ("change-calendars", "Ignore", Value::Null),
         ]
@@ -68,7 +69,10 @@ fn only_enforcing_pilots_can_stop_anyone_and_only_in_their_namespaces() {
         assert_eq!((&entry["timeoutSeconds"], &entry["sideEffects"]), (&json!(3), &json!("None")), "{name}");
         assert_eq!(entry["matchPolicy"], "Equivalent", "{name}");
         let conditions = entry["matchConditions"].as_array().unwrap();
-        assert!(conditions.iter().any(|condition| condition["name"] == "not-ourselves"), "{name}");
+        let ourselves = conditions.iter().find(|condition| condition["name"] == "not-ourselves").unwrap();
+        // A dry-run of ours that is no probe must be answered while the webhook is down, as an act must.
+        let asks_for_probes = ourselves["expression"].as_str().unwrap().contains("pilotguard.dev/probe");
+        assert_eq!(asks_for_probes, entry["rules"][0]["apiGroups"] != json!(["pilotguard.dev"]), "{name}");
     }
     for (name, entry) in entries.iter().filter(|(_, entry)| entry["rules"][0]["apiGroups"] == json!(["apps"])) {
         let conditions = entry["matchConditions"].as_array().unwrap();
@@ -125,7 +129,7 @@ fn each_kind_is_registered_where_it_is_guarded_and_scaled_where_it_has_replicas(
 fn an_empty_set_registers_nothing_on_workloads() {
     let entries = entries(&registration().configurations(&GuardedSet::default()));
     let names: Vec<_> = entries.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["decisions", "pilots", "metrics-sources", "change-calendars"]);
+    assert_eq!(names, ["decisions", "pilots", "pilot-deletions", "metrics-sources", "change-calendars"]);
 }
 
 #[test]

@@ -141,10 +141,12 @@ async fn what_depends_on_the_cluster_is_a_condition(cluster: &Cluster) -> anyhow
 
     let younger = scene.apply(&scene.grace, &named(scene.pilot(&json!({})), "younger")).await?;
     younger.accepted()?;
-    let warning = "Warning: Deployment web belongs to the older pilot web; this one stays stalled until";
+    let warning =
+        "Warning: Deployment web belongs to the older pilot web, created by grace; this one stays stalled until";
     ensure!(younger.stderr.contains(warning), "{}", younger.stderr);
-    let message = "Deployment web belongs to the older Pilot web; remove it from spec.workloads here or there";
+    let message = "Deployment web belongs to the older Pilot web, created by grace at 2";
     has(&scene, "younger", "Stalled", "True", "ConflictingPilot", message).await?;
+    settled_by_an_owner_of_both(&scene).await?;
     // Not Ready for a moment, while the API server is told whom to guard now.
     scene.guarded().await?;
 
@@ -173,6 +175,19 @@ async fn accepted(scene: &Scene<'_>, spec: &Value) -> anyhow::Result<()> {
 }
 
 /// Waits until a Pilot has a condition whose message contains this.
+/// Ada is the service owner in both Pilots, Mallory in none.
+async fn settled_by_an_owner_of_both(scene: &Scene<'_>) -> anyhow::Result<()> {
+    let take_over = "annotate pilot younger pilotguard.dev/takes-over=web";
+    let refused = scene.kubectl(&scene.mallory, take_over).await?;
+    refused.refused(&["pilot younger does not take over from pilot web", "mallory holds no role", "Ada Lovelace"])?;
+    scene.kubectl(&scene.ada, take_over).await?.accepted()?;
+    let message = "Deployment web belongs to Pilot younger, which takes over from this one";
+    has(scene, "web", "Stalled", "True", "ConflictingPilot", message).await?;
+    has(scene, "younger", "Stalled", "False", "Settled", "").await?;
+    scene.kubectl(&scene.grace, "annotate pilot younger pilotguard.dev/takes-over-").await?.accepted()?;
+    has(scene, "younger", "Stalled", "True", "ConflictingPilot", "older Pilot web").await
+}
+
 async fn has(
     scene: &Scene<'_>,
     pilot: &str,

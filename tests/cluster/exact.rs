@@ -165,6 +165,7 @@ fn roll_back(reference: &PartReference, found: &Value, release: &StoredRelease) 
     let admitted = Admitted {
         template: template_digest(&release.template),
         payload: workload::payload(reference.kind, &release.template),
+        variant_of: None,
         by: "system:pilotguard".to_owned(),
         groups: Vec::new(),
         at: Timestamp::UNIX_EPOCH,
@@ -179,6 +180,7 @@ fn roll_back(reference: &PartReference, found: &Value, release: &StoredRelease) 
         uid: found["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
         generation: found["metadata"]["generation"].as_i64().unwrap_or_default(),
         snapshot: "snapshot".to_owned(),
+        variant: None,
         admitted,
         quarantined: ["bad".to_owned()].into(),
         put_away: None,

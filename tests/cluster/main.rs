@@ -54,6 +54,7 @@ mod gitops;
 mod held;
 mod kinds;
 mod merging;
+mod mutating;
 mod objects;
 mod observing;
 mod operator;
@@ -88,6 +89,7 @@ fn all() -> Vec<Test> {
         calendars::tests(),
         kinds::tests(),
         merging::tests(),
+        mutating::tests(),
         contained::tests(),
         bad_input::tests(),
         commands::tests(),

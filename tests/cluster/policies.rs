@@ -18,6 +18,7 @@ mod ledger;
 tests![
     nobody_decides_in_anothers_name,
     the_operator_may_touch_little_of_a_workload,
+    the_operator_may_only_mark_through_a_status,
     the_policies_are_type_checked,
     the_policies_name_every_field_of_a_workload,
     the_operator_may_only_scale_a_stateful_set_and_mark_a_daemon_set,
@@ -205,6 +206,34 @@ async fn patch_as(
     api.patch("web", params, &Patch::Strategic(patch)).await.map(drop)
 }
 
+async fn the_operator_may_only_mark_through_a_status(cluster: &Cluster) -> anyhow::Result<()> {
+    let (release, guarded) = installed(cluster).await?;
+    let operator = release.operator(cluster).await?.client()?;
+    let line = ["create", "deployment", "web", "--image=web:1", "--namespace", &guarded];
+    cluster.done(&line).await?;
+    refuses_dry_runs(&operator, &guarded).await?;
+
+    let deployments = ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(operator, &guarded, &deployments);
+    let mark = async |patch: Value| api.patch_status("web", &PatchParams::default(), &Patch::Merge(&patch)).await;
+    let marked = mark(json!({"metadata": {"annotations": {"pilotguard.dev/admitted": "{}"}}, "spec": {"replicas": 9}}));
+    let marked = marked.await?;
+    ensure!(marked.metadata.annotations.unwrap_or_default().contains_key("pilotguard.dev/admitted"));
+    ensure!(marked.data["spec"]["replicas"] == 1, "a spec was written through the status: {}", marked.data["spec"]);
+    for (patch, why) in [
+        (
+            json!({"status": {"replicas": 7}}),
+            "through the status of a workload pilotguard may write only its annotations",
+        ),
+        (json!({"metadata": {"annotations": {"note": "ours"}}}), "annotations that are not its own: note"),
+        (json!({"metadata": {"finalizers": ["example.com/stay"]}}), "labels, finalizers or owners"),
+    ] {
+        let answer = mark(patch.clone()).await.err().map(|error| error.to_string());
+        ensure!(answer.as_ref().is_some_and(|answer| answer.contains(why)), "{patch}: {answer:?}");
+    }
+    Ok(())
+}
+
 async fn refuses_dry_runs(client: &Client, namespace: &str) -> anyhow::Result<()> {
     let deployments = ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&());
     in_force_on(client, namespace, &deployments, &json!({"metadata": {"labels": {"team": "ours"}}})).await
@@ -229,6 +258,9 @@ async fn the_policies_are_type_checked(cluster: &Cluster) -> anyhow::Result<()> 
         "workloads",
         "statefulsets",
         "daemonsets",
+        "deployments-status",
+        "statefulsets-status",
+        "daemonsets-status",
         "configuration",
         "generated-configuration",
         "snapshots",

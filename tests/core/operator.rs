@@ -132,13 +132,18 @@ impl Operator {
             let plan = decide(&case);
             let again = decide(&case);
             let is_same = plan.ask == again.ask
+                && plan.rehearse == again.rehearse
                 && plan.ledger == again.ledger
                 && plan.effects == again.effects
                 && plan.look_again == again.look_again;
             assert!(is_same, "the same case was decided differently");
-            if plan.ask.is_empty() {
+            if plan.ask.is_empty() && plan.rehearse.is_empty() {
                 self.rounds = self.rounds.max(round - 1);
                 return plan;
+            }
+            for rehearsal in plan.rehearse {
+                let landing = world.landing(&rehearsal);
+                assert!(seen.landings.insert(rehearsal, landing).is_none(), "a rehearsal was asked for again");
             }
             for question in plan.ask {
                 let answer = world.answer(&question);

@@ -140,6 +140,8 @@ pub struct Event {
     pub scale: Option<i32>,
     /// Whether the API server refuses the operator's patches from now on.
     pub refuse_patches: Option<bool>,
+    /// From now on other admission adds this to the name of every release that is restored.
+    pub mutation: Option<String>,
     /// This release never becomes available.
     pub stuck: Option<String>,
     /// The annotation of the release that runs.
@@ -303,6 +305,10 @@ fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mu
     if let Some(refuses) = event.refuse_patches {
         world.refuses_patches = refuses;
         teller.say(world, if refuses { "a policy refuses patches" } else { "patches are accepted" });
+    }
+    if let Some(mutation) = &event.mutation {
+        world.mutation.clone_from(mutation);
+        teller.say(world, &format!("other admission adds {mutation} to what is restored"));
     }
     for (query, value) in event.values.iter().flatten() {
         world.traffic.set_value(query, world.now, *value);

@@ -13,7 +13,9 @@ use pilotguard::decide::proposal::{GitOps, Operation, Proposal, Verdict};
 use pilotguard::decide::{Case, Ledger, SourceFacts};
 use pilotguard::declaration::Declaration;
 use pilotguard::declaration::change_calendar::{SharedCalendar, Standing, narrowed};
-use pilotguard::observation::{Answer, Change, Observation, PilotDecision, Question, Snapshot, Workload};
+use pilotguard::observation::{
+    Answer, Change, Landing, Observation, PilotDecision, Question, Rehearsal, Snapshot, Workload,
+};
 use pilotguard::release::change::change_name;
 use pilotguard::release::digest::digest;
 use pilotguard::release::foreign::Foreign;
@@ -73,6 +75,8 @@ pub struct World {
     pub stuck: BTreeSet<String>,
     /// The API server refuses the operator's patches of the workload.
     pub refuses_patches: bool,
+    /// What other admission adds to the name of every release that is restored.
+    pub mutation: String,
     /// Acts that moved the world, by incident, deciding word and workload, and by kind.
     pub acts: BTreeMap<(String, &'static str), usize>,
     names: BTreeMap<String, String>,
@@ -110,6 +114,7 @@ impl World {
             failing: BTreeMap::new(),
             stuck: BTreeSet::new(),
             refuses_patches: false,
+            mutation: String::new(),
             acts: BTreeMap::new(),
             names: BTreeMap::new(),
             created: 0,
@@ -224,6 +229,7 @@ impl World {
         let admitted = Admitted {
             template: template_of(release),
             payload: payload.clone(),
+            variant_of: None,
             by: user.to_owned(),
             groups: Vec::new(),
             at: self.now,
@@ -335,6 +341,7 @@ impl World {
             changes: self.changes.clone(),
             decisions: self.decisions.clone(),
             answers: BTreeMap::new(),
+            landings: BTreeMap::new(),
         }
     }
 
@@ -426,6 +433,19 @@ impl World {
 
     fn name(&mut self, release: &str) {
         self.names.insert(payload_of(release), release.to_owned());
+    }
+
+    /// What would be stored if the release of a snapshot were restored.
+    pub fn landing(&mut self, rehearsal: &Rehearsal) -> Option<Landing> {
+        let of = self.deployments.iter().find(|deployment| deployment.uid == rehearsal.uid)?;
+        let snapshot = of.snapshots.iter().find(|snapshot| snapshot.name == rehearsal.snapshot)?;
+        let release = self.release_of(&snapshot.payload);
+        let meant = release.split('~').next().unwrap_or_default();
+        let landed = format!("{meant}{}", self.mutation);
+        self.name(&landed);
+        let changed = if landed == release { vec![] } else { vec!["spec.template.spec.hostname".to_owned()] };
+        let (template, payload) = (template_of(&landed), payload_of(&landed));
+        Some(Landing { content: json!(landed), template, payload, changed })
     }
 
     pub fn release_of(&self, payload: &str) -> String {

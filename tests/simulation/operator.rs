@@ -73,6 +73,7 @@ impl Simulation {
             enforcement: Enforcement::new(guarded.subscribe()),
             guarded,
             sources,
+            rehearsals: pilotguard::controller::Rehearsals::default(),
             metrics: self.own_metrics.clone(),
             clock: clock::now,
             kept: Mutex::new(HashMap::new()),

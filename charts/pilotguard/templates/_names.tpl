@@ -60,6 +60,11 @@ variables:
   message: pilotguard may not change labels, finalizers or owners of a workload
 {{- end -}}
 
+{{/* By a dry-run the operator finds out what other admission makes of its writes; nothing is stored. */}}
+{{- define "pilotguard.dryRun" -}}
+(has(request.dryRun) && request.dryRun)
+{{- end -}}
+
 {{/* Namespaces without pilots: their workloads run the cluster, or are pilotguard itself. */}}
 {{- define "pilotguard.notInSystemNamespaces" -}}
 !(request.namespace in ['kube-system', 'kube-public', 'kube-node-lease', '{{ .Release.Namespace }}'])

@@ -1,0 +1,157 @@
+//! What other admission makes of our writes, found out by dry-runs.
+//!
+//! Before an act: what would be stored. From time to time, and first of all when a workload is met: whether our writes
+//! come out as written, and come out alike each time. Nothing is stored here.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::suspects::suspects;
+use crate::act;
+use crate::act::writer::{WriteError, Writer};
+use crate::api::workload::PartReference;
+use crate::observation::{Landing, Rehearsal, Workload};
+use crate::observe::cluster::{RawWorkload, raw};
+use crate::record::snapshots;
+use crate::release::digest::template_digest;
+use crate::release::drift::{changed_fields, differences};
+use crate::release::workload;
+use crate::report::surroundings::OtherAdmission;
+
+/// Writes that came out as written are tried again after this time.
+const GOOD_FOR: Duration = Duration::from_mins(30);
+
+/// Others sooner.
+const ASK_AGAIN: Duration = Duration::from_mins(1);
+
+/// What the API server would store if a release were restored; `None` where it does not say.
+pub async fn rehearse(writer: &Writer, namespace: &str, rehearsal: &Rehearsal) -> Option<Landing> {
+    let Rehearsal { workload: reference, uid, snapshot } = rehearsal;
+    let kind = reference.kind;
+    let release = async {
+        let revision: ControllerRevision = writer.read(namespace, snapshot).await?;
+        let Some(release) = snapshots::release(&revision) else { return Ok(None) };
+        let stored = read(writer, namespace, reference).await?;
+        let patch = act::restore(kind, &stored, uid, &release.template);
+        let answer = tried(writer, namespace, reference, patch).await?;
+        Ok::<_, WriteError>(Some((release.template, answer)))
+    };
+    match release.await {
+        Ok(found) => {
+            let (restored, answer) = found?;
+            let content = workload::template(kind, &answer)?.into_owned();
+            Some(Landing {
+                template: template_digest(&content),
+                payload: workload::payload(kind, &content),
+                changed: changed_fields(kind, &restored, &content),
+                content,
+            })
+        }
+        Err(error) => {
+            tracing::warn!(namespace, workload = %reference, cause = super::chain(&error), "a rollback could not be rehearsed");
+            None
+        }
+    }
+}
+
+/// What was found out last, by the uid of the workload, for a template and whether it was stamped.
+#[derive(Debug, Default)]
+pub struct Rehearsals(Mutex<HashMap<String, (Instant, (String, bool), OtherAdmission)>>);
+
+impl Rehearsals {
+    /// What becomes of our writes to these workloads: the worst of it.
+    pub async fn of(&self, writer: &Writer, namespace: &str, workloads: &[Workload]) -> OtherAdmission {
+        let mut worst = OtherAdmission::default();
+        for workload in workloads {
+            let found = match self.known(workload) {
+                Some(known) => known,
+                None => {
+                    let found = survey(writer, namespace, workload).await;
+                    let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                    // Deleted workloads are forgotten when their time is over.
+                    known.retain(|_, (at, ..)| at.elapsed() < 2 * GOOD_FOR);
+                    known.insert(workload.uid.clone(), (Instant::now(), state(workload), found.clone()));
+                    found
+                }
+            };
+            worst = worst.max(found);
+        }
+        worst
+    }
+
+    fn known(&self, workload: &Workload) -> Option<OtherAdmission> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, of, found) = known.get(&workload.uid)?;
+        let lasts = if *found == OtherAdmission::Unaltered { GOOD_FOR } else { ASK_AGAIN };
+        (at.elapsed() < lasts && *of == state(workload)).then(|| found.clone())
+    }
+}
+
+fn state(workload: &Workload) -> (String, bool) {
+    (workload.template.clone(), workload.marks.admitted.is_some())
+}
+
+/// Tries a write that changes no more than a mark, twice; and where it comes out changed, to write that.
+async fn survey(writer: &Writer, namespace: &str, seen: &Workload) -> OtherAdmission {
+    let reference = &seen.reference;
+    match surveyed(writer, namespace, seen).await {
+        Ok(Survey { changed, .. }) if changed.is_empty() => OtherAdmission::Unaltered,
+        Ok(Survey { changed, is_stable }) => {
+            let by = suspects(writer.client(), reference.kind).await;
+            let what = format!("{} of {reference} is changed by {by}", changed.join(", "));
+            if is_stable { OtherAdmission::Altered(what) } else { OtherAdmission::Unstable(what) }
+        }
+        // Somebody else wrote in between, or it is gone: the next look tells.
+        Err(error) if error.is_conflict() || error.code() == Some(404) => OtherAdmission::Unknown,
+        Err(error) => match error.message() {
+            Some(message) => OtherAdmission::Refused(format!("{reference}: {message}")),
+            None => OtherAdmission::Unknown,
+        },
+    }
+}
+
+struct Survey {
+    changed: Vec<String>,
+    is_stable: bool,
+}
+
+async fn surveyed(writer: &Writer, namespace: &str, seen: &Workload) -> Result<Survey, WriteError> {
+    let (reference, kind) = (&seen.reference, seen.reference.kind);
+    let stored = read(writer, namespace, reference).await?;
+    let first = tried(writer, namespace, reference, act::rehearsal(&stored, &seen.uid)).await?;
+    let changed = differences(kind, &stored, &first);
+    if changed.is_empty() {
+        return Ok(Survey { changed, is_stable: true });
+    }
+    let mut again = tried(writer, namespace, reference, act::rehearsal(&stored, &seen.uid)).await?;
+    // What is not stamped yet may not be moved by us, not even to try.
+    if kind.is_rolled_back()
+        && seen.marks.admitted.is_some()
+        && differences(kind, &first, &again).is_empty()
+        && let Some(content) = workload::template(kind, &first)
+    {
+        again = tried(writer, namespace, reference, act::restore(kind, &stored, &seen.uid, &content)).await?;
+    }
+    let unstable = differences(kind, &first, &again);
+    let is_stable = unstable.is_empty();
+    Ok(Survey { changed: if is_stable { changed } else { unstable }, is_stable })
+}
+
+async fn read(writer: &Writer, namespace: &str, workload: &PartReference) -> Result<Value, WriteError> {
+    Ok(raw(&writer.read_of::<RawWorkload>(&workload.kind, namespace, &workload.name).await?))
+}
+
+async fn tried(
+    writer: &Writer,
+    namespace: &str,
+    workload: &PartReference,
+    patch: json_patch::Patch,
+) -> Result<Value, WriteError> {
+    let place = (namespace, workload.name.as_str());
+    Ok(raw(&writer.try_patch_of::<RawWorkload>(&workload.kind, place, patch).await?))
+}
