@@ -538,6 +538,6 @@ async fn what_is_no_longer_named_is_no_longer_guarded(scene: &Scene) -> anyhow::
     change("delete deployment web").await?;
     let stored = Api::<MutatingWebhookConfiguration>::all(scene.rig.admin().client()?).get(INSTANCE).await?;
     let names: Vec<_> = stored.webhooks.unwrap_or_default().into_iter().map(|webhook| webhook.name).collect();
-    ensure!(names == ["decisions.pilotguard.dev"], "{names:?}");
+    ensure!(names == ["decisions.pilotguard.dev", "pilots.pilotguard.dev"], "{names:?}");
     Ok(())
 }
