@@ -356,8 +356,10 @@ pub struct PilotDecision {
     pub by: Option<Requester>,
     /// Written by the operator itself.
     pub is_record: bool,
-    /// When it was created.
+    /// When it was created, by the API server's clock.
     pub created_at: Timestamp,
+    /// When admission received it, by the operator's clock.
+    pub received_at: Option<Timestamp>,
     /// The Decision that the recorded incident followed, where this is a record.
     pub follows: Option<String>,
     /// Payload digests that the recorded incident put away, where this is a record.

@@ -197,6 +197,9 @@ pub fn readmit(workload: &Value, effect: &Readmit) -> Patch {
     } else {
         marks.set(QUARANTINED, to_json(&effect.quarantined));
     }
+    if effect.forgets_pin {
+        marks.remove(HELD);
+    }
     patch.extend(marks.operations);
     Patch(patch)
 }

@@ -6,14 +6,14 @@
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::context::Context;
 use super::known::NO_SOURCE;
 use super::objects::parse;
 use super::stamp::kept_groups;
 use super::wire::{Answer, Request};
-use crate::api::decision::{Decision, Requester};
+use crate::api::decision::{Decision, RECEIVED_AT, Requester};
 use crate::decide::Case;
 use crate::decide::decisions::judge_decision;
 use crate::decide::people::is_service_account;
@@ -47,8 +47,12 @@ pub(super) fn of_decision(request: &Request, context: &Context<'_>) -> Answer {
     // Whatever the author wrote, `spec.by` is who sent the request.
     let by = Requester { user: request.requester.user.clone(), groups: kept_groups(&request.requester) };
     decision.spec.by = Some(by.clone());
-    let patch =
-        vec![PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(["spec", "by"]), value: json!(by) })];
+    let mut patch = vec![add(&["spec", "by"], json!(by))];
+    // The clock that stamps releases: only those two can be compared.
+    if decision.metadata.annotations.is_none() {
+        patch.push(add(&["metadata", "annotations"], json!({})));
+    }
+    patch.push(add(&["metadata", "annotations", RECEIVED_AT], json!(context.now)));
     let is_machine = is_service_account(&request.requester) || context.gitops_users.contains(&by.user);
     match foresee(request, &decision, context) {
         Foresight::Counts => Answer::Allowed { patch, warnings: Vec::new() },
@@ -62,6 +66,10 @@ pub(super) fn of_decision(request: &Request, context: &Context<'_>) -> Answer {
         }
         Foresight::Doubtful(why) => Answer::Allowed { patch, warnings: vec![shorten(&why, LONGEST_LINE)] },
     }
+}
+
+fn add(path: &[&str], value: Value) -> PatchOperation {
+    PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path.iter().copied()), value })
 }
 
 /// What is wrong with a Decision whatever it is about.

@@ -82,6 +82,9 @@ pub struct DecisionSpec {
     pub record: Option<IncidentRecord>,
 }
 
+/// Annotation in which admission notes when it received a Decision, by the operator's own clock.
+pub const RECEIVED_AT: &str = "pilotguard.dev/received-at";
+
 /// Type of a Decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DecisionType {

@@ -1,7 +1,7 @@
 //! Status of a Pilot, reported by the operator.
 //!
-//! Everything except the incident and the latches can be rebuilt. Figures are rounded so that a quiet pilot causes no
-//! writes.
+//! Everything except the incident and the latches can be rebuilt. Figures are shown in bands that end where somebody
+//! would act differently, so that a quiet pilot causes no writes; exact figures are metrics.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::change_record::Outcome;
-use super::decimal::Decimal;
+use super::duration::Duration;
 use super::incident::{Incident, Latch, RollbackTarget};
 
 /// Status of a Pilot, reported by the operator.
@@ -52,6 +52,10 @@ pub struct PilotStatus {
     /// Open incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<Incident>,
+    /// Time at which the open incident goes on by itself: the end of its decision window, or of an owner's Continue.
+    /// Absent at other stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
     /// Triggers that fired and whose condition was not clear since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -85,9 +89,33 @@ pub struct ReleaseStatus {
     /// State of the release: `RollingOut` until it is completely available, `Baking` until the bake ends, then
     /// `KnownGood`.
     pub state: ReleaseState,
-    /// Time at which the bake ends, as far as is known now.
+    /// Time at which the bake ends. Absent while the bake is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bake_until: Option<Timestamp>,
+    /// Bake time that was left when the bake was paused. Absent while it is not paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake_remaining: Option<Duration>,
+    /// Reason why the bake is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake_paused_by: Option<BakePause>,
+}
+
+/// Reason why time does not count towards the bake: `BypassedAdmission`, `NotServing`, `ChangeFailed`, `IncidentOpen`,
+/// `TriggerPending` or `SloUnknown`. Present while the bake is paused, and for one minute after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BakePause {
+    /// What runs was never admitted.
+    BypassedAdmission,
+    /// No replica runs.
+    NotServing,
+    /// Its change has failed.
+    ChangeFailed,
+    /// An incident is open.
+    IncidentOpen,
+    /// The condition of a trigger holds.
+    TriggerPending,
+    /// An SLO cannot be measured.
+    SloUnknown,
 }
 
 /// State of a release.
@@ -121,13 +149,14 @@ pub struct SloStatus {
     pub reason: Option<String>,
     /// Time at which the verdict last changed.
     pub since: Timestamp,
-    /// Share of bad events in all events over the window, from 0 to 1.
+    /// Remaining error budget, as a band: `75-100%`, `50-75%`, `25-50%`, `10-25%`, `0-10%`, or `<0%` where it is
+    /// overspent; the thresholds of the Pilot's triggers are edges, too. Absent while it is unknown. The exact figure
+    /// is the metric `pilotguard_slo_budget_remaining_ratio`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error_ratio: Option<Decimal>,
-    /// Remaining error budget in percent; negative if overspent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub budget_remaining: Option<Decimal>,
-    /// Burn rate over each window that a trigger names; 1 spends the budget exactly over the SLO's window.
+    #[schemars(length(max = 64))]
+    pub budget_remaining: Option<String>,
+    /// Windows of the triggers over which the budget certainly burns faster than is sustainable. A window whose burn rate
+    /// is lower or unknown is absent. The exact figures are the metric `pilotguard_slo_burn_rate`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub burn: Vec<BurnStatus>,
@@ -168,9 +197,11 @@ pub struct BurnStatus {
     /// Length of the window. Example: `1h`.
     #[schemars(length(max = 32))]
     pub window: String,
-    /// Burn rate, rounded to two digits; absent if unknown.
+    /// Burn rate, as a band between 1 and the factors of the triggers that name the window; 1 spends the budget
+    /// exactly over the SLO's window. Examples: `1-13.4`, `>13.4`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<Decimal>,
+    #[schemars(length(max = 64))]
+    pub rate: Option<String>,
 }
 
 /// Verdict on an SLO.

@@ -23,7 +23,8 @@ pub struct Trigger {
     #[serde(default = "two_minutes")]
     pub clear_after: Duration,
     /// Window over which the service is checked for recovery and after an action. A burnRate trigger uses its own
-    /// `short` instead. Default 5m.
+    /// `short` instead; after a rollback a promql trigger waits at least for the longest range in its expression.
+    /// Default 5m.
     #[serde(default = "five_minutes")]
     pub short_window: Duration,
     /// Time in which owners may decide before `action` happens automatically. `0s` acts at once. Default 5m.

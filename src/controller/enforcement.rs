@@ -52,7 +52,7 @@ impl Enforcement {
 
     /// Asked of the API server where the last answer is old.
     async fn of_one(&self, writer: &Writer, key: WorkloadKey) -> Enforced {
-        let is_registered = self.applied.borrow().as_ref().is_some_and(|set| set.enforcing.contains(&key));
+        let is_registered = self.is_registered(&key);
         if !is_registered {
             return Enforced::No("the webhook's registration for this workload is being written".to_owned());
         }
@@ -60,8 +60,22 @@ impl Enforcement {
             return known;
         }
         let answer = probe(writer, &key).await;
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (Instant::now(), answer.clone()));
+        self.remember(key, answer.clone());
         answer
+    }
+
+    fn is_registered(&self, key: &WorkloadKey) -> bool {
+        self.applied.borrow().as_ref().is_some_and(|set| set.enforcing.contains(key))
+    }
+
+    /// Keeps an answer. Those of workloads that nobody guards any more are dropped once they are as many as the others.
+    fn remember(&self, key: WorkloadKey, answer: Enforced) {
+        let guarded = self.applied.borrow().as_ref().map_or(0, |set| set.enforcing.len());
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.len() > 2 * guarded {
+            answers.retain(|key, _| self.is_registered(key));
+        }
+        answers.insert(key, (Instant::now(), answer));
     }
 
     fn known(&self, key: &WorkloadKey) -> Option<Enforced> {
@@ -96,5 +110,33 @@ fn explain(error: &WriteError) -> String {
     match error.message() {
         Some(message) => format!("a dry-run was answered with: {}", message.chars().take(300).collect::<String>()),
         None => "a dry-run was not answered; is the webhook reachable from the API server?".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::admit::pilots::GuardedSet;
+    use crate::api::workload::{PartKind, PartReference};
+
+    #[test]
+    fn answers_of_what_is_no_longer_guarded_are_dropped() {
+        let key = |number: usize| {
+            let reference = PartReference { kind: PartKind::Deployment, name: format!("web-{number}") };
+            WorkloadKey::new("shop", &reference)
+        };
+        let (sender, applied) = watch::channel(None);
+        let enforcement = Enforcement::new(applied);
+        // Each workload is guarded for a while, ten at a time.
+        for number in 0..1000 {
+            let enforcing = (number..number + 10).map(key).collect();
+            sender.send_replace(Some(Arc::new(GuardedSet { enforcing, ..GuardedSet::default() })));
+            enforcement.remember(key(number), Enforced::Yes);
+        }
+        let kept = enforcement.answers.lock().unwrap().len();
+        assert!(kept <= 21, "{kept} answers are kept of 10 workloads");
+        assert_eq!(enforcement.known(&key(999)), Some(Enforced::Yes));
     }
 }

@@ -127,7 +127,7 @@ async fn evaluate(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Action, Re
     let enforced = context.enforced(&declaration, &look).await;
     let other = context.rehearsals.of(&context.writer, &declaration.pilot.namespace, look.own_workloads()).await;
     let status = context.report(kept, &pilot, (&declaration, &in_force), &look, (&enforced, other), now);
-    kept.write(&context.writer, status, look.plan.ledger.clone(), now).await?; // record
+    kept.write(&context.writer, status, look.plan.ledger.clone()).await?; // record
     if look.plan.ledger.incident.as_ref().is_some_and(|incident| incident.closing.is_some()) {
         // Once its record is seen an incident is forgotten; nobody would tell its end after that.
         context.tell(kept, &declaration, &look, now).await;
@@ -168,8 +168,7 @@ impl Context {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.remove(&pilot.uid().unwrap_or_default());
         self.failing.forget(&pilot.uid().unwrap_or_default());
-        let slos: Vec<String> = pilot.spec.slos.iter().map(|slo| slo.name.clone()).collect();
-        self.metrics.forget(&PilotId::of(pilot), &slos);
+        self.metrics.forget(&PilotId::of(pilot));
     }
 
     /// What is kept of a Pilot; at first what the API server says now.
@@ -197,7 +196,7 @@ impl Context {
         let before = kept.status();
         let conditions = measuring::failing(&chain(error), &before.conditions, pilot.metadata.generation, now);
         let (status, ledger) = (PilotStatus { conditions, ..before }, kept.ledger.clone());
-        if let Err(error) = kept.write(&self.writer, status, ledger, now).await {
+        if let Err(error) = kept.write(&self.writer, status, ledger).await {
             tracing::debug!(cause = chain(&error), "that an evaluation fails could not be written either");
         }
     }
@@ -214,7 +213,7 @@ impl Context {
         let conditions = invalid::conditions(violations, &before.conditions, pilot.metadata.generation, now);
         let status = PilotStatus { conditions, observed_generation: pilot.metadata.generation, ..before };
         let ledger = kept.ledger.clone();
-        kept.write(&self.writer, status, ledger, now).await?;
+        kept.write(&self.writer, status, ledger).await?;
         Ok(Action::await_change())
     }
 
@@ -256,7 +255,7 @@ impl Context {
     }
 
     async fn tell(&self, kept: &mut Kept, declaration: &Declaration, look: &Look, now: Timestamp) {
-        self.metrics.looked(&declaration.pilot, &look.plan.ledger);
+        self.metrics.looked(&declaration.pilot, &look.plan);
         let case = Case { declaration, source: look.source, seen: &look.seen, ledger: &kept.ledger, now };
         let announcements = announce(&case, &look.plan);
         // What is no longer to be told need not be remembered.

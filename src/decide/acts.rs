@@ -419,6 +419,8 @@ fn verification_span(trigger: &Trigger) -> SignedDuration {
     match trigger.when {
         // Both remember what was before the rollback; there is nothing to wait for.
         Condition::ConsecutiveFailedChanges { .. } | Condition::Workload(_) => SignedDuration::ZERO,
-        _ => trigger.short_window,
+        // What the expression reads has to lie behind the act.
+        Condition::PromQl { reach, .. } => trigger.short_window.max(reach),
+        Condition::ErrorBudget { .. } | Condition::BurnRate { .. } => trigger.short_window,
     }
 }

@@ -5,11 +5,15 @@ use super::backstop::unauthorized_stamp;
 use super::plan::Effect;
 use super::turn::Turn;
 use crate::api::change_record::Outcome;
-use crate::api::status::{ReleaseState, ReleaseStatus};
+use crate::api::duration::Duration;
+use crate::api::status::{BakePause, ReleaseState, ReleaseStatus};
 use crate::api::workload::{PartKind, ReleasePart};
 use crate::observation::{Change, Snapshot, Workload};
 use crate::release::marks::{Admitted, AdmittedVerdict};
 use jiff::{SignedDuration, Timestamp};
+
+/// A bake is shown as paused until time has counted for so long: what comes and goes is one pause.
+const SETTLED_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
 /// So many releases are remembered in which a part was good.
 const MOST_RELEASES_OF_A_PART: usize = 10;
@@ -24,12 +28,21 @@ impl Turn<'_> {
         };
         let mut release = match self.ledger.release.take() {
             Some(release) if release.payload == admitted.payload && release.admitted_at == admitted.at => release,
-            _ => ReleaseStatus {
-                payload: admitted.payload.clone(),
-                admitted_at: admitted.at,
-                state: if self.has_survived(&admitted) { ReleaseState::KnownGood } else { ReleaseState::RollingOut },
-                bake_until: None,
-            },
+            _ => {
+                self.ledger.memory.bake_until = None;
+                ReleaseStatus {
+                    payload: admitted.payload.clone(),
+                    admitted_at: admitted.at,
+                    state: if self.has_survived(&admitted) {
+                        ReleaseState::KnownGood
+                    } else {
+                        ReleaseState::RollingOut
+                    },
+                    bake_until: None,
+                    bake_remaining: None,
+                    bake_paused_by: None,
+                }
+            }
         };
         match release.state {
             ReleaseState::RollingOut if self.is_complete() => self.start_bake(&mut release, &admitted),
@@ -112,46 +125,87 @@ impl Turn<'_> {
             return;
         }
         release.state = ReleaseState::Baking;
-        release.bake_until = Some(self.case.now + self.case.declaration.bake);
+        self.ledger.memory.bake_until = Some(self.case.now + self.case.declaration.bake);
         self.bake(release);
     }
 
     fn bake(&mut self, release: &mut ReleaseStatus) {
         let now = self.case.now;
-        let mut until = release.bake_until.unwrap_or(now + self.case.declaration.bake);
-        let counts = self.bake_counts(release);
+        let pause = self.bake_pause(release);
+        if self.is_newly_declared {
+            // As in a process that has just started: only the status tells how far it has come.
+            self.ledger.memory.bake_until = None;
+            self.ledger.memory.bake_counts_since = None;
+        }
+        let mut until = self.ledger.memory.bake_until.unwrap_or_else(|| self.stored_bake_end(release));
         match self.ledger.memory.last_look.filter(|_| !self.is_newly_declared) {
-            Some(last_look) if !counts => until += now.duration_since(last_look).max(SignedDuration::ZERO),
+            Some(last_look) if pause.is_some() => until += now.duration_since(last_look).max(SignedDuration::ZERO),
             Some(_) => {}
             // A process that has just started does not know for how long conditions have held, nor is it known of a
             // trigger that has just been edited.
             None => until = until.max(now + self.longest_hold()),
         }
-        release.bake_until = Some(until);
-        self.look_again_at(until);
-        if now >= until && counts {
+        let memory = &mut self.ledger.memory;
+        memory.bake_until = Some(until);
+        memory.bake_counts_since = pause.is_none().then(|| memory.bake_counts_since.unwrap_or(now));
+        if now >= until && pause.is_none() {
             release.state = ReleaseState::KnownGood;
-            release.bake_until = None;
+            (release.bake_until, release.bake_remaining, release.bake_paused_by) = (None, None, None);
+            return;
         }
+        self.look_again_at(until);
+        self.show_bake(release, until, pause);
     }
 
-    /// Whether the release proves itself now: users reach it, it is measured, and nothing is wrong with it.
-    fn bake_counts(&self, release: &ReleaseStatus) -> bool {
+    /// Writes into the status how the bake goes: only a pause that begins, has another reason or is over says anything
+    /// new.
+    fn show_bake(&mut self, release: &mut ReleaseStatus, until: Timestamp, pause: Option<BakePause>) {
+        let now = self.case.now;
+        if pause.is_some() {
+            if release.bake_paused_by != pause {
+                let seconds = until.duration_since(now).as_secs().max(0);
+                release.bake_remaining = Some(Duration::from_secs(seconds));
+                release.bake_paused_by = pause;
+                release.bake_until = None;
+            }
+            return;
+        }
+        let settled_at = self.ledger.memory.bake_counts_since.unwrap_or(now) + SETTLED_AFTER;
+        if release.bake_paused_by.is_some() && now < settled_at {
+            return self.look_again_at(settled_at);
+        }
+        (release.bake_until, release.bake_remaining, release.bake_paused_by) = (Some(until), None, None);
+    }
+
+    /// When the bake ends as far as the status tells.
+    fn stored_bake_end(&self, release: &ReleaseStatus) -> Timestamp {
+        let remaining = release.bake_remaining.map_or(self.case.declaration.bake, Duration::as_signed);
+        release.bake_until.unwrap_or(self.case.now + remaining)
+    }
+
+    /// Why the release does not prove itself now, if it does not: users reach it, it is measured, and nothing is wrong
+    /// with it.
+    fn bake_pause(&self, release: &ReleaseStatus) -> Option<BakePause> {
         // What nobody judged proves nothing, however long it runs.
-        let is_judged = !self.workloads().iter().any(|workload| unauthorized_stamp(workload).is_some());
+        if self.workloads().iter().any(|workload| unauthorized_stamp(workload).is_some()) {
+            return Some(BakePause::BypassedAdmission);
+        }
+        if self.ledger.incident.is_some() {
+            return Some(BakePause::IncidentOpen);
+        }
         let mut with_pods = self.running().filter(|workload| workload.reference.kind.has_pods()).peekable();
-        let serves = with_pods.peek().is_some() && with_pods.all(serves_or_rests);
+        if with_pods.peek().is_none() || !with_pods.all(serves_or_rests) {
+            return Some(BakePause::NotServing);
+        }
         let has_failed = |change: &Change| change.payload == release.payload && change.outcome == Outcome::Failed;
-        let is_blamed =
-            self.case.seen.changes.iter().any(|change| has_failed(change) && change.started_at == release.admitted_at);
+        if self.case.seen.changes.iter().any(|change| has_failed(change) && change.started_at == release.admitted_at) {
+            return Some(BakePause::ChangeFailed);
+        }
         let holds = |timer: &Timer| timer.holds_since.is_some() && timer.payload == release.payload;
-        let is_pending = self.ledger.memory.timers.values().any(holds);
-        serves
-            && is_judged
-            && !is_blamed
-            && !is_pending
-            && self.ledger.incident.is_none()
-            && !self.some_slo_is_unmeasured()
+        if self.ledger.memory.timers.values().any(holds) {
+            return Some(BakePause::TriggerPending);
+        }
+        self.some_slo_is_unmeasured().then_some(BakePause::SloUnknown)
     }
 
     fn longest_hold(&self) -> SignedDuration {

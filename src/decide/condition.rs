@@ -51,7 +51,7 @@ impl Turn<'_> {
             Condition::BurnRate { slo, long, short, factor } => {
                 self.with_slo(slo, |slo| holds(self.burns(slo, (*long, *short), *factor, form)))
             }
-            Condition::PromQl { query, operator, threshold } => {
+            Condition::PromQl { query, operator, threshold, .. } => {
                 holds(self.inquiry.value(query, form.at, form.confirm).map(|value| {
                     compare(value, *operator, *threshold)
                         .then(|| format!("the query yields {value}, which is {} {threshold}", words(*operator)))

@@ -19,6 +19,7 @@ use crate::api::incident::{Incident, IncidentStage, RollbackTarget};
 use crate::api::trigger::TriggerAction;
 use crate::observation::{Change, PilotDecision, Workload};
 use crate::release::marks::Admitted;
+use crate::release::marks::HeldVerdict;
 
 /// A Decision that names a Pilot which does not exist is refused at this age: both may come in one apply, in any order.
 const WITHOUT_PILOT: SignedDuration = SignedDuration::from_mins(1);
@@ -144,8 +145,8 @@ impl<'a> Turn<'a> {
     /// A word that names no incident speaks of what ran when it was written.
     fn weigh_act(&self, decision: &PilotDecision, incident: Option<&Incident>) -> Result<(), String> {
         let mut stamps = self.workloads().iter().filter_map(|workload| workload.marks.admitted.as_ref());
-        // The API server keeps the time of a creation in whole seconds.
-        let is_newer = |admitted: &Admitted| admitted.at.as_second() > decision.created_at.as_second();
+        // Both by the operator's own clock. The API server's time of creation says nothing about ours.
+        let is_newer = |admitted: &Admitted| decision.received_at.is_some_and(|received| admitted.at > received);
         if decision.incident.is_none() && stamps.any(is_newer) {
             return Err(
                 "another release was rolled out since it was written; write it again if it is still meant".to_owned()
@@ -241,6 +242,11 @@ impl<'a> Turn<'a> {
                 uid: workload.uid.clone(),
                 resource_version: workload.resource_version.clone(),
                 quarantined,
+                forgets_pin: workload
+                    .marks
+                    .held
+                    .as_ref()
+                    .is_some_and(|held| held.verdict == HeldVerdict::Pin && held.payload == *payload),
             }));
         }
     }

@@ -301,7 +301,9 @@ impl<'a> Turn<'a> {
         let suffers = self.incident_suffers(incident);
         let memory = &mut self.ledger.memory;
         memory.well_since = (suffers == Some(false)).then(|| memory.well_since.unwrap_or(now));
-        if let Some(burning) = suffers
+        // Asked for only at the deadline; while an incident stands nobody acts on it.
+        let may_come_to_a_deadline = matches!(incident.stage, IncidentStage::DecisionWindow | IncidentStage::Continued);
+        if let Some(burning) = suffers.filter(|_| may_come_to_a_deadline)
             && incident.last_fresh.as_ref().is_none_or(|last| last.burning != burning)
         {
             incident.last_fresh = Some(FreshReading { since: now, burning });

@@ -8,6 +8,7 @@
 mod acts;
 mod backstop;
 mod bake;
+mod bands;
 mod bounds;
 pub mod budget;
 mod closing_window;
@@ -116,6 +117,10 @@ pub struct Memory {
     pub releasable_since: Option<Timestamp>,
     /// Since when the workload has been completely available after an act.
     pub available_since: Option<Timestamp>,
+    /// When the bake is over, exactly; the status shows it while the bake is not paused.
+    pub bake_until: Option<Timestamp>,
+    /// Since when time has counted towards the bake without a pause.
+    pub bake_counts_since: Option<Timestamp>,
 }
 
 /// For how long a trigger's condition has held or been clear, on fresh data; time that nobody watched is left out.

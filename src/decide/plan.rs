@@ -14,7 +14,7 @@ use crate::release::marks::{Admitted, Held};
 
 /// What is to be done about a pilot, and what has to be known first.
 #[must_use]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Questions that have to be answered before this plan may be used. Where it is not empty the case is
     /// decided again with the answers.
@@ -23,12 +23,27 @@ pub struct Plan {
     pub rehearse: BTreeSet<Rehearsal>,
     /// What is decided now; its durable part is stored before any effect is carried out.
     pub ledger: Ledger,
+    /// How each SLO stands exactly, for the metrics; the ledger has bands.
+    pub figures: Vec<SloFigures>,
     /// What is to be done in the world. Each is due until it is seen to be done.
     pub effects: Vec<Effect>,
     /// The changes that are stored and may not be rolled out yet.
     pub waiting: Vec<Waiting>,
     /// How long to wait before the next look where nothing is seen to change.
     pub look_again: SignedDuration,
+}
+
+/// The exact figures of an SLO, as far as they are known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SloFigures {
+    /// The SLO's name.
+    pub slo: String,
+    /// Bad events as a share of all events over the window.
+    pub error_ratio: Option<f64>,
+    /// The share of the error budget that remains; below 0 it is overspent.
+    pub budget_remaining: Option<f64>,
+    /// The burn rate over each window that a trigger names.
+    pub burn: Vec<(String, f64)>,
 }
 
 /// A change that is stored and may not be rolled out yet.
@@ -298,4 +313,6 @@ pub struct Readmit {
     pub resource_version: String,
     /// The payload digests that stay quarantined.
     pub quarantined: BTreeSet<String>,
+    /// The workload notes that the release is kept out, which it no longer is.
+    pub forgets_pin: bool,
 }

@@ -8,14 +8,18 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::bands::{BUDGET_MARGIN, budget_band, burn_band};
+use super::plan::SloFigures;
 use super::turn::Turn;
-use crate::api::decimal::Decimal;
 use crate::api::status::{BurnStatus, SloStatus, SloVerdict};
 use crate::declaration::{Condition, Objective};
 use crate::observation::{Counts, Reading, Unknown};
 
 /// The quantile of the standard normal distribution behind the confidence bound.
 const Z: f64 = 2.326;
+
+/// An SLO that had too few events has enough when there are so many times `minEvents`.
+const ENOUGH_AGAIN: f64 = 1.1;
 
 /// The share of bad events, as measured and as is certain.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,7 +71,18 @@ pub(super) struct Span {
 impl Turn<'_> {
     /// The error ratio over a span, however few its events.
     pub(super) fn error_ratio(&self, slo: &Objective, span: Span) -> Reading<ErrorRatio> {
-        self.inquiry.counts(&slo.name, span.length, span.until, span.confirm).and_then(ErrorRatio::of)
+        match self.inquiry.counts(&slo.name, span.length, span.until, span.confirm) {
+            Reading::Unknown(Unknown::NoSeries) if self.has_just_begun(slo, span.until) => {
+                Reading::Unknown(Unknown::WarmingUp)
+            }
+            counts => counts.and_then(ErrorRatio::of),
+        }
+    }
+
+    /// Whether there cannot be two samples yet: they are at most `noData.after` apart, else they count as stale.
+    fn has_just_begun(&self, slo: &Objective, at: Timestamp) -> bool {
+        let first = self.ledger.memory.first_samples.get(&slo.definition);
+        first.is_some_and(|first| at < *first + slo.stale_after)
     }
 
     /// The error ratio over the part of a span in which the pilot was judged; Unknown in warm-up or with too
@@ -108,7 +123,7 @@ impl Turn<'_> {
             let from = first.max(self.case.declaration.start);
             let length = span.until.duration_since(from).min(span.length);
             if length < SignedDuration::from_secs(1) {
-                Reading::Unknown(Unknown::LowTraffic)
+                Reading::Unknown(Unknown::WarmingUp)
             } else {
                 Reading::Fresh(length)
             }
@@ -126,10 +141,11 @@ impl Turn<'_> {
         }
     }
 
-    /// How every SLO stands now, for the status.
+    /// How every SLO stands now: in bands for the status, exactly for the metrics.
     pub(super) fn report_slos(&mut self) {
         let slos = &self.case.declaration.slos;
-        self.ledger.slos = slos.iter().map(|slo| self.slo_status(slo)).collect();
+        let (statuses, figures) = slos.iter().map(|slo| self.slo_status(slo)).unzip();
+        (self.ledger.slos, self.figures) = (statuses, figures);
     }
 
     /// Why an SLO cannot be measured, if it cannot.
@@ -149,53 +165,98 @@ impl Turn<'_> {
         Span { length: slo.window, until: self.case.now, confirm: false }
     }
 
-    fn slo_status(&self, slo: &Objective) -> SloStatus {
+    fn slo_status(&self, slo: &Objective) -> (SloStatus, SloFigures) {
         let budget = self.budget(slo, self.whole_window(slo), None);
-        let (verdict, reason) = match &budget {
-            // Missed, and certainly so.
-            Reading::Fresh(budget) if budget.ratio.at_least > slo.allowed && budget.remaining_at_most < 0.0 => {
-                (SloVerdict::Breach, None)
-            }
-            Reading::Fresh(_) => (SloVerdict::Ok, None),
-            Reading::Unknown(why) => (SloVerdict::Unknown, Some(why.as_str().to_owned())),
-        };
         // A status that was stored by an older version tells no definition.
         let is_same = |status: &&SloStatus| status.definition.as_ref().is_none_or(|it| *it == slo.definition);
         let before = self.case.ledger.slos.iter().find(|status| status.name == slo.name).filter(is_same);
+        let (verdict, reason) = match judge_budget(&budget, slo, before) {
+            Reading::Fresh(verdict) => (verdict, None),
+            Reading::Unknown(why) => (SloVerdict::Unknown, Some(why.as_str().to_owned())),
+        };
         let since = before
             .filter(|before| before.verdict == verdict && before.reason == reason)
             .map_or(self.case.now, |before| before.since);
         let budget = budget.fresh();
-        SloStatus {
+        let is_known = verdict != SloVerdict::Unknown;
+        let shown = before.and_then(|before| before.budget_remaining.as_deref());
+        let band = |budget: Budget| budget_band(budget.remaining * 100.0, budget_thresholds(self, slo), shown);
+        let burns = self.burns_of(slo);
+        let burn = burns.iter().filter_map(|(length, ratio)| self.burn_status(slo, *length, ratio, before)).collect();
+        let status = SloStatus {
             name: slo.name.clone(),
             definition: Some(slo.definition.clone()),
             verdict,
             reason,
             since,
-            error_ratio: budget.and_then(|budget| Decimal::rounded(budget.ratio.measured, 2)),
-            budget_remaining: budget.and_then(|budget| Decimal::rounded((budget.remaining * 100.0).round(), 15)),
-            burn: self.burn_status(slo),
-        }
+            budget_remaining: budget.filter(|_| is_known).map(band),
+            burn,
+        };
+        let figures = SloFigures {
+            slo: slo.name.clone(),
+            error_ratio: budget.map(|budget| budget.ratio.measured),
+            budget_remaining: budget.map(|budget| budget.remaining),
+            burn: burns.iter().map(|(length, ratio)| (text(*length), ratio.measured / slo.allowed)).collect(),
+        };
+        (status, figures)
     }
 
-    fn burn_status(&self, slo: &Objective) -> Vec<BurnStatus> {
-        let mut windows: Vec<SignedDuration> = Vec::new();
-        for trigger in &self.case.declaration.triggers {
-            if let Condition::BurnRate { slo: name, long, short, .. } = &trigger.when
-                && *name == slo.name
-            {
-                windows.extend([*long, *short]);
-            }
-        }
+    /// The error ratios over the windows that triggers name, as far as they are known.
+    fn burns_of(&self, slo: &Objective) -> Vec<(SignedDuration, ErrorRatio)> {
+        let mut windows: Vec<SignedDuration> = burn_rates(self, slo).flat_map(|(windows, _)| windows).collect();
         windows.sort_unstable();
         windows.dedup();
-        let rate = |length| {
-            let span = Span { length, until: self.case.now, confirm: false };
-            let ratio = self.error_ratio(slo, span).fresh()?;
-            Decimal::rounded(ratio.measured / slo.allowed, 2)
-        };
-        windows.into_iter().map(|length| BurnStatus { window: text(length), rate: rate(length) }).collect()
+        let ratio = |length| self.error_ratio(slo, Span { length, until: self.case.now, confirm: false }).fresh();
+        windows.into_iter().filter_map(|length| Some((length, ratio(length)?))).collect()
     }
+
+    fn burn_status(
+        &self,
+        slo: &Objective,
+        length: SignedDuration,
+        ratio: &ErrorRatio,
+        before: Option<&SloStatus>,
+    ) -> Option<BurnStatus> {
+        let window = text(length);
+        let before = before.and_then(|before| before.burn.iter().find(|burn| burn.window == window));
+        let factors = burn_rates(self, slo).filter(|(windows, _)| windows.contains(&length)).map(|(_, factor)| factor);
+        let (at_least, measured) = (ratio.at_least / slo.allowed, ratio.measured / slo.allowed);
+        let rate = burn_band(at_least, measured, factors, before.and_then(|burn| burn.rate.as_deref()))?;
+        Some(BurnStatus { window, rate: Some(rate) })
+    }
+}
+
+/// How an SLO stands. A verdict is left only when the figures have moved past the edge by a margin.
+fn judge_budget(budget: &Reading<Budget>, slo: &Objective, before: Option<&SloStatus>) -> Reading<SloVerdict> {
+    let was_quiet = before.is_some_and(|before| before.reason.as_deref() == Some(Unknown::LowTraffic.as_str()));
+    let was_missed = before.is_some_and(|before| before.verdict == SloVerdict::Breach);
+    budget.clone().and_then(|budget| {
+        if was_quiet && budget.ratio.counts.total < slo.min_events * ENOUGH_AGAIN {
+            return Reading::Unknown(Unknown::LowTraffic);
+        }
+        let is_missed = budget.ratio.at_least > slo.allowed && budget.remaining_at_most < 0.0;
+        let stays_missed = was_missed && budget.remaining * 100.0 < BUDGET_MARGIN;
+        Reading::Fresh(if is_missed || stays_missed { SloVerdict::Breach } else { SloVerdict::Ok })
+    })
+}
+
+/// The windows and factors of the burn-rate triggers of an SLO.
+fn burn_rates(turn: &Turn<'_>, slo: &Objective) -> impl Iterator<Item = ([SignedDuration; 2], f64)> {
+    turn.case.declaration.triggers.iter().filter_map(|trigger| match &trigger.when {
+        Condition::BurnRate { slo: name, long, short, factor } if *name == slo.name => Some(([*long, *short], *factor)),
+        _ => None,
+    })
+}
+
+/// What triggers and the freeze of an SLO's budget compare it with, in percent.
+fn budget_thresholds(turn: &Turn<'_>, slo: &Objective) -> impl Iterator<Item = f64> {
+    let declared = turn.case.declaration;
+    let of_triggers = declared.triggers.iter().filter_map(|trigger| match &trigger.when {
+        Condition::ErrorBudget { slo: name, remaining_below } if *name == slo.name => Some(*remaining_below),
+        _ => None,
+    });
+    let of_freeze = declared.budget_freeze.iter().filter(|freeze| freeze.slo == slo.name);
+    of_triggers.chain(of_freeze.map(|freeze| freeze.remaining_below)).map(|share| share * 100.0)
 }
 
 /// The span from an instant on, at least a second and at most the objective's window.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::inquiry::Inquiry;
-use super::plan::{Effect, Plan, Waiting};
+use super::plan::{Effect, Plan, SloFigures, Waiting};
 use super::whole::{Whole, running};
 use super::{Case, Ledger};
 use crate::observation::Workload;
@@ -22,6 +22,7 @@ pub(super) struct Turn<'a> {
     pub(super) ledger: Ledger,
     pub(super) effects: Vec<Effect>,
     pub(super) waiting: Vec<Waiting>,
+    pub(super) figures: Vec<SloFigures>,
     pub(super) whole: Whole,
     /// An SLO or a trigger is declared otherwise than at the last look, or there was none.
     pub(super) is_newly_declared: bool,
@@ -36,6 +37,7 @@ impl<'a> Turn<'a> {
             ledger: case.ledger.clone(),
             effects: Vec::new(),
             waiting: Vec::new(),
+            figures: Vec::new(),
             whole: Whole::of(&case),
             is_newly_declared: false,
             look_again: None,
@@ -109,6 +111,14 @@ impl<'a> Turn<'a> {
         self.ledger.memory.last_look = Some(self.case.now);
         self.ledger.memory.due = self.case.now.checked_add(wait).ok();
         let (ask, rehearse) = self.inquiry.into_missing();
-        Plan { ask, rehearse, ledger: self.ledger, effects: self.effects, waiting: self.waiting, look_again: wait }
+        Plan {
+            ask,
+            rehearse,
+            ledger: self.ledger,
+            figures: self.figures,
+            effects: self.effects,
+            waiting: self.waiting,
+            look_again: wait,
+        }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! When windows are open is computed in [`crate::calendar`]; here it is only asked, and put into words.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Case;
 use super::proposal::{Finding, GuardName, Proposal, Until};
@@ -32,6 +32,10 @@ pub(super) fn window(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
 /// A window that closes before a change could be seen through is as good as closed.
 fn too_little_runway(case: &Case<'_>) -> Option<Finding> {
     let runway = case.declaration.runway;
+    if runway <= SignedDuration::ZERO {
+        // Most pilots: when the window closes, which may take long to compute, is asked by nobody.
+        return None;
+    }
     let closes = case.declaration.calendar.next_close(case.now)?;
     let left = closes.duration_since(case.now);
     if left >= runway {
@@ -51,6 +55,9 @@ fn too_little_runway(case: &Case<'_>) -> Option<Finding> {
 /// The first instant from `from` on at which a window is open and leaves enough runway.
 fn next_start(case: &Case<'_>, mut from: Timestamp) -> Option<Timestamp> {
     let calendar = &case.declaration.calendar;
+    if case.declaration.runway <= SignedDuration::ZERO {
+        return calendar.next_open(from);
+    }
     for _ in 0..MOST_WINDOWS_AHEAD {
         let opens = calendar.next_open(from)?;
         match calendar.next_close(opens) {

@@ -40,7 +40,7 @@ pub(super) fn of_trigger(trigger: &Trigger, slos: &[Objective], metrics_source: 
         Condition::BurnRate { slo, long, short, factor } => json!({
             "burnRate": definition_of(slo), "long": millis(*long), "short": millis(*short), "factor": factor,
         }),
-        Condition::PromQl { query, operator, threshold } => {
+        Condition::PromQl { query, operator, threshold, .. } => {
             json!({"promql": query, "operator": operator, "threshold": threshold, "metricsSource": metrics_source})
         }
         Condition::ConsecutiveFailedChanges { count } => json!({"consecutiveFailedChanges": count}),

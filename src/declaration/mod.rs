@@ -175,6 +175,8 @@ pub enum Condition {
         operator: Operator,
         /// With what.
         threshold: f64,
+        /// How far back the expression reads.
+        reach: SignedDuration,
     },
     /// So many changes in a row failed.
     ConsecutiveFailedChanges {
@@ -423,6 +425,7 @@ fn parse_condition(trigger: &TriggerSpec, slos: &[Slo], path: &str) -> Result<Co
             query: promql.query.clone(),
             operator: promql.operator,
             threshold: promql.threshold.value(),
+            reach: promql::reach(&promql.query),
         });
     }
     if let Some(failed) = &when.consecutive_failed_changes {

@@ -20,7 +20,7 @@ use super::calendars::Calendars;
 use super::index::{Entry, Index, Owner};
 use super::readable::readable;
 use crate::api::change_record::{ChangeRecord, ChangeRecordStatus};
-use crate::api::decision::{Decision, DecisionType, Requester};
+use crate::api::decision::{Decision, DecisionType, RECEIVED_AT, Requester};
 use crate::api::workload::{PartKind, PartReference};
 use crate::decide::records::OPERATOR;
 use crate::declaration::{Declaration, PilotId};
@@ -362,6 +362,7 @@ pub fn reduce_decision(decision: &Decision) -> Entry<PilotDecision> {
         is_record: by_operator && decision.spec.record.is_some(),
         by,
         created_at,
+        received_at: decision.annotations().get(RECEIVED_AT).and_then(|text| text.parse().ok()),
         follows: decision.spec.record.as_ref().and_then(|record| record.decision.clone()),
         quarantined: decision.spec.record.as_ref().map(|record| record.quarantined.clone()).unwrap_or_default(),
         phase,

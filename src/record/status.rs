@@ -7,17 +7,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::act::writer::{WriteError, Writer};
 use crate::api::pilot::Pilot;
 use crate::api::status::PilotStatus;
 use crate::decide::Ledger;
-use crate::report::projection::differ_only_in_figures;
-
-/// Figures alone are written at most so often.
-const FIGURES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 
 /// How long a refused write waits before the pilot is looked at again.
 pub const RETRY: Duration = Duration::from_millis(500);
@@ -33,7 +28,6 @@ pub struct Kept {
     pub unsettled: u32,
     /// The Pilot as it was read or written last; its spec is never used.
     stored: Pilot,
-    figures_at: Timestamp,
 }
 
 /// Why the status was not written.
@@ -52,7 +46,7 @@ impl Kept {
     pub async fn read(writer: &Writer, namespace: &str, name: &str) -> Result<Self, WriteError> {
         let stored: Pilot = writer.read(namespace, name).await?;
         let ledger = stored.status.as_ref().map(Ledger::read).unwrap_or_default();
-        Ok(Self { ledger, told: HashSet::new(), unsettled: 0, stored, figures_at: Timestamp::UNIX_EPOCH })
+        Ok(Self { ledger, told: HashSet::new(), unsettled: 0, stored })
     }
 
     /// The status as it is stored.
@@ -61,22 +55,10 @@ impl Kept {
     }
 
     /// Writes a status if it says something new, and keeps the ledger that it projects.
-    pub async fn write(
-        &mut self,
-        writer: &Writer,
-        status: PilotStatus,
-        ledger: Ledger,
-        now: Timestamp,
-    ) -> Result<(), StatusError> {
-        let before = self.status();
-        let only_figures = differ_only_in_figures(&before, &status);
-        let is_due = now.duration_since(self.figures_at) >= FIGURES_EVERY;
-        if status == before || (only_figures && !is_due) {
-            self.ledger = ledger;
-            return Ok(());
+    pub async fn write(&mut self, writer: &Writer, status: PilotStatus, ledger: Ledger) -> Result<(), StatusError> {
+        if status != self.status() {
+            Box::pin(self.replace(writer, status)).await?;
         }
-        Box::pin(self.replace(writer, status)).await?;
-        self.figures_at = now;
         self.ledger = ledger;
         Ok(())
     }

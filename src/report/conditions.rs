@@ -45,11 +45,14 @@ pub enum Reason {
     WithinBudget,
     OverBudget,
     Unmeasured,
+    WarmingUp,
     NoObjectives,
     Admitted,
     UnauthorizedChange,
     ChangeHeld,
     ChangePinned,
+    ReleaseQuarantined,
+    NothingKeptOut,
     DecisionWindow,
     Continued,
     Acting,
@@ -135,6 +138,7 @@ pub fn all(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Ve
         evaluated_on_time(case),
         measured(case, decided),
         in_sync(case),
+        up_to_date(case),
         incident_open(decided),
         changes_held(case, decided),
         approvals_current(case),
@@ -194,9 +198,6 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
             "what runs came in past the guards; an owner accepts it by an Override of that release, or puts back the known-good one".into(),
         );
     }
-    if let Some((reason, message)) = workloads.iter().find_map(put_off) {
-        return not(reason, message);
-    }
     if workloads.iter().any(|workload| workload.marks.admitted.is_none()) {
         return not(
             Reason::AwaitingAdoption,
@@ -223,7 +224,16 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
     }
 }
 
-/// A change that is stored or asked for elsewhere and does not run: a GitOps tool may look well meanwhile.
+/// Whether all that was asked for runs. Something that is kept out is nothing that the pilot lacks: its known-good release
+/// serves. But a GitOps tool may look well meanwhile, although Git is ahead of the cluster.
+fn up_to_date(case: &Case<'_>) -> Finding {
+    match case.seen.workloads.iter().find_map(put_off) {
+        Some((reason, message)) => finding("UpToDate", Truth::False, reason, message),
+        None => finding("UpToDate", Truth::True, Reason::NothingKeptOut, ""),
+    }
+}
+
+/// A change that is stored or asked for elsewhere and does not run.
 fn put_off(workload: &Workload) -> Option<(Reason, String)> {
     let release = |held: &Held| format!("release {} of {}", held.payload.get(..8).unwrap_or_default(), held.by);
     let why = |held: &Held| held.reasons.join("; ");
@@ -233,7 +243,8 @@ fn put_off(workload: &Workload) -> Option<(Reason, String)> {
     }
     let held = workload.marks.held.as_ref().filter(|held| held.verdict == HeldVerdict::Pin)?;
     let text = format!("{} is kept out, and what ran before runs: {}", release(held), why(held));
-    Some((Reason::ChangePinned, text))
+    let is_quarantined = workload.marks.quarantined.contains(&held.payload);
+    Some((if is_quarantined { Reason::ReleaseQuarantined } else { Reason::ChangePinned }, text))
 }
 
 fn reconciling(case: &Case<'_>, decided: &Ledger) -> Finding {
@@ -404,9 +415,6 @@ fn changes_held(case: &Case<'_>, decided: &Ledger) -> Finding {
     let unseen = case.seen.workloads.iter().find_map(came_in_unseen);
     if let Some(message) = unseen.filter(|_| enforcement.changes == Mode::Enforce) {
         return finding("ChangesHeld", Truth::True, Reason::UnauthorizedChange, message);
-    }
-    if let Some((reason, message)) = case.seen.workloads.iter().find_map(put_off) {
-        return finding("ChangesHeld", Truth::True, reason, message);
     }
     finding("ChangesHeld", Truth::False, Reason::NothingHeld, "")
 }

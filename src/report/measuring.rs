@@ -8,6 +8,7 @@ use super::surroundings::{SourceState, Surroundings};
 use crate::api::status::SloVerdict;
 use crate::decide::unmeasured::{Subject, Unmeasured, unmeasured};
 use crate::decide::{Case, Ledger, lateness};
+use crate::observation::Unknown;
 
 /// Lags are told in these steps, in seconds: an exact one would be a write at every evaluation.
 const STEPS: [(i64, &str); 6] = [(3600, "1h"), (900, "15m"), (300, "5m"), (60, "1m"), (30, "30s"), (10, "10s")];
@@ -27,6 +28,8 @@ pub(super) fn budget_healthy(decided: &Ledger) -> Finding {
         finding("BudgetHealthy", Truth::Unknown, Reason::NoObjectives, "the Pilot declares no SLO")
     } else if !missed.is_empty() {
         finding("BudgetHealthy", Truth::False, Reason::OverBudget, missed)
+    } else if is_warming_up(decided) {
+        finding("BudgetHealthy", Truth::Unknown, Reason::WarmingUp, unknown)
     } else if !unknown.is_empty() {
         finding("BudgetHealthy", Truth::Unknown, Reason::Unmeasured, unknown)
     } else {
@@ -97,6 +100,12 @@ pub fn failing(cause: &str, before: &[Condition], generation: Option<i64>, now: 
 
 fn step(lag: SignedDuration) -> &'static str {
     STEPS.iter().find(|(seconds, _)| lag.as_secs() >= *seconds).map_or("3s", |(_, text)| text)
+}
+
+/// Whether all that keeps the SLOs from being known is that they have only just begun.
+fn is_warming_up(decided: &Ledger) -> bool {
+    let mut reasons = decided.slos.iter().filter_map(|slo| slo.reason.as_deref()).peekable();
+    reasons.peek().is_some() && reasons.all(|reason| reason == Unknown::WarmingUp.as_str())
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! The status of a Pilot as a projection of what was decided.
 //!
-//! Except for the incident and the latches everything in it can be rebuilt. Two projections that differ only
-//! in figures are [`differ_only_in_figures`]: those are written at most once a minute.
+//! Except for the incident and the latches everything in it can be rebuilt. Nothing in it moves while nobody would act
+//! differently: figures are bands, and what moves with the clock is shown as the instant at which it is over.
 
 use jiff::Timestamp;
 
 use super::surroundings::Surroundings;
+use crate::api::incident::{Incident, IncidentStage};
 use crate::api::status::{ChangeReference, PilotStatus};
 use crate::decide::{Case, Ledger};
 
@@ -28,30 +29,22 @@ pub fn project(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -
         budget_freeze: decided.budget_freeze.clone(),
         slos: decided.slos.clone(),
         incident: decided.incident.clone(),
+        deadline: decided.incident.as_ref().and_then(deadline),
         latches: decided.latches.clone(),
         last_changes: last_changes(case),
+    }
+}
+
+/// When the incident goes on by itself.
+fn deadline(incident: &Incident) -> Option<Timestamp> {
+    match incident.stage {
+        IncidentStage::DecisionWindow => Some(incident.deadline),
+        IncidentStage::Continued => incident.continued.as_ref().map(|continued| continued.until),
+        _ => None,
     }
 }
 
 fn last_changes(case: &Case<'_>) -> Vec<ChangeReference> {
     let newest_first = case.seen.changes.iter().rev().take(CHANGES_SHOWN);
     newest_first.map(|change| ChangeReference { name: change.name.clone(), outcome: change.outcome }).collect()
-}
-
-/// Whether two statuses say the same but for figures that move all the time.
-pub fn differ_only_in_figures(one: &PilotStatus, other: &PilotStatus) -> bool {
-    without_figures(one) == without_figures(other)
-}
-
-fn without_figures(status: &PilotStatus) -> PilotStatus {
-    let mut status = status.clone();
-    for slo in &mut status.slos {
-        slo.error_ratio = None;
-        slo.budget_remaining = None;
-        slo.burn.clear();
-    }
-    if let Some(release) = &mut status.release {
-        release.bake_until = None;
-    }
-    status
 }

@@ -1,7 +1,9 @@
 //! Our own metrics, in the OpenMetrics text format. Labels name pilots, SLOs and outcomes, never users or
 //! messages, so their number is bounded by what is declared.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::SignedDuration;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
@@ -12,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::status::SloVerdict;
-use crate::decide::Ledger;
+use crate::decide::plan::{Plan, SloFigures};
 use crate::declaration::PilotId;
 
 /// Lags are counted in these steps, in seconds.
@@ -24,11 +26,26 @@ struct PilotLabels {
     pilot: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 struct SloLabels {
     namespace: String,
     pilot: String,
     slo: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct BurnLabels {
+    namespace: String,
+    pilot: String,
+    slo: String,
+    window: String,
+}
+
+/// The series of one pilot's SLOs, so that those that are no longer declared or known are removed.
+#[derive(Debug, Default)]
+struct Shown {
+    slos: BTreeSet<SloLabels>,
+    burn: BTreeSet<BurnLabels>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,9 +92,85 @@ pub struct Metrics {
     announcements: Family<AnnouncementLabels, Counter>,
     incident_open: Family<PilotLabels, Gauge>,
     unmeasured: Family<PilotLabels, Gauge>,
+    slos: SloFamilies,
+    shown: Mutex<HashMap<PilotId, Shown>>,
+}
+
+/// What is shown of SLOs.
+#[derive(Debug, Default)]
+struct SloFamilies {
+    known: Family<SloLabels, Gauge>,
+    met: Family<SloLabels, Gauge>,
+    error_ratio: Family<SloLabels, Gauge<f64, AtomicU64>>,
     budget_remaining: Family<SloLabels, Gauge<f64, AtomicU64>>,
-    slo_known: Family<SloLabels, Gauge>,
-    slo_met: Family<SloLabels, Gauge>,
+    burn_rate: Family<BurnLabels, Gauge<f64, AtomicU64>>,
+}
+
+impl SloFamilies {
+    fn register(registry: &mut Registry) -> Self {
+        let slos = Self::default();
+        registry.register("slo_known", "0 while the SLO cannot be measured", slos.known.clone());
+        registry.register(
+            "slo_met",
+            "1 while the SLO is met, 0 while it is missed; absent while unknown",
+            slos.met.clone(),
+        );
+        registry.register(
+            "slo_error_ratio",
+            "Bad events as a share of all events over the SLO's window; absent while unknown",
+            slos.error_ratio.clone(),
+        );
+        registry.register(
+            "slo_budget_remaining_ratio",
+            "Share of the error budget that remains; below 0 it is overspent; absent while unknown",
+            slos.budget_remaining.clone(),
+        );
+        registry.register(
+            "slo_burn_rate",
+            "Burn rate over each window that a trigger names; 1 spends the budget exactly over the SLO's window; absent \
+             while unknown",
+            slos.burn_rate.clone(),
+        );
+        slos
+    }
+
+    fn remove<'a>(&self, slos: impl Iterator<Item = &'a SloLabels>, burn: impl Iterator<Item = &'a BurnLabels>) {
+        for labels in slos {
+            self.error_ratio.remove(labels);
+            self.budget_remaining.remove(labels);
+            self.known.remove(labels);
+            self.met.remove(labels);
+        }
+        for labels in burn {
+            self.burn_rate.remove(labels);
+        }
+    }
+
+    /// Shows an SLO and notes the series.
+    fn show(&self, pilot: &PilotId, figures: &SloFigures, verdict: SloVerdict, shown: &mut Shown) {
+        let (namespace, pilot, slo) = (&pilot.namespace, &pilot.name, &figures.slo);
+        let labels = SloLabels { namespace: namespace.clone(), pilot: pilot.clone(), slo: slo.clone() };
+        let is_known = verdict != SloVerdict::Unknown;
+        self.known.get_or_create(&labels).set(i64::from(is_known));
+        let show = |family: &Family<SloLabels, Gauge<f64, AtomicU64>>, figure: Option<f64>| match figure {
+            Some(figure) => drop(family.get_or_create(&labels).set(figure)),
+            None => drop(family.remove(&labels)),
+        };
+        show(&self.error_ratio, figures.error_ratio);
+        show(&self.budget_remaining, figures.budget_remaining);
+        if is_known {
+            self.met.get_or_create(&labels).set(i64::from(verdict == SloVerdict::Ok));
+        } else {
+            self.met.remove(&labels);
+        }
+        for (window, rate) in &figures.burn {
+            let (namespace, pilot, slo) = (namespace.clone(), pilot.clone(), slo.clone());
+            let labels = BurnLabels { namespace, pilot, slo, window: window.clone() };
+            self.burn_rate.get_or_create(&labels).set(*rate);
+            shown.burn.insert(labels);
+        }
+        shown.slos.insert(labels);
+    }
 }
 
 impl Metrics {
@@ -94,9 +187,6 @@ impl Metrics {
         let announcements = Family::default();
         let incident_open = Family::default();
         let unmeasured = Family::default();
-        let budget_remaining = Family::default();
-        let slo_known = Family::default();
-        let slo_met = Family::default();
         registry.register("looks", "Looks at pilots", looks.clone());
         registry.register("failed_looks", "Looks that came to nothing and were made again", failed_looks.clone());
         registry.register(
@@ -113,17 +203,7 @@ impl Metrics {
             announcements.clone(),
         );
         registry.register("incident_open", "1 while an incident of the pilot is open", incident_open.clone());
-        registry.register(
-            "slo_budget_remaining_ratio",
-            "Share of the error budget that remains; below 0 it is overspent; absent while unknown",
-            budget_remaining.clone(),
-        );
-        registry.register("slo_known", "0 while the SLO cannot be measured", slo_known.clone());
-        registry.register(
-            "slo_met",
-            "1 while the SLO is met, 0 while it is missed; absent while unknown",
-            slo_met.clone(),
-        );
+        let slos = SloFamilies::register(&mut registry);
         Self {
             registry,
             looks,
@@ -136,29 +216,25 @@ impl Metrics {
             announcements,
             incident_open,
             unmeasured,
-            budget_remaining,
-            slo_known,
-            slo_met,
+            slos,
+            shown: Mutex::default(),
         }
     }
 
     /// Counts a look and shows what it decided.
-    pub fn looked(&self, pilot: &PilotId, decided: &Ledger) {
+    pub fn looked(&self, pilot: &PilotId, plan: &Plan) {
         self.looks.inc();
         let labels = PilotLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone() };
-        self.incident_open.get_or_create(&labels).set(i64::from(decided.incident.is_some()));
-        for slo in &decided.slos {
-            let labels =
-                SloLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone(), slo: slo.name.clone() };
-            let is_known = slo.verdict != SloVerdict::Unknown;
-            self.slo_known.get_or_create(&labels).set(i64::from(is_known));
-            if let Some(remaining) = &slo.budget_remaining {
-                self.budget_remaining.get_or_create(&labels).set(remaining.value() / 100.0);
-                self.slo_met.get_or_create(&labels).set(i64::from(slo.verdict == SloVerdict::Ok));
-            } else {
-                self.budget_remaining.remove(&labels);
-                self.slo_met.remove(&labels);
-            }
+        self.incident_open.get_or_create(&labels).set(i64::from(plan.ledger.incident.is_some()));
+        let mut shown = Shown::default();
+        for figures in &plan.figures {
+            let verdict = plan.ledger.slos.iter().find(|slo| slo.name == figures.slo).map(|slo| slo.verdict);
+            self.slos.show(pilot, figures, verdict.unwrap_or(SloVerdict::Unknown), &mut shown);
+        }
+        let mut all = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = all.insert(pilot.clone(), shown).unwrap_or_default();
+        if let Some(now) = all.get(pilot) {
+            self.slos.remove(before.slos.difference(&now.slos), before.burn.difference(&now.burn));
         }
     }
 
@@ -209,16 +285,12 @@ impl Metrics {
     }
 
     /// Removes what was shown of a pilot that was deleted.
-    pub fn forget(&self, pilot: &PilotId, slos: &[String]) {
+    pub fn forget(&self, pilot: &PilotId) {
         let labels = PilotLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone() };
         self.incident_open.remove(&labels);
         self.unmeasured.remove(&labels);
-        for slo in slos {
-            let labels = SloLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone(), slo: slo.clone() };
-            self.budget_remaining.remove(&labels);
-            self.slo_known.remove(&labels);
-            self.slo_met.remove(&labels);
-        }
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).remove(pilot).unwrap_or_default();
+        self.slos.remove(shown.slos.iter(), shown.burn.iter());
     }
 
     /// The OpenMetrics text.
@@ -268,6 +340,37 @@ impl Default for Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    type Slo<'a> = (&'a str, Option<f64>, &'a [(&'a str, f64)]);
+
+    fn plan(slos: &[Slo<'_>]) -> Plan {
+        let figures = slos.iter().map(|(slo, remaining, burn)| SloFigures {
+            slo: (*slo).to_owned(),
+            error_ratio: *remaining,
+            budget_remaining: *remaining,
+            burn: burn.iter().map(|(window, rate)| ((*window).to_owned(), *rate)).collect(),
+        });
+        Plan { figures: figures.collect(), ..Plan::default() }
+    }
+
+    #[test]
+    fn series_of_what_is_no_longer_declared_or_known_are_removed() {
+        let metrics = Metrics::new();
+        let pilot = PilotId { namespace: "shop".to_owned(), name: "checkout".to_owned(), uid: "1".to_owned() };
+        let series = || {
+            let text = metrics.text();
+            let lines = text.lines().filter(|line| line.starts_with("pilotguard_slo"));
+            lines.map(|line| line.replace("namespace=\"shop\",pilot=\"checkout\",slo=", "")).collect::<BTreeSet<_>>()
+        };
+        metrics.looked(&pilot, &plan(&[("old", Some(0.5), &[("1h", 2.0), ("5m", 3.0)]), ("new", Some(0.9), &[])]));
+        assert!(series().contains("pilotguard_slo_burn_rate{\"old\",window=\"5m\"} 3.0"), "{:?}", series());
+        assert!(series().contains("pilotguard_slo_budget_remaining_ratio{\"old\"} 0.5"), "{:?}", series());
+        metrics.looked(&pilot, &plan(&[("old", None, &[("1h", 2.5)])]));
+        let expected = ["pilotguard_slo_burn_rate{\"old\",window=\"1h\"} 2.5", "pilotguard_slo_known{\"old\"} 0"];
+        assert_eq!(series(), BTreeSet::from(expected.map(str::to_owned)));
+        metrics.forget(&pilot);
+        assert_eq!(series(), BTreeSet::new());
+    }
 
     #[test]
     fn failed_effects_are_counted() {

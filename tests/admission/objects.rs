@@ -103,6 +103,10 @@ fn a_decision_carries_who_really_sent_it() {
     let forged = decision(&json!({"by": {"user": "ada", "groups": ["owners"]}}));
     let after = stored(judge(&guarded(&[]), OPEN, &create(&forged)), &forged);
     assert_eq!(after["spec"]["by"], json!({"user": "grace", "groups": ["shop-team", "system:authenticated"]}));
+    assert_eq!(
+        after["metadata"]["annotations"]["pilotguard.dev/received-at"], OPEN,
+        "by the clock that stamps releases"
+    );
     let own = review("CREATE", OPERATOR, &Value::Null, &forged);
     assert_eq!(judge(&guarded(&[]), OPEN, &own), Answer::untouched());
 

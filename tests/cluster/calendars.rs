@@ -48,7 +48,7 @@ async fn a_calendar_freezes_the_namespaces_that_it_selects(cluster: &Cluster) ->
 
     // Taking the freeze away wakes the pilot, and lets out what waits.
     platform.delete().await?;
-    scene.until("release of what was held", |pilot| reason(pilot) == Some("Guarding")).await?;
+    scene.until("release of what was held", |pilot| reason(pilot) == Some("NothingKeptOut")).await?;
     ensure!(image(&scene.deployment().await?) == "web:3", "what was held is out");
     told(&scene, "HeldChangeReleased").await?;
     scene.kubectl(&scene.grace, "set image deployment/web web=web:4").await?.accepted()

@@ -5,11 +5,11 @@ use anyhow::{Context, ensure};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::api::ListParams;
 use pilotguard::api::change_record::{ChangeClass, Outcome as ChangeOutcome};
-use pilotguard::api::decimal::Decimal;
 use pilotguard::api::pilot::Pilot;
 use pilotguard::record::snapshots;
 use pilotguard::release::digest::{payload_digest, template_digest};
 use pilotguard::release::marks::AdmittedVerdict;
+use pilotguard_rig::wait::{self, PATIENCE};
 use serde_json::json;
 
 use crate::cluster::Cluster;
@@ -133,16 +133,28 @@ async fn known_good(scene: &Scene<'_>) -> anyhow::Result<Vec<String>> {
     Ok(read.filter(|(.., it)| it.known_good_at.is_some()).map(|(.., it)| it.payload).collect())
 }
 
-/// One request in a hundred fails, where five may: a fifth of the budget goes, at a burn rate of 0.2.
+/// One request in a hundred fails, where five may: a fifth of the budget goes, at a burn rate of 0.2. The status has the
+/// band, the metrics have the figures.
 async fn figures(scene: &Scene<'_>) -> anyhow::Result<()> {
-    let is_between =
-        |figure: Option<&Decimal>, from, to| figure.is_some_and(|figure| (from..=to).contains(&figure.value()));
     let shown = |pilot: &Pilot| {
-        let Some(slo) = pilot.status.as_ref().and_then(|status| status.slos.first()) else { return false };
-        let burn = slo.burn.iter().find(|burn| burn.window == "10s").and_then(|burn| burn.rate.as_ref());
-        is_between(slo.error_ratio.as_ref(), 0.001, 0.0101)
-            && is_between(slo.budget_remaining.as_ref(), 80.0, 99.0)
-            && is_between(burn, 0.15, 0.25)
+        let slo = pilot.status.as_ref().and_then(|status| status.slos.first());
+        slo.is_some_and(|slo| slo.budget_remaining.as_deref() == Some("75-100%") && slo.burn.is_empty())
     };
-    scene.until("figures of the SLO", shown).await.map(drop)
+    scene.until("band of the budget", shown).await?;
+    let exact = || async {
+        let answer = reqwest::get(scene.operator.metrics_url()).await.map_err(|error| error.to_string())?;
+        let text = answer.text().await.map_err(|error| error.to_string())?;
+        let labels = format!("namespace=\"{}\",pilot=\"web\",slo=\"availability\"", scene.namespace);
+        let is_between = |metric: &str, from: f64, to: f64| {
+            let series = format!("pilotguard_slo_{metric}{{{labels}");
+            let mut figures = text.lines().filter(|line| line.starts_with(&series));
+            let figure = figures.find_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+            figure.is_some_and(|figure| (from..=to).contains(&figure))
+        };
+        let all = is_between("error_ratio", 0.001, 0.0101)
+            && is_between("budget_remaining_ratio", 0.8, 0.99)
+            && is_between("burn_rate", 0.15, 0.25);
+        if all { Ok(()) } else { Err(text) }
+    };
+    Ok(wait::until("figures of the SLO", PATIENCE, exact).await?)
 }

@@ -29,8 +29,8 @@ async fn a_new_pilot_reads_what_the_old_one_wrote(cluster: &Cluster) -> anyhow::
     );
     scene.declare(&pilot).await?;
     let enforced = scene.until("Pilot that binds", |pilot| holds(pilot, "Enforced", "True")).await?;
-    let ready = condition(&enforced, "Ready").map(|ready| ready.reason.as_str());
-    ensure!(ready == Some("ChangePinned"), "what was rolled back is still kept out: {ready:?}");
+    let kept_out = condition(&enforced, "UpToDate").map(|condition| condition.reason.as_str());
+    ensure!(kept_out == Some("ReleaseQuarantined"), "what was rolled back is still kept out: {kept_out:?}");
     scene.known_good().await?;
     let after = (scene.marks().await?, snapshots_of(&scene).await?, scene.patches()?);
     ensure!(before == after, "before: {before:#?}\nafter: {after:#?}");

@@ -115,7 +115,10 @@ async fn the_commands_in_refusals_work_when_pasted(cluster: &Cluster) -> anyhow:
         .until("end of the rollback", |pilot| incident(pilot).is_none() && !holds(pilot, "IncidentOpen", "True"))
         .await?;
     let refused = wait_for_refusal(&scene, fix, "this release was rolled back after an incident").await?;
+    scene.kubectl(&scene.grace, "wait --for=condition=Ready pilot/web --timeout=60s").await?.accepted()?;
+    scene.until("Pilot that says what is kept out", |pilot| holds(pilot, "UpToDate", "False")).await?;
     paste(cluster, &scene.ada, &refused, "Readmit").await?.accepted()?;
+    scene.until("Pilot that keeps nothing out", |pilot| holds(pilot, "UpToDate", "True")).await?;
     goes_through(&scene, &scene.grace, fix).await?;
     told(&scene, &["ReleaseReadmitted"]).await
 }

@@ -8,7 +8,7 @@ use pilotguard_rig::Person;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::scene::{Outcome, Scene, condition};
+use crate::scene::{Outcome, Scene, condition, holds};
 
 tests![what_a_gitops_tool_applies_outside_the_windows_waits, during_an_incident_a_gitops_tool_is_pinned];
 
@@ -24,7 +24,8 @@ async fn what_a_gitops_tool_applies_outside_the_windows_waits(cluster: &Cluster)
     ensure!(image(&held) == "web:2" && held["spec"]["paused"] == true, "stored while paused: {held}");
     let text = "is stored and rolls out once it is allowed: OutsideWindow: outside the change windows";
     let pilot = scene.until("Pilot that says what is held", |pilot| reason(pilot) == Some("ChangeHeld")).await?;
-    let message = condition(&pilot, "Ready").map(|ready| ready.message.clone()).unwrap_or_default();
+    ensure!(holds(&pilot, "Ready", "True"), "what ran before serves: {:?}", condition(&pilot, "Ready"));
+    let message = condition(&pilot, "UpToDate").map(|ready| ready.message.clone()).unwrap_or_default();
     ensure!(message.contains(text), "{message}");
     let waiting = requested_by(&scene, &tool).await?;
     ensure!(waiting.len() == 1, "held changes are recorded: {waiting:?}");
@@ -38,7 +39,7 @@ async fn what_a_gitops_tool_applies_outside_the_windows_waits(cluster: &Cluster)
 
     // Windows that open let it out: the newest, as the change of the one who asked.
     scene.declare(&scene.pilot(&json!({"slos": []}))).await?;
-    scene.until("release of what was held", |pilot| reason(pilot) == Some("Guarding")).await?;
+    scene.until("release of what was held", |pilot| reason(pilot) == Some("NothingKeptOut")).await?;
     let released = scene.deployment().await?;
     ensure!(image(&released) == "web:3" && released["spec"]["paused"] != true, "{released}");
     let marks = scene.marks().await?;
@@ -63,7 +64,7 @@ async fn during_an_incident_a_gitops_tool_is_pinned(cluster: &Cluster) -> anyhow
     scene.until("Pilot that says what was pinned", |pilot| reason(pilot) == Some("ChangePinned")).await?;
     apply(&tool, &managed(&scene, 2)).await?.accepted()?;
     ensure!(image(&scene.deployment().await?) == "web:2", "the same commit goes through now");
-    scene.until("Pilot that is well again", |pilot| reason(pilot) == Some("Guarding")).await.map(drop)
+    scene.until("Pilot that is well again", |pilot| reason(pilot) == Some("NothingKeptOut")).await.map(drop)
 }
 
 /// A release as Argo CD applies it: with its tracking-id.
@@ -83,7 +84,7 @@ pub(crate) fn image(deployment: &Value) -> &str {
 }
 
 pub(crate) fn reason(pilot: &Pilot) -> Option<&str> {
-    condition(pilot, "Ready").map(|condition| condition.reason.as_str())
+    condition(pilot, "UpToDate").map(|condition| condition.reason.as_str())
 }
 
 async fn requested_by(scene: &Scene<'_>, tool: &Person) -> anyhow::Result<Vec<ChangeRecord>> {

@@ -72,7 +72,7 @@ async fn changes_are_guarded(cluster: &Cluster, scene: &Scene<'_>, kind: PartKin
     pinned.accepted()?;
     ensure!(pinned.stderr.contains("pilotguard kept the stored release instead of: "), "{}", pinned.stderr);
     ensure!(image(&scene.workload(kind).await?) == "web:1", "what ran runs on");
-    scene.until("Pilot that says what was pinned", |pilot| reason(pilot) == Some("ChangePinned")).await?;
+    scene.until("Pilot that says what was pinned", |pilot| kept_out(pilot) == Some("ChangePinned")).await?;
     told(scene, kind, &["ChangeRefused", "ChangePinned"]).await?;
 
     scene.declare(&pilot(scene, kind, &json!({}))).await?;
@@ -80,7 +80,7 @@ async fn changes_are_guarded(cluster: &Cluster, scene: &Scene<'_>, kind: PartKin
     scene.apply(&tool, &second).await?.accepted()?;
     let stored = scene.workload(kind).await?;
     ensure!(image(&stored) == "web:2" && stored["metadata"]["annotations"].get(ADMITTED).is_some(), "{stored}");
-    scene.until("Pilot that is well again", |pilot| reason(pilot) == Some("Guarding")).await?;
+    scene.until("Pilot that is well again", |pilot| kept_out(pilot) == Some("NothingKeptOut")).await?;
     scene.known_good().await
 }
 
@@ -238,4 +238,8 @@ fn image(workload: &Value) -> &str {
 
 fn reason(pilot: &Pilot) -> Option<&str> {
     condition(pilot, "Ready").map(|condition| condition.reason.as_str())
+}
+
+fn kept_out(pilot: &Pilot) -> Option<&str> {
+    condition(pilot, "UpToDate").map(|condition| condition.reason.as_str())
 }

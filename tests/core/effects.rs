@@ -7,7 +7,7 @@ use pilotguard::api::decision::{DecisionPhase, DecisionSpec};
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::trigger::TriggerAction;
 use pilotguard::api::workload::PartKind;
-use pilotguard::decide::plan::{Effect, GiveBack, Release, ScaleDown};
+use pilotguard::decide::plan::{Effect, GiveBack, Readmit, Release, ScaleDown};
 use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot};
 use pilotguard::release::marks::{AdmittedVerdict, Contained, HeldVerdict};
 use pilotguard::release::vector::release_payload;
@@ -54,10 +54,7 @@ impl World {
             Effect::ScaleDown(act) if self.is_contained_so(act) => self.contain_again(act)?,
             Effect::RollBack(_) | Effect::ScaleDown(_) | Effect::RestoreReplicas(_) => self.act(effect)?,
             Effect::GiveBack(give_back) => self.give_back(give_back)?,
-            Effect::Readmit(readmit) => {
-                let deployment = self.expect_version(&readmit.uid, &readmit.resource_version)?;
-                deployment.marks.quarantined.clone_from(&readmit.quarantined);
-            }
+            Effect::Readmit(readmit) => self.readmit(readmit)?,
             Effect::JudgeDecision { name, phase, .. } => {
                 let decision = self.decisions.iter_mut().find(|decision| decision.name == *name).unwrap();
                 if decision.phase.is_some() {
@@ -86,10 +83,20 @@ impl World {
                 is_record: spec.record.is_some(),
                 follows: spec.record.as_ref().and_then(|record| record.decision.clone()),
                 quarantined: spec.record.as_ref().map(|record| record.quarantined.clone()).unwrap_or_default(),
-                created_at: self.now,
+                created_at: self.now - self.api_server_is_slow_by,
+                received_at: None,
                 phase: Some(DecisionPhase::Accepted),
             });
         }
+    }
+
+    fn readmit(&mut self, readmit: &Readmit) -> Result<(), String> {
+        let deployment = self.expect_version(&readmit.uid, &readmit.resource_version)?;
+        deployment.marks.quarantined.clone_from(&readmit.quarantined);
+        if readmit.forgets_pin {
+            deployment.marks.held = None;
+        }
+        Ok(())
     }
 
     fn prune(&mut self, snapshots: &[String]) {

@@ -67,6 +67,8 @@ impl Place {
                 admitted_at: zero(),
                 state: ReleaseState::KnownGood,
                 bake_until: None,
+                bake_remaining: None,
+                bake_paused_by: None,
             }),
             budget_freeze: self.budget.zip(declaration.budget_freeze.as_ref()).map(|((budget, is_old), freeze)| {
                 let definition = if is_old { "another".to_owned() } else { freeze.definition.clone() };

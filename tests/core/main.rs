@@ -3,14 +3,17 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod arithmetic;
+mod clocks;
 mod decisions;
 mod edits;
 mod effects;
 mod judging;
+mod kept_out;
 mod operator;
 mod origins;
 mod pilots;
 mod properties;
+mod quiet;
 mod scenarios;
 mod story;
 mod trace;

@@ -30,6 +30,8 @@ pub enum Weather {
     All(Unknown),
     /// What is asked a second time is not answered.
     Flickering,
+    /// There is one sample of each counter.
+    OneSample,
     /// Samples ended then; only the past is known.
     SilentSince(Timestamp),
 }
@@ -86,6 +88,11 @@ impl Traffic {
         self.values.entry(query.to_owned()).or_default().push((from, value));
     }
 
+    /// What an expression yields now.
+    pub fn value(&self, query: &str) -> f64 {
+        self.values.get(query).and_then(|values| values.last()).map_or(0.0, |(_, value)| *value)
+    }
+
     pub fn set_weather(&mut self, weather: Weather) {
         self.weather = weather;
     }
@@ -109,7 +116,11 @@ impl Traffic {
         match question {
             Question::Counts { span, until, .. } => {
                 let until = *until - self.offset;
-                let reading = self.known(until).map(|()| self.counts(until - *span, until));
+                let known = match self.weather {
+                    Weather::OneSample => Reading::Unknown(Unknown::NoSeries),
+                    _ => self.known(until),
+                };
+                let reading = known.map(|()| self.counts(until - *span, until));
                 self.told_of_failure |= matches!(reading, Reading::Fresh(counts) if counts.bad > 0.0);
                 Answer::Counts(reading)
             }
@@ -134,7 +145,7 @@ impl Traffic {
         match self.weather {
             Weather::All(why) => Reading::Unknown(why),
             Weather::SilentSince(last) if until > last => Reading::Unknown(Unknown::Stale),
-            Weather::Fair | Weather::Flickering | Weather::SilentSince(_) => Reading::Fresh(()),
+            Weather::Fair | Weather::Flickering | Weather::OneSample | Weather::SilentSince(_) => Reading::Fresh(()),
         }
     }
 

@@ -73,6 +73,8 @@ pub struct World {
     pub failing: BTreeMap<String, f64>,
     /// Releases that never become available.
     pub stuck: BTreeSet<String>,
+    /// How much less the API server's clock says than the operator's.
+    pub api_server_is_slow_by: SignedDuration,
     /// The API server refuses the operator's patches of the workload.
     pub refuses_patches: bool,
     /// What other admission adds to the name of every release that is restored.
@@ -113,6 +115,7 @@ impl World {
             per_second: 0.0,
             failing: BTreeMap::new(),
             stuck: BTreeSet::new(),
+            api_server_is_slow_by: SignedDuration::ZERO,
             refuses_patches: false,
             mutation: String::new(),
             acts: BTreeMap::new(),
@@ -308,7 +311,8 @@ impl World {
             is_record: false,
             follows: None,
             quarantined: Vec::new(),
-            created_at: self.now,
+            created_at: self.now - self.api_server_is_slow_by,
+            received_at: Some(self.now),
             phase: None,
         });
         name

@@ -131,7 +131,9 @@ async fn with_a_namespace_label_no_query_leaves_without_it() {
             r#"sum(increase(requests{code=~"5..",namespace="shop"}[300s]))"#.to_owned(),
             format!("sum(increase({total}[300s]))"),
             format!("max(timestamp({total})) or max(max_over_time(timestamp({total})[120s:5s]))"),
-            format!("min(min_over_time(timestamp({total})[86400s:172800ms]))"),
+            format!(
+                r#"min(label_replace(min(min_over_time(timestamp({total})[86400s:172800ms])), "part", "1", "", "") or label_replace(min(min_over_time(timestamp({total})[172800ms:2880ms])), "part", "2", "", "") or min(timestamp({total})))"#
+            ),
             r#"x{namespace="shop"} / y{namespace="shop"} offset 1w"#.to_owned(),
             r#"max(timestamp(x{namespace="shop"}))"#.to_owned(),
             r#"max(timestamp(y{namespace="shop"}))"#.to_owned(),

@@ -28,6 +28,7 @@ async fn a_real_prometheus_is_read_right() {
     let rig = Rig::start(options).await.unwrap();
 
     counts_are_those_that_happened(&rig, &history).await;
+    a_young_service_is_known_at_once(&rig, &history).await;
     the_namespace_label_keeps_others_out(&rig, &history).await;
     expressions_are_judged_by_what_they_read(&rig, &history).await;
     literals_mean_the_same_written_and_rewritten(&rig, &history).await;
@@ -98,6 +99,29 @@ async fn counts_are_those_that_happened(rig: &Rig, history: &History) {
     let begins = history.first().max(from - SignedDuration::from_hours(24));
     let late = first.duration_since(begins);
     assert!(late.abs() <= SignedDuration::from_secs(173 + 15), "{late:#} late");
+}
+
+/// However long the window: the points of a subquery lie up to 80 minutes apart in 28 days.
+async fn a_young_service_is_known_at_once(rig: &Rig, history: &History) {
+    let source = source(rig, None);
+    let mut declaration = pilot("errors_total", "requests_total");
+    let interval = SignedDuration::from_secs(15);
+    for days in [1, 7, 28] {
+        declaration.slos[0].window = SignedDuration::from_hours(24 * days);
+        for age in [1, 20, 90, 600, 4000] {
+            let at = history.first() + SignedDuration::from_secs(age);
+            let read = ask_one(&source, &declaration, first_sample(), at).await;
+            let Answer::FirstSample(Reading::Fresh(first)) = read else { panic!("{days}d, {age} s old: {read:?}") };
+            let late = first.duration_since(history.first());
+            let step = declaration.slos[0].window / 500;
+            let is_young = SignedDuration::from_secs(age) <= step;
+            let most = interval + if is_young { (step / 60).max(SignedDuration::from_secs(1)) } else { step };
+            assert!((SignedDuration::ZERO..=most).contains(&late), "{days}d, {age} s old: {late:#} late");
+        }
+    }
+    let before = history.first() - SignedDuration::from_secs(1);
+    let read = ask_one(&source, &declaration, first_sample(), before).await;
+    assert_eq!(read, Answer::FirstSample(Reading::Unknown(Unknown::NoSeries)));
 }
 
 async fn the_namespace_label_keeps_others_out(rig: &Rig, history: &History) {

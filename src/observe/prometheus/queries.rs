@@ -18,6 +18,9 @@ pub const VALUE_STALE_AFTER: SignedDuration = SignedDuration::from_mins(2);
 /// A window is looked through at so many points for its first sample.
 const POINTS_OF_A_WINDOW: i32 = 500;
 
+/// The newest of them, which a window's points step over, is looked through at so many more.
+const POINTS_OF_A_STEP: i32 = 60;
+
 /// The time in which a vanished series still counts is looked through at so many points.
 const POINTS_OF_AN_AGE: i32 = 24;
 
@@ -52,9 +55,19 @@ impl Counter {
     }
 
     /// The time of the first sample within a window, late by at most a five-hundredth of it (at least one second).
+    ///
+    /// The points of a subquery are multiples of its step, so a series that began after the newest of them (up to 20
+    /// minutes ago in a week) is stepped over: the second part looks there more finely, the third sees one that began
+    /// just now. The labels keep the three apart, so that the oldest of them counts.
     pub fn oldest(&self, window: SignedDuration) -> String {
-        let step = range((window / POINTS_OF_A_WINDOW).max(SECOND));
-        format!("min(min_over_time(timestamp({})[{}:{step}]))", self.0, range(window.max(SECOND)))
+        let coarse = (window / POINTS_OF_A_WINDOW).max(SECOND);
+        let fine = (coarse / POINTS_OF_A_STEP).max(SECOND);
+        let first = |length: SignedDuration, step: SignedDuration| {
+            format!("min(min_over_time(timestamp({})[{}:{}]))", self.0, range(length), range(step))
+        };
+        let (in_window, in_step) = (first(window.max(SECOND), coarse), first(coarse, fine));
+        let part = |query: String, number| format!(r#"label_replace({query}, "part", "{number}", "", "")"#);
+        format!("min({} or {} or min(timestamp({})))", part(in_window, 1), part(in_step, 2), self.0)
     }
 }
 
@@ -176,11 +189,16 @@ mod tests {
     }
 
     #[test]
-    fn the_first_sample_is_looked_for_at_500_points() {
+    fn the_first_sample_is_looked_for_at_500_points_and_more_finely_behind_the_newest() {
         let week = counter("x").oldest(SignedDuration::from_hours(168));
-        assert_eq!(week, "min(min_over_time(timestamp(x)[604800s:1209600ms]))");
+        let parts = [
+            r#"label_replace(min(min_over_time(timestamp(x)[604800s:1209600ms])), "part", "1", "", "")"#,
+            r#"label_replace(min(min_over_time(timestamp(x)[1209600ms:20160ms])), "part", "2", "", "")"#,
+            "min(timestamp(x))",
+        ];
+        assert_eq!(week, format!("min({})", parts.join(" or ")));
         let minute = counter("x").oldest(SignedDuration::from_secs(60));
-        assert_eq!(minute, "min(min_over_time(timestamp(x)[60s:1s]))");
+        assert!(minute.contains("timestamp(x)[60s:1s]"), "{minute}");
     }
 
     #[test]

@@ -100,7 +100,8 @@ impl<'a> Delivery<'a> {
         let seen = self.application.seen().await?;
         let text = |pointer: &str| seen.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let pilot = self.scene.seen().await?;
-        let ready = condition(&pilot, "Ready").map(|ready| ready.reason.clone());
+        let kept_out = condition(&pilot, "UpToDate").filter(|condition| condition.status == "False");
+        let ready = kept_out.or(condition(&pilot, "Ready")).map(|ready| ready.reason.clone());
         let outcome = Outcome {
             sync: text("/status/sync/status"),
             health: text("/status/health/status"),

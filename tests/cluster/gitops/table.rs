@@ -19,7 +19,7 @@ pub(super) struct Outcome {
     pub(super) last_sync: String,
     /// The image of the pods.
     pub(super) runs: String,
-    /// The reason of the Pilot's condition `Ready`.
+    /// The reason of the Pilot's condition `UpToDate` where that is False, else of `Ready`.
     pub(super) pilot: String,
 }
 

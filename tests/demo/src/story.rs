@@ -198,11 +198,8 @@ impl Story {
         for evidence in &incident.evidence {
             self.narrator.shows(&format!("{}: {}", evidence.trigger, evidence.text));
         }
-        if let (Some(ratio), Some(budget)) = (&slo.error_ratio, &slo.budget_remaining) {
-            let percent = ratio.value() * 100.0;
-            self.narrator.shows(&format!(
-                "status: {percent:.1} % of all requests failed so far, {budget} % of the error budget remains"
-            ));
+        if let Some(budget) = &slo.budget_remaining {
+            self.narrator.shows(&format!("status: {budget} of the error budget remains"));
         }
         ensure!(incident.action == TriggerAction::Rollback, "{:?}: {}", incident.action, incident.because);
         let reaction = seen.saturating_duration_since(visible);

@@ -1,0 +1,47 @@
+//! What the conditions say while something is kept out: the pilot is Ready, and a condition of its own tells a GitOps tool.
+
+use pilotguard::api::status::PilotStatus;
+use pilotguard::decide::{Case, Ledger};
+use pilotguard::report::projection::project;
+use pilotguard::report::surroundings::{Enforced, Surroundings};
+
+use crate::story::{Story, play};
+use crate::world::World;
+
+/// The status that the world would be reported with.
+pub fn projected(world: &World, decided: &Ledger, before: Option<&PilotStatus>) -> PilotStatus {
+    let seen = world.observe();
+    let surroundings = Surroundings {
+        generation: Some(1),
+        conditions: before.map(|status| status.conditions.clone()).unwrap_or_default(),
+        enforced: Enforced::Yes,
+        ..Surroundings::default()
+    };
+    let (declaration, source, now) = (&world.declaration, world.source, world.now);
+    project(&Case { declaration, source, seen: &seen, ledger: decided, now }, decided, &surroundings)
+}
+
+/// `Ready`, and the reason of `UpToDate`, at the end of a timeline.
+fn told(timeline: &str) -> (String, String) {
+    let story: Story =
+        serde_yaml::from_str(&format!("title: t\nstory: s\ntimeline:\n{timeline}\nuntil: 3h\nexpect: {{}}\n")).unwrap();
+    let world = play(&story).world;
+    let status = projected(&world, &Ledger::read(&world.status), None);
+    let condition = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_).unwrap().clone();
+    (condition("Ready").status, condition("UpToDate").reason)
+}
+
+const ROLLED_BACK: &str = "- {at: 1h, deploy: v2, errors: {v2: 0.5}}";
+
+#[test]
+fn a_pilot_is_ready_after_a_rollback_and_says_what_is_kept_out() {
+    let ready = |reason: &str| ("True".to_owned(), reason.to_owned());
+    assert_eq!(told("- {at: 1h, deploy: v2}"), ready("NothingKeptOut"));
+    assert_eq!(told(ROLLED_BACK), ready("ReleaseQuarantined"));
+    let next = format!("{ROLLED_BACK}\n- {{at: 2h, deploy: v3}}");
+    assert_eq!(told(&next), ready("NothingKeptOut"), "the next release passes");
+    let readmitted = format!("{ROLLED_BACK}\n- {{at: 2h, decide: {{type: Readmit, by: ada, release: v2}}}}");
+    assert_eq!(told(&readmitted), ready("NothingKeptOut"), "nothing keeps it out any more");
+    let by_nobody = format!("{ROLLED_BACK}\n- {{at: 2h, decide: {{type: Readmit, by: mallory, release: v2}}}}");
+    assert_eq!(told(&by_nobody), ready("ReleaseQuarantined"), "only an owner readmits");
+}
