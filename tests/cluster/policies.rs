@@ -225,7 +225,7 @@ async fn the_operator_may_only_mark_through_a_status(cluster: &Cluster) -> anyho
             json!({"status": {"replicas": 7}}),
             "through the status of a workload pilotguard may write only its annotations",
         ),
-        (json!({"metadata": {"annotations": {"note": "ours"}}}), "annotations that are not its own: note"),
+        (json!({"metadata": {"annotations": {"note": "ours"}}}), "annotations other than its own: note"),
         (json!({"metadata": {"finalizers": ["example.com/stay"]}}), "labels, finalizers or owners"),
     ] {
         let answer = mark(patch.clone()).await.err().map(|error| error.to_string());
