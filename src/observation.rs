@@ -250,6 +250,8 @@ pub struct Workload {
     pub marks: Marks,
     /// Its release snapshots, newest first by `revision`.
     pub snapshots: Vec<Snapshot>,
+    /// ControllerRevisions that are labelled as snapshots of it and hold nothing that can be read.
+    pub unreadable_snapshots: Vec<String>,
 }
 
 impl Workload {

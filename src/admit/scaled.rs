@@ -50,6 +50,7 @@ pub(super) fn scaled_workload(
         generated: BTreeSet::new(),
         marks: Marks { contained, ..Marks::default() },
         snapshots: Vec::new(),
+        unreadable_snapshots: Vec::new(),
     }
 }
 

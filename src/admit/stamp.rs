@@ -13,7 +13,6 @@ use json_patch::{AddOperation, PatchOperation, RemoveOperation};
 use serde_json::Value;
 
 use crate::api::decision::Requester;
-use crate::api::status::ReleaseState;
 use crate::api::workload::PartKind;
 use crate::decide::Ledger;
 use crate::decide::proposal::Judgement;
@@ -226,7 +225,7 @@ fn joined_change(change: &Change<'_>) -> Option<Admitted> {
 fn is_known_good(ledger: &Ledger, mark: &Admitted) -> bool {
     ledger.release.as_ref().is_some_and(|release| {
         let belongs = release.payload == mark.payload || mark.at <= release.admitted_at;
-        belongs && release.state == ReleaseState::KnownGood
+        belongs && release.state.is_baked()
     })
 }
 

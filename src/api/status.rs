@@ -87,7 +87,7 @@ pub struct ReleaseStatus {
     /// Time at which it was admitted or adopted.
     pub admitted_at: Timestamp,
     /// State of the release: `RollingOut` until it is completely available, `Baking` until the bake ends, then
-    /// `KnownGood`.
+    /// `KnownGood`. `Baked` instead of `KnownGood` while it is not stored, so that no rollback can return to it.
     pub state: ReleaseState,
     /// Time at which the bake ends. Absent while the bake is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,8 +125,17 @@ pub enum ReleaseState {
     RollingOut,
     /// Completely available and being watched.
     Baking,
-    /// Survived its bake.
+    /// Survived its bake; not stored, so no rollback can return to it.
+    Baked,
+    /// Survived its bake, and stored.
     KnownGood,
+}
+
+impl ReleaseState {
+    /// Whether the release survived its bake.
+    pub const fn is_baked(self) -> bool {
+        matches!(self, Self::Baked | Self::KnownGood)
+    }
 }
 
 /// State of one SLO.

@@ -54,14 +54,44 @@ impl EffectError {
             Self::Snapshot(_) | Self::Observe(_) | Self::NoRelease(_) | Self::Moves { .. } => false,
         }
     }
+
+    /// What the API server says, or else what went wrong here.
+    fn cause(&self) -> String {
+        let message = match self {
+            Self::Write(error) | Self::Snapshot(SnapshotError::Write(error)) => error.message(),
+            Self::Snapshot(_) | Self::Observe(_) | Self::NoRelease(_) | Self::Moves { .. } => None,
+        };
+        message.map_or_else(|| chain(self), |message| format!("the API server says: {message}"))
+    }
+
+    /// Whether what is to be written upon does not exist any more.
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Write(error) | Self::Snapshot(SnapshotError::Write(error)) => error.code() == Some(404),
+            Self::Snapshot(_) | Self::Observe(_) | Self::NoRelease(_) | Self::Moves { .. } => false,
+        }
+    }
 }
 
-/// Carries all effects of a look out; returns whether all went well.
-pub async fn carry_out(context: &Context, declaration: &Declaration, look: &Look, now: Timestamp) -> bool {
-    let mut all_well = true;
+/// What became of a look's effects.
+#[derive(Debug)]
+pub struct CarriedOut {
+    /// Whether all went well.
+    pub all_well: bool,
+    /// What became of each write of a snapshot, by its key.
+    pub storage: Vec<(String, Result<(), String>)>,
+}
+
+/// Carries all effects of a look out.
+pub async fn carry_out(context: &Context, declaration: &Declaration, look: &Look, now: Timestamp) -> CarriedOut {
+    let (mut all_well, mut storage) = (true, Vec::new());
     for effect in &look.plan.effects {
         let hand = Hand { writer: &context.writer, declaration, look, now };
-        if let Err(error) = hand.carry_out(effect).await {
+        let outcome = hand.carry_out(effect).await;
+        if let Some(key) = effect.storage_key() {
+            storage.push((key, storage_outcome(&outcome)));
+        }
+        if let Err(error) = outcome {
             all_well = false;
             let (pilot, cause) = (&declaration.pilot, chain(&error));
             if error.is_conflict() {
@@ -82,7 +112,15 @@ pub async fn carry_out(context: &Context, declaration: &Declaration, look: &Look
             }
         }
     }
-    all_well
+    CarriedOut { all_well, storage }
+}
+
+/// What is remembered of a write of a snapshot: what moved on in between, or is gone, is seen at the next look.
+fn storage_outcome(outcome: &Result<(), EffectError>) -> Result<(), String> {
+    match outcome {
+        Err(error) if !error.is_conflict() && !error.is_gone() => Err(error.cause().chars().take(300).collect()),
+        _ => Ok(()),
+    }
 }
 
 struct Hand<'a> {

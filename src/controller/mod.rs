@@ -39,6 +39,7 @@ use crate::act::writer::{WriteError, Writer};
 use crate::admit::pilots::Guarded;
 use crate::api::pilot::{Mode, Pilot};
 use crate::api::status::PilotStatus;
+use crate::decide::storage::storage;
 use crate::decide::unmeasured::unmeasured;
 use crate::decide::{Case, lateness};
 use crate::declaration::{Declaration, PilotId};
@@ -132,9 +133,10 @@ async fn evaluate(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Action, Re
         // Once its record is seen an incident is forgotten; nobody would tell its end after that.
         context.tell(kept, &declaration, &look, now).await;
     }
-    let all_well = effects::carry_out(&context, &declaration, &look, now).await; // act
+    let carried_out = effects::carry_out(&context, &declaration, &look, now).await; // act
+    kept.note_storage(carried_out.storage, now);
     context.tell(kept, &declaration, &look, now).await; // report
-    let is_settled = all_well && !matches!(enforced, Enforced::No(_));
+    let is_settled = carried_out.all_well && !matches!(enforced, Enforced::No(_));
     kept.unsettled = if is_settled { 0 } else { kept.unsettled.saturating_add(1) };
     Ok(Action::requeue(wait(kept.unsettled, look.plan.look_again.unsigned_abs())))
 }
@@ -256,6 +258,7 @@ impl Context {
 
     async fn tell(&self, kept: &mut Kept, declaration: &Declaration, look: &Look, now: Timestamp) {
         self.metrics.looked(&declaration.pilot, &look.plan);
+        self.metrics.stored(&declaration.pilot, &storage(&look.seen, &kept.ledger.memory));
         let case = Case { declaration, source: look.source, seen: &look.seen, ledger: &kept.ledger, now };
         let announcements = announce(&case, &look.plan);
         // What is no longer to be told need not be remembered.

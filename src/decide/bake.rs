@@ -47,9 +47,12 @@ impl Turn<'_> {
         match release.state {
             ReleaseState::RollingOut if self.is_complete() => self.start_bake(&mut release, &admitted),
             ReleaseState::Baking => self.bake(&mut release),
-            ReleaseState::RollingOut | ReleaseState::KnownGood => {}
+            ReleaseState::RollingOut | ReleaseState::Baked | ReleaseState::KnownGood => {}
         }
-        if release.state == ReleaseState::KnownGood {
+        if release.state.is_baked() {
+            release.state = if self.is_stored() { ReleaseState::KnownGood } else { ReleaseState::Baked };
+        }
+        if release.state.is_baked() {
             self.mark_known_good(&release.payload);
         }
         self.ledger.release = Some(release);

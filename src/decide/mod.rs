@@ -32,6 +32,7 @@ mod reach;
 pub mod reasons;
 pub mod records;
 mod slo;
+pub mod storage;
 mod suspect;
 mod target;
 mod triggers;
@@ -121,6 +122,19 @@ pub struct Memory {
     pub bake_until: Option<Timestamp>,
     /// Since when time has counted towards the bake without a pause.
     pub bake_counts_since: Option<Timestamp>,
+    /// Writes of release snapshots that were refused the last time; see [`storage`].
+    pub storage_problems: BTreeMap<String, StorageProblem>,
+}
+
+/// A write of a release snapshot that was refused the last time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageProblem {
+    /// What the API server says.
+    pub cause: String,
+    /// How many times in a row it was refused.
+    pub failures: u32,
+    /// When it is tried again.
+    pub retry_at: Timestamp,
 }
 
 /// For how long a trigger's condition has held or been clear, on fresh data; time that nobody watched is left out.

@@ -28,6 +28,7 @@ pub fn decide(case: &Case<'_>) -> Plan {
     turn.release_what_waits();
     turn.keep_records();
     turn.give_fields_back();
+    turn.put_off_refused_storage();
     turn.watch_the_calendar();
     turn.finish()
 }

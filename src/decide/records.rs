@@ -171,14 +171,14 @@ impl Turn<'_> {
 
     fn advance_change(&mut self, change: &Change, admitted: &Admitted) {
         let state = self.ledger.release.as_ref().map(|release| release.state);
-        let is_available = matches!(state, Some(ReleaseState::Baking | ReleaseState::KnownGood));
+        let is_available = state.is_some_and(|state| state == ReleaseState::Baking || state.is_baked());
         let is_open = change.outcome == Outcome::Pending;
         let release = (is_open && change.payload != admitted.payload).then(|| parts_of(self.workloads()));
         // What joins a change has to become available too.
         let known = change.completed_at.filter(|_| release.is_none());
         let completed_at = known.or_else(|| is_available.then_some(self.case.now));
         let outcome = match (change.outcome, state) {
-            (Outcome::Pending, Some(ReleaseState::KnownGood)) => Outcome::Succeeded,
+            (Outcome::Pending, Some(state)) if state.is_baked() => Outcome::Succeeded,
             (outcome, _) => outcome,
         };
         // A change that was held is recorded before it is admitted.

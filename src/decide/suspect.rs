@@ -9,7 +9,6 @@ use super::turn::Turn;
 use crate::api::change_record::Outcome;
 use crate::api::incident::{RollbackTarget, Suspect};
 use crate::api::pilot::Dependency;
-use crate::api::status::ReleaseState;
 use crate::declaration::{Condition, Objective, Trigger};
 use crate::observation::{Reading, Unknown};
 use crate::release::marks::{Admitted, AdmittedVerdict};
@@ -75,7 +74,7 @@ impl Turn<'_> {
             .ledger
             .release
             .as_ref()
-            .is_some_and(|release| release.payload == admitted.payload && release.state == ReleaseState::KnownGood);
+            .is_some_and(|release| release.payload == admitted.payload && release.state.is_baked());
         if is_baked { Err("no change is in bake".to_owned()) } else { Ok(admitted) }
     }
 

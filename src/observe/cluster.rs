@@ -117,8 +117,8 @@ impl<T> ByKind<T> {
 pub struct OwnedSnapshot {
     /// The uid of the workload.
     pub workload_uid: String,
-    /// The snapshot.
-    pub snapshot: Snapshot,
+    /// The snapshot; of one that cannot be read, the name.
+    pub snapshot: Result<Snapshot, String>,
 }
 
 /// Why a live reading failed.
@@ -251,7 +251,12 @@ fn gather(workloads: Vec<Workload>, mut changes: Vec<Change>, mut decisions: Vec
 /// A workload with those snapshots that were taken of it.
 fn with_snapshots(mut workload: Workload, snapshots: Vec<OwnedSnapshot>) -> Workload {
     let own = snapshots.into_iter().filter(|owned| owned.workload_uid == workload.uid);
-    workload.snapshots = own.map(|owned| owned.snapshot).collect();
+    for owned in own {
+        match owned.snapshot {
+            Ok(snapshot) => workload.snapshots.push(snapshot),
+            Err(name) => workload.unreadable_snapshots.push(name),
+        }
+    }
     // Where a legacy snapshot has been repacked and is not deleted yet, the new one counts.
     workload.snapshots.sort_by_key(|snapshot| (std::cmp::Reverse(snapshot.revision), snapshot.is_legacy));
     workload
@@ -310,9 +315,11 @@ pub fn reduce_workload(kind: PartKind, workload: &RawWorkload) -> Option<Entry<A
 
 /// Keeps a ControllerRevision that is one of our snapshots under its workload.
 pub fn reduce_snapshot(revision: &ControllerRevision) -> Option<Entry<OwnedSnapshot>> {
-    let (workload, workload_uid, snapshot) = snapshots::read(revision)?;
-    let owner = Owner { namespace: revision.namespace()?, name: workload };
-    Some(Entry { owner, name: revision.name_any(), kept: OwnedSnapshot { workload_uid, snapshot } })
+    let workload = snapshots::workload_of(revision)?;
+    let snapshot = snapshots::read(revision).map(|(.., snapshot)| snapshot).ok_or_else(|| revision.name_any());
+    let kept = OwnedSnapshot { workload_uid: workload.uid.clone(), snapshot };
+    let owner = Owner { namespace: revision.namespace()?, name: workload.name.clone() };
+    Some(Entry { owner, name: revision.name_any(), kept })
 }
 
 /// Keeps a ChangeRecord under its pilot.

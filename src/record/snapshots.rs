@@ -73,10 +73,15 @@ pub fn selector<'a>(workloads: impl Iterator<Item = &'a str>) -> String {
 /// The label selector of all snapshots.
 pub const ALL: &str = WORKLOAD_LABEL;
 
+/// The workload that a ControllerRevision is labelled to be a snapshot of.
+pub fn workload_of(revision: &ControllerRevision) -> Option<&OwnerReference> {
+    revision.labels().get(WORKLOAD_LABEL)?;
+    revision.owner_references().first()
+}
+
 /// Reads one of our snapshots: the name and uid of its workload, and what judging needs of it.
 pub fn read(revision: &ControllerRevision) -> Option<(String, String, Snapshot)> {
-    revision.labels().get(WORKLOAD_LABEL)?;
-    let owner = revision.owner_references().first()?;
+    let owner = workload_of(revision)?;
     let stored = stored(revision)?;
     let time = |key| revision.annotations().get(key).and_then(|text: &String| text.parse::<Timestamp>().ok());
     let snapshot = Snapshot {
@@ -123,8 +128,16 @@ pub async fn take(
     revision: i64,
 ) -> Result<(), SnapshotError> {
     let Some((namespace, snapshot)) = build(kind, workload, generated, revision)? else { return Ok(()) };
-    writer.create(&namespace, &snapshot).await?;
-    Ok(())
+    if writer.create(&namespace, &snapshot).await? {
+        return Ok(());
+    }
+    can_be_read(writer, &namespace, &snapshot.name_any()).await
+}
+
+/// Whoever made it: one that exists and holds nothing is never overwritten.
+async fn can_be_read(writer: &Writer, namespace: &str, name: &str) -> Result<(), SnapshotError> {
+    let created: ControllerRevision = writer.read(namespace, name).await?;
+    stored(&created).map(drop).ok_or_else(|| SnapshotError::Unreadable(name.to_owned()))
 }
 
 /// Stores a legacy snapshot anew as a packed one with the same annotations, and deletes it once that can be read.
@@ -132,10 +145,7 @@ pub async fn repack(writer: &Writer, namespace: &str, name: &str) -> Result<(), 
     let legacy: ControllerRevision = writer.read(namespace, name).await?;
     let Some(packed) = repacked(&legacy)? else { return Ok(()) };
     writer.create(namespace, &packed).await?;
-    let created: ControllerRevision = writer.read(namespace, &packed.name_any()).await?;
-    if stored(&created).is_none() {
-        return Err(SnapshotError::Unreadable(created.name_any()));
-    }
+    can_be_read(writer, namespace, &packed.name_any()).await?;
     writer.delete::<ControllerRevision>(namespace, name).await?;
     Ok(())
 }

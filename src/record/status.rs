@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::act::writer::{WriteError, Writer};
@@ -52,6 +53,13 @@ impl Kept {
     /// The status as it is stored.
     pub fn status(&self) -> PilotStatus {
         self.stored.status.clone().unwrap_or_default()
+    }
+
+    /// Remembers what became of writes of snapshots.
+    pub fn note_storage(&mut self, outcomes: Vec<(String, Result<(), String>)>, now: Timestamp) {
+        for (key, outcome) in outcomes {
+            self.ledger.memory.note_storage(&key, outcome, now);
+        }
     }
 
     /// Writes a status if it says something new, and keeps the ledger that it projects.

@@ -47,6 +47,7 @@ pub fn read(kind: PartKind, object: &Value) -> Option<Workload> {
         generated: if kind.has_pods() { configuration::generated(&stored) } else { BTreeSet::new() },
         marks,
         snapshots: Vec::new(),
+        unreadable_snapshots: Vec::new(),
     })
 }
 

@@ -6,15 +6,16 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::conflicting_controller::{act_that_is_not_possible, conflicting_controller};
 use super::conflicts;
 use super::invalid::not_in_force;
 use super::measuring::{budget_healthy, evaluated_on_time, measured, metrics_available};
 use super::other_admission;
 use super::remedy::approve_command;
+use super::storage::{releases_stored, rollback_is_endangered};
 use super::surroundings::{Enforced, Surroundings};
 use crate::api::incident::IncidentStage;
 use crate::api::pilot::Mode;
-use crate::api::trigger::TriggerAction;
 use crate::api::workload::PartReference;
 use crate::calendar::{Opening, Reason as WindowReason};
 use crate::decide::budget::budget_problem;
@@ -87,6 +88,10 @@ pub enum Reason {
     NotIdempotent,
     DryRunRefused,
     NotYetRehearsed,
+    Stored,
+    NotYetStored,
+    SnapshotRefused,
+    SnapshotUnreadable,
 }
 
 impl Reason {
@@ -139,6 +144,7 @@ pub fn all(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Ve
         measured(case, decided),
         in_sync(case),
         up_to_date(case),
+        releases_stored(case, decided),
         incident_open(decided),
         changes_held(case, decided),
         approvals_current(case),
@@ -214,6 +220,9 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
     if let Some(finding) = other_admission::in_the_way_of_a_rollback(case, &surroundings.other_admission) {
         return Finding { type_: "Ready", ..finding };
     }
+    if let Some((reason, message)) = rollback_is_endangered(case, decided) {
+        return not(reason, message);
+    }
     if is_observing(case) {
         return finding("Ready", Truth::True, Reason::Observing, "nothing is refused or done, only recorded");
     }
@@ -257,31 +266,6 @@ fn reconciling(case: &Case<'_>, decided: &Ledger) -> Finding {
         return finding("Reconciling", Truth::True, Reason::RollingOut, "the release is not completely available yet");
     }
     finding("Reconciling", Truth::False, Reason::Settled, "")
-}
-
-/// Who else drives a workload, and what follows.
-fn driven(workload: &Workload) -> Option<String> {
-    let (reference, by) = (&workload.reference, workload.foreign?.as_str());
-    Some(format!("{reference} is driven by {by}: its changes are guarded, and it is never rolled back or scaled down"))
-}
-
-fn conflicting_controller(case: &Case<'_>) -> Finding {
-    match case.seen.workloads.iter().find_map(driven) {
-        Some(message) => finding("ConflictingController", Truth::True, Reason::ConflictingController, message),
-        None => finding("ConflictingController", Truth::False, Reason::NoOtherController, ""),
-    }
-}
-
-/// A promise that cannot be kept must not look kept: an act is declared, and another controller is in its way.
-fn act_that_is_not_possible(case: &Case<'_>) -> Option<String> {
-    let acts = |action: TriggerAction| matches!(action, TriggerAction::Rollback | TriggerAction::ScaleDown);
-    let binds = case.declaration.enforcement.actions == Mode::Enforce;
-    let trigger = case.declaration.triggers.iter().find(|trigger| binds && acts(trigger.action))?;
-    let message = case.seen.workloads.iter().find_map(driven)?;
-    Some(format!(
-        "{message}; let trigger {} hold changes or notify, or leave the workload to one controller",
-        trigger.name
-    ))
 }
 
 /// What to do where a workload that is declared does not exist.

@@ -3,6 +3,7 @@
 pub mod announcements;
 pub mod calendars;
 pub mod conditions;
+mod conflicting_controller;
 mod conflicts;
 mod exceptions;
 pub mod invalid;
@@ -11,4 +12,5 @@ mod other_admission;
 pub mod projection;
 pub mod refusal;
 pub mod remedy;
+mod storage;
 pub mod surroundings;

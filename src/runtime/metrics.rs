@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::status::SloVerdict;
 use crate::decide::plan::{Plan, SloFigures};
+use crate::decide::storage::Storage;
 use crate::declaration::PilotId;
 
 /// Lags are counted in these steps, in seconds.
@@ -92,6 +93,7 @@ pub struct Metrics {
     announcements: Family<AnnouncementLabels, Counter>,
     incident_open: Family<PilotLabels, Gauge>,
     unmeasured: Family<PilotLabels, Gauge>,
+    releases_stored: Family<PilotLabels, Gauge>,
     slos: SloFamilies,
     shown: Mutex<HashMap<PilotId, Shown>>,
 }
@@ -187,6 +189,7 @@ impl Metrics {
         let announcements = Family::default();
         let incident_open = Family::default();
         let unmeasured = Family::default();
+        let releases_stored = Family::default();
         registry.register("looks", "Looks at pilots", looks.clone());
         registry.register("failed_looks", "Looks that came to nothing and were made again", failed_looks.clone());
         registry.register(
@@ -204,6 +207,11 @@ impl Metrics {
         );
         registry.register("incident_open", "1 while an incident of the pilot is open", incident_open.clone());
         let slos = SloFamilies::register(&mut registry);
+        registry.register(
+            "releases_stored",
+            "0 while a release that runs cannot be stored or marked, or a stored one cannot be read",
+            releases_stored.clone(),
+        );
         Self {
             registry,
             looks,
@@ -218,6 +226,7 @@ impl Metrics {
             unmeasured,
             slos,
             shown: Mutex::default(),
+            releases_stored,
         }
     }
 
@@ -236,6 +245,13 @@ impl Metrics {
         if let Some(now) = all.get(pilot) {
             self.slos.remove(before.slos.difference(&now.slos), before.burn.difference(&now.burn));
         }
+    }
+
+    /// Shows whether a pilot's releases are stored.
+    pub fn stored(&self, pilot: &PilotId, storage: &Storage<'_>) {
+        let labels = PilotLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone() };
+        let is_well = matches!(storage, Storage::Complete | Storage::Pending(_));
+        self.releases_stored.get_or_create(&labels).set(i64::from(is_well));
     }
 
     /// Counts an admission review.
@@ -291,6 +307,7 @@ impl Metrics {
         self.unmeasured.remove(&labels);
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).remove(pilot).unwrap_or_default();
         self.slos.remove(shown.slos.iter(), shown.burn.iter());
+        self.releases_stored.remove(&labels);
     }
 
     /// The OpenMetrics text.

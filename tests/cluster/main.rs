@@ -67,6 +67,7 @@ mod rollback;
 mod scene;
 mod schemas;
 mod several;
+mod storage;
 
 fn all() -> Vec<Test> {
     // Those that take longest first: the others fit in beside them.
@@ -79,6 +80,7 @@ fn all() -> Vec<Test> {
         several::tests(),
         everyday::tests(),
         exact::tests(),
+        storage::tests(),
         exceptions::tests(),
         owners::tests(),
         observing::tests(),

@@ -24,6 +24,9 @@ fn check_stamp(verdict: AdmittedVerdict, seen: &Observation) {
 impl World {
     /// Carries out one effect that was planned upon `seen`. `Err` where its precondition does not hold any more.
     pub fn carry_out(&mut self, effect: &Effect, seen: &Observation) -> Result<(), String> {
+        if self.refuses_snapshots && effect.storage_key().is_some() {
+            return Err("request is too large".to_owned());
+        }
         match effect {
             Effect::Stamp(stamp) => {
                 check_stamp(stamp.admitted.verdict, seen);

@@ -105,6 +105,7 @@ fn workload(marks: Marks) -> Workload {
         foreign: None,
         marks,
         snapshots: Vec::new(),
+        unreadable_snapshots: Vec::new(),
     }
 }
 

@@ -97,7 +97,15 @@ impl Operator {
             // A watch reports what was written.
             self.look_at(world.now + SignedDuration::from_secs(1));
         }
-        self.ledger = Some(plan.ledger.clone());
+        let mut ledger = plan.ledger.clone();
+        for effect in &plan.effects {
+            let Some(key) = effect.storage_key().filter(|_| world.refuses_snapshots || fault.is_none()) else {
+                continue;
+            };
+            let outcome = if world.refuses_snapshots { Err("request is too large".to_owned()) } else { Ok(()) };
+            ledger.memory.note_storage(&key, outcome, world.now);
+        }
+        self.ledger = Some(ledger);
         let is_settled = fault.is_none() && plan.effects.is_empty() && before == world.status;
         Look { plan, arrived, is_settled }
     }

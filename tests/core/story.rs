@@ -138,6 +138,8 @@ pub struct Event {
     pub break_glass: Option<(String, String)>,
     /// Somebody scales the Deployment.
     pub scale: Option<i32>,
+    /// Whether the API server refuses to store releases from now on.
+    pub refuse_snapshots: Option<bool>,
     /// Whether the API server refuses the operator's patches from now on.
     pub refuse_patches: Option<bool>,
     /// From now on other admission adds this to the name of every release that is restored.
@@ -309,6 +311,10 @@ fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mu
     if let Some(mutation) = &event.mutation {
         world.mutation.clone_from(mutation);
         teller.say(world, &format!("other admission adds {mutation} to what is restored"));
+    }
+    if let Some(refuses) = event.refuse_snapshots {
+        world.refuses_snapshots = refuses;
+        teller.say(world, if refuses { "no release can be stored" } else { "releases can be stored" });
     }
     for (query, value) in event.values.iter().flatten() {
         world.traffic.set_value(query, world.now, *value);

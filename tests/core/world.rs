@@ -79,6 +79,8 @@ pub struct World {
     pub refuses_patches: bool,
     /// What other admission adds to the name of every release that is restored.
     pub mutation: String,
+    /// The API server refuses to store releases and what is noted on them.
+    pub refuses_snapshots: bool,
     /// Acts that moved the world, by incident, deciding word and workload, and by kind.
     pub acts: BTreeMap<(String, &'static str), usize>,
     names: BTreeMap<String, String>,
@@ -118,6 +120,7 @@ impl World {
             api_server_is_slow_by: SignedDuration::ZERO,
             refuses_patches: false,
             mutation: String::new(),
+            refuses_snapshots: false,
             acts: BTreeMap::new(),
             names: BTreeMap::new(),
             created: 0,
@@ -373,6 +376,7 @@ impl World {
             generated: BTreeSet::new(),
             marks: deployment.marks.clone(),
             snapshots,
+            unreadable_snapshots: Vec::new(),
         }
     }
 
