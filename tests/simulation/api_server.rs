@@ -188,6 +188,10 @@ impl ApiServer {
         let mut after = before.clone();
         if asked.subresource.as_deref() == Some("status") {
             after["status"] = wanted["status"].clone();
+            // A write of the status stores annotations too.
+            if let Some(annotations) = wanted.pointer("/metadata/annotations") {
+                after["metadata"]["annotations"] = annotations.clone();
+            }
         } else {
             after = wanted;
         }
