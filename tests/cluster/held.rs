@@ -23,8 +23,9 @@ async fn what_a_gitops_tool_applies_outside_the_windows_waits(cluster: &Cluster)
     let held = scene.deployment().await?;
     ensure!(image(&held) == "web:2" && held["spec"]["paused"] == true, "stored while paused: {held}");
     let text = "is stored and rolls out once it is allowed: OutsideWindow: outside the change windows";
-    let pilot = scene.until("Pilot that says what is held", |pilot| reason(pilot) == Some("ChangeHeld")).await?;
-    ensure!(holds(&pilot, "Ready", "True"), "what ran before serves: {:?}", condition(&pilot, "Ready"));
+    // What ran before serves, so nothing but the change waits.
+    let is_held = |pilot: &Pilot| reason(pilot) == Some("ChangeHeld") && holds(pilot, "Ready", "True");
+    let pilot = scene.until("Pilot that is ready and says what is held", is_held).await?;
     let message = condition(&pilot, "UpToDate").map(|ready| ready.message.clone()).unwrap_or_default();
     ensure!(message.contains(text), "{message}");
     let waiting = requested_by(&scene, &tool).await?;
