@@ -108,13 +108,13 @@ fn creator(request: &Request) -> Vec<PatchOperation> {
     }
     let path = PointerBuf::from_tokens(["metadata", "annotations", CREATED_BY]);
     let Some(user) = wanted else { return vec![PatchOperation::Remove(RemoveOperation { path })] };
-    let mut patch = Vec::new();
+    let mut operations = Vec::new();
     if request.object.pointer("/metadata/annotations").is_none() {
         let path = PointerBuf::from_tokens(["metadata", "annotations"]);
-        patch.push(PatchOperation::Add(AddOperation { path, value: json!({}) }));
+        operations.push(PatchOperation::Add(AddOperation { path, value: json!({}) }));
     }
-    patch.push(PatchOperation::Add(AddOperation { path, value: json!(user) }));
-    patch
+    operations.push(PatchOperation::Add(AddOperation { path, value: json!(user) }));
+    operations
 }
 
 fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {

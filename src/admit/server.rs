@@ -86,13 +86,13 @@ pub async fn serve(
     let acceptor = RustlsAcceptor::new(identity.tls.clone()).handshake_timeout(OPENING);
     let mut server = axum_server::from_tcp(listener)?.acceptor(Bounded::new(acceptor)).handle(handle.clone());
     bound(server.http_builder());
-    let served = server.serve(router(admission).into_make_service());
-    tokio::pin!(served);
+    let serving = server.serve(router(admission).into_make_service());
+    tokio::pin!(serving);
     tokio::select! {
-        ended = &mut served => return Ok(ended?),
+        ended = &mut serving => return Ok(ended?),
         () = stop.cancelled() => handle.graceful_shutdown(Some(GRACE)),
     }
-    Ok(served.await?)
+    Ok(serving.await?)
 }
 
 /// What one connection may take up: buffers, requests at a time, time to say what it wants.

@@ -59,25 +59,30 @@ pub async fn rehearse(writer: &Writer, namespace: &str, rehearsal: &Rehearsal) -
     }
 }
 
-/// What was found out last, by the uid of the workload, for a template and whether it was stamped.
+/// What was found out last, by the uid of the workload.
 #[derive(Debug, Default)]
-pub struct Rehearsals(Mutex<HashMap<String, (Instant, (String, bool), OtherAdmission)>>);
+pub struct Rehearsals(Mutex<HashMap<String, Known>>);
+
+/// What was found out about one workload.
+#[derive(Debug)]
+struct Known {
+    at: Instant,
+    /// The template that it had then, and whether it was stamped.
+    of: (String, bool),
+    found: OtherAdmission,
+}
 
 impl Rehearsals {
     /// What becomes of our writes to these workloads: the worst of it.
     pub async fn of(&self, writer: &Writer, namespace: &str, workloads: &[Workload]) -> OtherAdmission {
         let mut worst = OtherAdmission::default();
         for workload in workloads {
-            let found = match self.known(workload) {
-                Some(known) => known,
-                None => {
-                    let found = survey(writer, namespace, workload).await;
-                    let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                    // Deleted workloads are forgotten when their time is over.
-                    known.retain(|_, (at, ..)| at.elapsed() < 2 * GOOD_FOR);
-                    known.insert(workload.uid.clone(), (Instant::now(), state(workload), found.clone()));
-                    found
-                }
+            let found = if let Some(found) = self.known(workload) {
+                found
+            } else {
+                let found = survey(writer, namespace, workload).await;
+                self.remember(workload, found.clone());
+                found
             };
             worst = worst.max(found);
         }
@@ -86,9 +91,16 @@ impl Rehearsals {
 
     fn known(&self, workload: &Workload) -> Option<OtherAdmission> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, of, found) = known.get(&workload.uid)?;
+        let Known { at, of, found } = known.get(&workload.uid)?;
         let lasts = if *found == OtherAdmission::Unaltered { GOOD_FOR } else { ASK_AGAIN };
         (at.elapsed() < lasts && *of == state(workload)).then(|| found.clone())
+    }
+
+    fn remember(&self, workload: &Workload, found: OtherAdmission) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Deleted workloads are forgotten when their time is over.
+        known.retain(|_, known| known.at.elapsed() < 2 * GOOD_FOR);
+        known.insert(workload.uid.clone(), Known { at: Instant::now(), of: state(workload), found });
     }
 }
 

@@ -50,13 +50,11 @@ impl<'a> Inquiry<'a> {
 
     /// What would come of restoring a release; `None` where nobody knows.
     pub(super) fn landing(&self, rehearsal: Rehearsal) -> Option<&'a Landing> {
-        match self.landings.get(&rehearsal) {
-            Some(landing) => landing.as_ref(),
-            None => {
-                self.unrehearsed.borrow_mut().insert(rehearsal);
-                None
-            }
+        let landing = self.landings.get(&rehearsal);
+        if landing.is_none() {
+            self.unrehearsed.borrow_mut().insert(rehearsal);
         }
+        landing?.as_ref()
     }
 
     /// What has to be asked of the metrics source, and what rehearsed, before the decision counts.

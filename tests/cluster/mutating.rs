@@ -227,7 +227,7 @@ async fn what_is_held_is_released_as_a_policy_has_it_now(cluster: &Cluster) -> a
     mutates(&scene, 32).await?;
 
     scene.declare(&scene.pilot(&json!({"slos": []}))).await?;
-    scene.until("release of what was held", |pilot| reason(pilot) == Some("Guarding")).await?;
+    scene.until("release of what was held", |pilot| reason(pilot) == Some("NothingKeptOut")).await?;
     let released = scene.deployment().await?;
     ensure!(image(&released) == "web:2" && released["spec"]["paused"] != true, "{released}");
     ensure!(released.pointer(GRACE) == Some(&json!(32)), "{released}");
@@ -287,7 +287,8 @@ async fn what_a_dry_run_cannot_tell_is_reported(cluster: &Cluster) -> anyhow::Re
         ensure!(message.contains(says), "{message}");
         let by = format!("MutatingWebhookConfiguration {name}");
         ensure!(expected != "NotIdempotent" || message.contains(&by), "by whom: {message}");
-        scene.until("Ready that says so", |pilot| reason(pilot) == Some(expected)).await?;
+        let is_not_ready = |pilot: &Pilot| condition(pilot, "Ready").is_some_and(|ready| ready.reason == expected);
+        scene.until("Ready that says so", is_not_ready).await?;
         ensure!(scene.deployment().await?["spec"] == before["spec"], "a pod moved");
     }
     Ok(())

@@ -136,8 +136,7 @@ async fn the_operator_may_touch_little_of_a_workload(cluster: &Cluster) -> anyho
     refuses_dry_runs(&operator, &guarded).await?;
 
     let spec = "pilotguard may change only template, replicas and paused in the spec of a Deployment";
-    let template =
-        "pilotguard may restore the template only of a Deployment with the annotation pilotguard.dev/admitted";
+    let template = "may restore the template only of a Deployment with the annotation pilotguard.dev/admitted";
     let replicas = "pilotguard may lower replicas, or restore the number in pilotguard.dev/parked-replicas";
     let paused = "pilotguard may un-pause a Deployment, never pause it";
     let metadata = "pilotguard may not change labels, finalizers or owners of a workload";

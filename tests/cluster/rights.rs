@@ -31,9 +31,7 @@ async fn the_operator_may_do_its_work_and_no_more(cluster: &Cluster) -> anyhow::
         ("delete", "controllerrevisions.apps", guarded),
         ("create", "events.events.k8s.io", guarded),
         ("create", "mutatingwebhookconfigurations", ""),
-        // Who may have changed a write of its own.
         ("list", "mutatingwebhookconfigurations", ""),
-        ("list", "mutatingadmissionpolicies", ""),
         ("update", &hooks, ""),
         ("watch", &hooks, ""),
         ("get", &role, ""),

@@ -287,6 +287,7 @@ fn check_status(world: &World) {
     assert!(!(on_nothing && is_measured), "unknown data closed an incident");
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of the kinds of events")]
 fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mut Teller) {
     if let Some(per_second) = event.traffic {
         world.per_second = per_second;
@@ -397,7 +398,6 @@ fn apply(name: &str, release: &str, (who, user): (&str, &str), world: &mut World
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "a list of the kinds of events")]
 fn move_workload(event: &Event, world: &mut World, teller: &mut Teller) {
     let name = world.workload_named(event.workload.as_ref());
     if let Some(calendars) = &event.calendars {

@@ -53,7 +53,7 @@ fn named_files(yaml: &str) -> Vec<&str> {
     let words = comments.flat_map(|comment| comment.split(|c: char| c.is_whitespace() || ",;:()".contains(c)));
     words
         .map(|word| word.trim_end_matches('.'))
-        .filter(|word| word.ends_with(".yaml") || word.ends_with(".md"))
+        .filter(|word| Path::new(word).extension().is_some_and(|extension| extension == "yaml" || extension == "md"))
         .collect()
 }
 

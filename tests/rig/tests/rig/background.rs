@@ -67,11 +67,11 @@ async fn an_ordinary_person_finds_a_service(exports: &str) -> anyhow::Result<()>
         && echo \"$PROMETHEUS_URL\"";
     let mut shell = tokio::process::Command::new("sh");
     shell.arg("-c").arg(format!("{exports}{script}")).stdin(Stdio::null()).kill_on_drop(true);
-    let output = wait::within("acting as a person", Duration::from_secs(60), shell.output()).await??;
+    let output = wait::within("acting as a person", Duration::from_mins(1), shell.output()).await??;
     ensure!(output.status.success(), "{output:?}");
     let said = text(&output.stdout);
     let query = format!("{}/api/v1/query?query=http_requests_total", said.lines().last().unwrap_or_default());
-    wait::until("counted requests", Duration::from_secs(60), || async {
+    wait::until("counted requests", Duration::from_mins(1), || async {
         let answer = reqwest::get(&query).await.map_err(|error| error.to_string())?;
         let answer = answer.text().await.map_err(|error| error.to_string())?;
         if answer.contains("\"app\":\"checkout\"") { Ok(()) } else { Err(answer) }
