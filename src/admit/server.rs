@@ -1,7 +1,7 @@
 //! The HTTPS server that the API server calls.
 //!
 //! A handler takes a body in, judges in memory and answers; it never waits for anything else. How much is taken in at a time
-//! is bounded in [`super::intake`]. Whatever
+//! is bounded in `intake.rs`. Whatever
 //! is sent, the answer is well-formed: an AdmissionReview where the question had a uid, else HTTP 400.
 
 use std::net::TcpListener;

@@ -21,7 +21,7 @@ const LEVEL: u8 = 6;
 /// Why a value cannot be packed or unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum PackedError {
-    /// It is larger than [`MOST_BYTES`].
+    /// It is larger than 8 MiB.
     #[error("it is larger than {} MiB", MOST_BYTES >> 20)]
     TooLarge,
     /// It is not base64.

@@ -62,7 +62,6 @@ async fn the_operator_may_do_its_work_and_no_more(cluster: &Cluster) -> anyhow::
         ("list", "secrets", own),
         ("update", "configmaps", guarded),
         ("delete", "configmaps", guarded),
-        ("update", "mutatingwebhookconfigurations/other", ""),
         ("update", "validatingwebhookconfigurations/other", ""),
         ("update", &role, ""),
         ("delete", "validatingadmissionpolicies", ""),
