@@ -25,10 +25,10 @@ pub const LARGEST_BODY: usize = 6 * 1024 * 1024;
 /// A body of this size is ordinary: the room for so much is kept for each.
 const ORDINARY_BODY: usize = 96 * 1024;
 
-/// So many bodies are read or judged at a time, 24 MiB if all are ordinary.
+/// Maximum number of bodies read or judged at a time; 24 MiB if all are ordinary.
 const BODIES: usize = 256;
 
-/// So many bytes more are taken in of bodies that are larger, in all.
+/// Total number of further bytes taken in of larger bodies.
 const EXCESS: usize = 24 * 1024 * 1024;
 
 /// A body has arrived after this time: the API server waits 3 s for the answer.

@@ -43,7 +43,7 @@ const IDLE: Duration = Duration::from_secs(30);
 const BUFFER: usize = 64 * 1024;
 const WINDOW: u32 = 64 * 1024;
 
-/// So many requests of one connection are under way at a time.
+/// Maximum number of requests of one connection under way at a time.
 const STREAMS: u32 = 64;
 
 /// So long open requests may take to end after the server was told to stop.

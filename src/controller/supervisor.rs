@@ -16,7 +16,7 @@ const FIRST: Duration = Duration::from_secs(1);
 /// … but at least this often.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// A watch that ran for so long has been well.
+/// How long a watch runs before it counts as healthy.
 const WELL: Duration = Duration::from_mins(1);
 
 /// After so many ends in a row only a new process may help.

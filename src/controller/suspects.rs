@@ -14,7 +14,7 @@ use crate::api::workload::PartKind;
 /// The API server is given this time.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// So many are named.
+/// Maximum number of suspects named.
 const MOST_NAMES: usize = 5;
 
 /// The mutating webhooks and policies that are asked about updates of a kind, as a clause.

@@ -9,7 +9,7 @@ use super::{Ledger, UnknownSince};
 use crate::declaration::{Condition, Declaration, Trigger};
 use crate::observation::{Reading, Unknown};
 
-/// What has no `noData.after` of its own may be Unknown for so long.
+/// How long what has no `noData.after` of its own may be Unknown.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
 /// Something that is to be measured.

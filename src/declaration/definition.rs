@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Condition, Objective, Trigger};
 use crate::canonical::digest;
 
-/// So many characters of a digest tell the definitions of one Pilot apart.
+/// Characters of a digest that tell the definitions of one Pilot apart.
 const LENGTH: usize = 16;
 
 /// The definition of an SLO: everything that its figures depend on.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::client::Failure;
 
-/// So many unanswered queries in a row call for a probe.
+/// Number of unanswered queries in a row that call for a probe.
 const FAILURES_BEFORE_PROBE: u32 = 3;
 
 /// After the first failed probe the next one waits so long, and after each further one twice as long…

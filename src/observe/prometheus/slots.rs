@@ -13,16 +13,16 @@ use tokio::time::Instant;
 use super::turns::Turns;
 use crate::declaration::PilotId;
 
-/// So many queries are in flight at once for each source.
+/// Maximum number of queries in flight for each source.
 pub const MAX_IN_FLIGHT: usize = 4;
 
-/// So many of them at most are no confirmations.
+/// Maximum number of them that are no confirmations.
 const MOST_ORDINARY: usize = MAX_IN_FLIGHT - 1;
 
-/// So many of them at most are of pilots whose queries are slow.
+/// Maximum number of them for pilots whose queries are slow.
 const MOST_SLOW: usize = MOST_ORDINARY - 1;
 
-/// So many of them at most are of one pilot.
+/// Maximum number of them for one pilot.
 pub const MOST_OF_ONE: usize = 2;
 
 /// More pilots with slow queries than this are not remembered.
