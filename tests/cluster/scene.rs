@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use jiff::{Timestamp, Zoned};
+use jiff::{SignedDuration, Timestamp, Zoned};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -16,7 +16,7 @@ use pilotguard::api::change_record::{ChangeClass, ChangeRecord};
 use pilotguard::api::decision::Decision;
 use pilotguard::api::incident::Incident;
 use pilotguard::api::pilot::Pilot;
-use pilotguard::api::status::ReleaseState;
+use pilotguard::api::status::{ReleaseState, SloStatus, SloVerdict};
 use pilotguard::api::workload::{PartKind, PartReference};
 use pilotguard::observe::cluster::read_workload;
 use pilotguard::release::marks::Marks;
@@ -120,11 +120,16 @@ impl<'a> Scene<'a> {
         self.until("Ready Pilot", |pilot| holds(pilot, "Ready", "True")).await.map(drop)
     }
 
-    /// Waits until the release that runs is known to be good.
+    /// Waits until the release that runs is known to be good, and until its SLOs have been known for so long that a
+    /// release that follows at once can be blamed for what was not so before it.
     pub(crate) async fn known_good(&self) -> anyhow::Result<()> {
         let is_good = |pilot: &Pilot| {
-            let release = pilot.status.as_ref().and_then(|status| status.release.as_ref());
-            release.is_some_and(|release| release.state == ReleaseState::KnownGood)
+            let status = pilot.status.as_ref();
+            let release = status.and_then(|status| status.release.as_ref());
+            let long_ago = Timestamp::now() - SignedDuration::from_secs(3);
+            let is_known = |slo: &SloStatus| slo.verdict != SloVerdict::Unknown && slo.since < long_ago;
+            let is_baked = release.is_some_and(|release| release.state == ReleaseState::KnownGood);
+            is_baked && status.is_some_and(|status| status.slos.iter().all(is_known))
         };
         self.until("known-good release", is_good).await.map(drop)
     }

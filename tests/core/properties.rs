@@ -228,7 +228,7 @@ proptest! {
         let stage = incident.map(|incident| incident.stage);
         // A budget that is spent slowly may fire at the very end.
         let is_just_open = incident.is_some_and(|incident| {
-            incident.stage == IncidentStage::DecisionWindow && incident.deadline > outturn.world.now
+            incident.stage == IncidentStage::DecisionWindow && incident.deadline >= outturn.world.now
         });
         prop_assert!(
             is_just_open || matches!(stage, None | Some(IncidentStage::Standing)),
