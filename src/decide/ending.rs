@@ -9,7 +9,7 @@ use super::closing_window::is_blameless;
 use super::condition::{Form, State};
 use super::triggers::Firing;
 use super::turn::Turn;
-use crate::api::incident::{Closing, DecidedBy, Incident, IncidentStage, Verification};
+use crate::api::incident::{Closing, DecidedBy, Incident, IncidentOrigin, IncidentStage, Verification};
 use crate::api::trigger::TriggerAction;
 use crate::declaration::Trigger;
 
@@ -43,7 +43,11 @@ impl<'a> Turn<'a> {
 
     /// The service recovered; what had been rolled back before may still have to be waited for.
     pub(super) fn recover(&mut self, incident: &mut Incident, ended: &str) {
-        if was_rolled_back(incident) && !self.triggers_are_clear(incident) {
+        if is_a_persons(incident) {
+            incident.stage = IncidentStage::Standing;
+            incident.action = TriggerAction::HoldChanges;
+            incident.because = format!("{ended}; changes stay held until an owner resumes");
+        } else if was_rolled_back(incident) && !self.triggers_are_clear(incident) {
             incident.stage = IncidentStage::Standing;
         } else {
             self.close(incident, DecidedBy::Recovery, None, ended);
@@ -115,6 +119,11 @@ pub(super) fn was_rolled_back(incident: &Incident) -> bool {
     let done = incident.intent.as_ref().filter(|intent| intent.done_at.is_some());
     incident.verified == Some(Verification::Healthy)
         && done.is_some_and(|intent| intent.action == TriggerAction::Rollback)
+}
+
+/// What a person began, no trigger that came and went ends.
+pub(super) fn is_a_persons(incident: &Incident) -> bool {
+    incident.origin() == IncidentOrigin::Person
 }
 
 /// What an incident still does: once its rollback has helped it only holds changes, and whatever fails next is another

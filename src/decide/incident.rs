@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::bounds::bound;
 use super::closing_window::is_blameless;
+use super::ending::is_a_persons;
 use super::reach::keeps_its_release;
 use super::target::releases_to_quarantine;
 use super::triggers::Firing;
@@ -141,7 +142,7 @@ impl<'a> Turn<'a> {
             }
             return;
         }
-        if is_contained {
+        if is_contained || is_a_persons(incident) {
             return;
         }
         if is_blameless(incident) && self.is_complete() {
@@ -331,10 +332,12 @@ impl<'a> Turn<'a> {
         self.case.declaration.triggers.iter().filter(move |trigger| names.contains(&trigger.name))
     }
 
-    /// The trigger that opened it, as it is declared now.
-    pub(super) fn trigger_of(&self, incident: &Incident) -> Option<&'a Trigger> {
+    /// The trigger whose times count, as it is declared now: the one that opened it or, where none did, the first that
+    /// joined.
+    fn trigger_of(&self, incident: &Incident) -> Option<&'a Trigger> {
         let is_triggered = incident.origin() == IncidentOrigin::Trigger;
-        self.case.declaration.trigger(&incident.trigger).filter(|_| is_triggered)
+        let opener = self.case.declaration.trigger(&incident.trigger).filter(|_| is_triggered);
+        opener.or_else(|| self.triggers_of(incident).next())
     }
 
     pub(super) fn burn_of(&self, trigger: &Trigger) -> Option<f64> {
