@@ -3,6 +3,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::Duration;
@@ -46,6 +47,10 @@ pub struct MetricsSourceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-zA-Z_][a-zA-Z0-9_]*$"))]
     pub namespace_label: Option<String>,
+    /// Query language of the source: `PromQL`, or `MetricsQL` for `VictoriaMetrics`, to which expressions with functions that
+    /// only it has are sent unchecked. With `namespaceLabel` such expressions are refused in either. Default `PromQL`.
+    #[serde(default)]
+    pub dialect: Dialect,
     /// Interval between evaluations of SLOs and triggers, at least 1s. Default 15s.
     #[serde(default = "fifteen_seconds")]
     #[x_kube(validation = Rule::new("self.matches('[1-9][0-9]*(s|m|h|d|w)([0-9]|$)|[1-9][0-9]{3,}ms')").message("evaluationInterval is at least 1s, for example 15s"))]
@@ -57,6 +62,18 @@ pub struct MetricsSourceSpec {
     #[serde(default = "five_seconds")]
     #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("timeout is more than 0s, for example 5s"))]
     pub timeout: Duration,
+}
+
+/// Query language of a metrics source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Dialect {
+    /// That of Prometheus.
+    #[default]
+    #[serde(rename = "PromQL")]
+    PromQl,
+    /// That of `VictoriaMetrics`.
+    #[serde(rename = "MetricsQL")]
+    MetricsQl,
 }
 
 /// Credentials for the API. Exactly one field is set.

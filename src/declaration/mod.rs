@@ -7,7 +7,9 @@
 pub mod change_calendar;
 mod definition;
 mod literals;
+mod metricsql;
 pub mod promql;
+pub mod selectors;
 
 use std::collections::BTreeSet;
 

@@ -3,13 +3,12 @@
 //! The parser knows less than the newest Prometheus, so this file refuses only what it is sure of; a live
 //! query is the last judge.
 
-use std::convert::Infallible;
-
 use jiff::SignedDuration;
-use promql_parser::parser::{self, Expr, Offset, VectorSelector};
-use promql_parser::util::{ExprVisitor, walk_expr};
+use promql_parser::parser::{self, Expr};
 
 use super::literals::plain;
+use super::metricsql;
+use super::selectors::selectors;
 use crate::violation::Violation;
 
 /// Parses an expression, with its string literals as Prometheus reads them.
@@ -27,9 +26,11 @@ pub fn check_selector(text: &str, path: &str) -> Option<Violation> {
     }
 }
 
-/// Any expression that can yield one value: a range vector or a text cannot.
+/// Any expression that can yield one value: a range vector or a text cannot. One that calls functions of `MetricsQL` is
+/// left to the source: which of the two it understands is not known here.
 pub fn check_expression(text: &str, path: &str) -> Option<Violation> {
     match parse(text) {
+        Err(_) if metricsql::is_meant(text) => None,
         Err(problem) => Some(Violation::new(
             path,
             format!("is not PromQL: {problem}"),
@@ -48,66 +49,13 @@ pub fn check_expression(text: &str, path: &str) -> Option<Violation> {
 /// How far back an expression reads: the longest of its ranges, subqueries included. A selector with an offset counts
 /// only where no other reads the present: in `x / x offset 1w` it is the past that the present is compared with.
 pub fn reach(text: &str) -> SignedDuration {
-    let Ok(expression) = parser::parse(text) else { return SignedDuration::ZERO };
-    let mut reads = Reads::default();
-    let Ok(_) = walk_expr(&mut reads, &expression);
-    let Reads { present, past, .. } = reads;
-    present.into_iter().max().or_else(|| past.into_iter().max()).unwrap_or(SignedDuration::ZERO)
-}
-
-/// How far back each selector of an expression reads.
-#[derive(Default)]
-struct Reads {
-    /// Of the subqueries around: the range, and whether it is moved away from the present.
-    enclosing: Vec<(SignedDuration, bool)>,
-    present: Vec<SignedDuration>,
-    past: Vec<SignedDuration>,
-}
-
-impl Reads {
-    fn note(&mut self, selector: &VectorSelector, range: SignedDuration) {
-        let around = self.enclosing.iter().fold(range, |sum, (range, _)| sum.saturating_add(*range));
-        let moved = selector.at.is_some() || self.enclosing.iter().any(|(_, is_moved)| *is_moved);
-        match &selector.offset {
-            None if !moved => self.present.push(around),
-            offset => self.past.push(around.saturating_add(ago(offset.as_ref()))),
-        }
-    }
-}
-
-impl ExprVisitor for Reads {
-    type Error = Infallible;
-
-    fn pre_visit(&mut self, expression: &Expr) -> Result<bool, Infallible> {
-        match expression {
-            Expr::VectorSelector(selector) => self.note(selector, SignedDuration::ZERO),
-            Expr::MatrixSelector(matrix) => self.note(&matrix.vs, signed(matrix.range)),
-            Expr::Subquery(subquery) => {
-                let range = signed(subquery.range).saturating_add(ago(subquery.offset.as_ref()));
-                self.enclosing.push((range, subquery.offset.is_some() || subquery.at.is_some()));
-            }
-            _ => {}
-        }
-        Ok(true)
-    }
-
-    fn post_visit(&mut self, expression: &Expr) -> Result<bool, Infallible> {
-        if matches!(expression, Expr::Subquery(_)) {
-            self.enclosing.pop();
-        }
-        Ok(true)
-    }
-}
-
-fn ago(offset: Option<&Offset>) -> SignedDuration {
-    match offset {
-        Some(Offset::Pos(offset)) => signed(*offset),
-        Some(Offset::Neg(_)) | None => SignedDuration::ZERO,
-    }
-}
-
-fn signed(range: impl TryInto<SignedDuration>) -> SignedDuration {
-    range.try_into().unwrap_or(SignedDuration::MAX)
+    let Ok(expression) = parse(text) else { return metricsql::reach(text) };
+    let reads = selectors(&expression);
+    let longest = |is_moved: bool| {
+        let alike = reads.iter().filter(|read| read.is_moved == is_moved);
+        alike.map(|read| read.span.saturating_add(read.shift)).max()
+    };
+    longest(false).or_else(|| longest(true)).unwrap_or(SignedDuration::ZERO)
 }
 
 #[cfg(test)]
@@ -131,6 +79,8 @@ mod tests {
             ("rate(x[5m] offset 5m)", 600),
             ("rate(x[5m] offset -5m)", 300),
             ("max_over_time(rate(x[5m])[1h:1m] offset 10m)", 4500),
+            // As Prometheus reads them, literals included.
+            (r"rate(x{code=~`5\d\d`}[5m])", 300),
         ] {
             assert_eq!(reach(text), SignedDuration::from_secs(seconds), "{text}");
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::Router;
 use axum::routing::get;
 use jiff::{SignedDuration, Timestamp};
+use pilotguard::api::metrics_source::{Dialect, MetricsSourceSpec};
 use pilotguard::declaration::Declaration;
 use pilotguard::observation::{Answer, Counts, Question, Reading, Unknown};
 use pilotguard::observe::prometheus::{Credentials, Source};
@@ -31,6 +32,7 @@ async fn a_real_prometheus_is_read_right() {
     a_young_service_is_known_at_once(&rig, &history).await;
     the_namespace_label_keeps_others_out(&rig, &history).await;
     expressions_are_judged_by_what_they_read(&rig, &history).await;
+    another_dialect_is_left_to_the_source(&rig, &history).await;
     literals_mean_the_same_written_and_rewritten(&rig, &history).await;
     a_target_that_goes_becomes_stale(&rig).await;
     a_source_that_goes_and_comes_back(&rig, &history).await;
@@ -133,6 +135,19 @@ async fn the_namespace_label_keeps_others_out(rig: &Rig, history: &History) {
     assert_near(&ask_one(&free, &declaration, counts(span, until), now).await, history, span, until, 11.0);
     let others = value(r#"sum(requests_total{namespace="other"}) - sum(requests_total{namespace!="other"})"#, until);
     assert_eq!(ask_one(&confined, &declaration, others, now).await, Answer::Value(Reading::Fresh(0.0)));
+}
+
+async fn another_dialect_is_left_to_the_source(rig: &Rig, history: &History) {
+    let declaration = pilot("errors_total", "requests_total");
+    let until = history.asked();
+    for (dialect, whose) in [(Dialect::PromQl, "set dialect: MetricsQL"), (Dialect::MetricsQl, "unknown function")] {
+        let spec = MetricsSourceSpec { dialect, ..source_at(rig.prometheus_url().unwrap()) };
+        let source = Source::new("prometheus", &spec, Credentials::default()).unwrap();
+        let read = ask_one(&source, &declaration, value("median_over_time(requests_total[5m])", until), until).await;
+        assert_eq!(read, Answer::Value(Reading::Unknown(Unknown::QueryRefused)), "{dialect:?}");
+        let told = problem(&source).map(|problem| problem.message).unwrap_or_default();
+        assert!(told.contains(whose), "{dialect:?}: {told}");
+    }
 }
 
 async fn expressions_are_judged_by_what_they_read(rig: &Rig, history: &History) {

@@ -16,7 +16,7 @@ use crate::declaration::promql;
 pub enum QueryError {
     /// It is not PromQL as far as is known here.
     #[error(
-        "{query:?} is not PromQL that can be checked: {problem}; write it with functions that are stable in Prometheus"
+        "{query:?} is not PromQL that can be checked: {problem}; write it with functions that are stable in Prometheus, or, if the source is VictoriaMetrics and its MetricsSource has no namespaceLabel, set dialect: MetricsQL there"
     )]
     Unparsable {
         /// The query.

@@ -32,7 +32,7 @@ pub use link::Transport;
 pub use problems::{Problem, Said};
 pub use slots::MAX_IN_FLIGHT;
 
-use crate::api::metrics_source::MetricsSourceSpec;
+use crate::api::metrics_source::{Dialect, MetricsSourceSpec};
 use crate::decide::SourceFacts;
 use crate::declaration::{Condition, Declaration, PilotId, Trigger};
 use crate::observation::{Answer, Question, Reading, Unknown};
@@ -50,6 +50,7 @@ pub struct Source {
     name: String,
     url: String,
     namespace_label: Option<String>,
+    dialect: Dialect,
     evaluation_interval: SignedDuration,
     query_offset: SignedDuration,
     link: Link,
@@ -95,6 +96,7 @@ impl Source {
             name: name.to_owned(),
             url: spec.url.clone(),
             namespace_label: spec.namespace_label.clone(),
+            dialect: spec.dialect,
             evaluation_interval: spec.evaluation_interval.as_signed(),
             query_offset: spec.query_offset.as_signed(),
             link: Link::new(transport, client::timeout(spec)),
@@ -186,7 +188,7 @@ impl Source {
     }
 
     fn plan_value(&self, scope: &Scope, query: &str, at: Timestamp, confirm: bool) -> Result<Plan, String> {
-        let expression = Expression::parse(query, scope).map_err(|error| error.to_string())?;
+        let expression = Expression::parse(query, scope, self.dialect).map_err(|error| error.to_string())?;
         let request = |query| Request { query, at: self.asked(at), confirm };
         let newest = expression.newest.into_iter().map(request).collect();
         Ok(Plan::Value { value: request(expression.query), newest })

@@ -4,13 +4,13 @@
 //! that is known to have neither range nor offset. Nothing is sent from here.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 
 use jiff::SignedDuration;
 use promql_parser::parser::{Expr, VectorSelector};
-use promql_parser::util::{ExprVisitor, walk_expr};
 
 use super::matcher::{QueryError, Scope, confine, print};
+use crate::api::metrics_source::Dialect;
+use crate::declaration::selectors::selectors;
 
 /// Samples of a `promql` expression that are older than this make its value stale.
 pub const VALUE_STALE_AFTER: SignedDuration = SignedDuration::from_mins(2);
@@ -81,45 +81,18 @@ pub struct Expression {
 }
 
 impl Expression {
-    /// Parses an expression and confines it. Without a scope it is sent as it was written.
-    pub fn parse(text: &str, scope: &Scope) -> Result<Self, QueryError> {
-        let expression = confine(text, scope)?;
-        let query = if scope.is_some() { print(&expression)? } else { text.to_owned() };
-        let mut selectors = Selectors::default();
-        let Ok(_) = walk_expr(&mut selectors, &expression);
-        let newest = selectors.found.into_iter().map(|(selector, range)| age_of(&selector, range));
-        Ok(Self { query, newest: newest.collect::<Result<_, _>>()? })
-    }
-}
-
-/// The selectors of an expression, each with how far back it reads.
-#[derive(Default)]
-struct Selectors {
-    enclosing: Vec<SignedDuration>,
-    found: Vec<(VectorSelector, SignedDuration)>,
-}
-
-impl ExprVisitor for Selectors {
-    type Error = Infallible;
-
-    fn pre_visit(&mut self, expression: &Expr) -> Result<bool, Infallible> {
-        let enclosing = self.enclosing.iter().fold(SignedDuration::ZERO, |sum, range| sum.saturating_add(*range));
-        match expression {
-            Expr::VectorSelector(selector) => self.found.push((selector.clone(), enclosing)),
-            Expr::MatrixSelector(matrix) => {
-                self.found.push((matrix.vs.clone(), enclosing.saturating_add(signed(matrix.range))));
+    /// Parses an expression and confines it. Without a scope it is sent as it was written; in MetricsQL then also where it
+    /// cannot be parsed, and no age is asked for.
+    pub fn parse(text: &str, scope: &Scope, dialect: Dialect) -> Result<Self, QueryError> {
+        let expression = match confine(text, scope) {
+            Err(QueryError::Unparsable { .. }) if scope.is_none() && dialect == Dialect::MetricsQl => {
+                return Ok(Self { query: text.to_owned(), newest: BTreeSet::new() });
             }
-            Expr::Subquery(subquery) => self.enclosing.push(signed(subquery.range)),
-            _ => {}
-        }
-        Ok(true)
-    }
-
-    fn post_visit(&mut self, expression: &Expr) -> Result<bool, Infallible> {
-        if matches!(expression, Expr::Subquery(_)) {
-            self.enclosing.pop();
-        }
-        Ok(true)
+            confined => confined?,
+        };
+        let query = if scope.is_some() { print(&expression)? } else { text.to_owned() };
+        let newest = selectors(&expression).into_iter().map(|read| age_of(&read.selector, read.span));
+        Ok(Self { query, newest: newest.collect::<Result<_, _>>()? })
     }
 }
 
@@ -144,10 +117,6 @@ fn newest(selector: &str, age: SignedDuration) -> String {
 
 fn bare(selector: &VectorSelector) -> Result<String, QueryError> {
     print(&Expr::VectorSelector(VectorSelector { offset: None, at: None, ..selector.clone() }))
-}
-
-fn signed(range: std::time::Duration) -> SignedDuration {
-    SignedDuration::try_from(range).unwrap_or(SignedDuration::MAX)
 }
 
 /// A duration as every version of Prometheus reads it: one number, one unit.
@@ -210,7 +179,7 @@ mod tests {
 
     #[test]
     fn each_selector_of_an_expression_is_asked_for_its_age() {
-        let parsed = Expression::parse("x / x offset 1w + rate(y[30m])", &None).unwrap();
+        let parsed = Expression::parse("x / x offset 1w + rate(y[30m])", &None, Dialect::PromQl).unwrap();
         assert_eq!(parsed.query, "x / x offset 1w + rate(y[30m])");
         let alive =
             "max(timestamp(y)) or max(max_over_time(timestamp(y)[120s:5s])) or 0 * count(count_over_time(y[1800s]))";
@@ -219,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_subquery_reads_as_far_back_as_it_says() {
-        let parsed = Expression::parse("max_over_time(rate(x[5m])[1h:1m]) + x", &None).unwrap();
+        let parsed = Expression::parse("max_over_time(rate(x[5m])[1h:1m]) + x", &None, Dialect::PromQl).unwrap();
         let newest: Vec<_> = parsed.newest.iter().collect();
         assert_eq!(newest.len(), 2);
         assert_eq!(newest[0], "max(timestamp(x))");
@@ -229,10 +198,23 @@ mod tests {
     #[test]
     fn questions_of_age_are_confined_too() {
         let scope = Some(LabelValue { label: "namespace".to_owned(), value: "mine".to_owned() });
-        let parsed = Expression::parse("x offset 1h or vector(0)", &scope).unwrap();
+        let parsed = Expression::parse("x offset 1h or vector(0)", &scope, Dialect::PromQl).unwrap();
         assert_eq!(parsed.query, r#"x{namespace="mine"} offset 1h or vector(0)"#);
         assert_eq!(parsed.newest, BTreeSet::from([r#"max(timestamp(x{namespace="mine"}))"#.to_owned()]));
         let counter = Counter::parse("x", &scope).unwrap();
         assert_eq!(counter.increase(SignedDuration::from_secs(60)), r#"sum(increase(x{namespace="mine"}[60s]))"#);
+    }
+
+    #[test]
+    fn what_cannot_be_parsed_is_sent_only_in_metricsql_and_only_where_no_label_is_forced() {
+        let scope = Some(LabelValue { label: "namespace".to_owned(), value: "mine".to_owned() });
+        let (own, both) = ("median_over_time(p99[5m])", "rate(x[5m])");
+        let sent = Expression::parse(own, &None, Dialect::MetricsQl).unwrap();
+        assert_eq!((sent.query.as_str(), sent.newest.len()), (own, 0));
+        for (scope, dialect) in [(&None, Dialect::PromQl), (&scope, Dialect::PromQl), (&scope, Dialect::MetricsQl)] {
+            let refused = Expression::parse(own, scope, dialect);
+            assert!(matches!(refused, Err(QueryError::Unparsable { .. })), "{scope:?} {dialect:?}");
+        }
+        assert_eq!(Expression::parse(both, &None, Dialect::MetricsQl).unwrap().newest.len(), 1);
     }
 }
