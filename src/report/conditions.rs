@@ -226,6 +226,10 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
     if is_observing(case) {
         return finding("Ready", Truth::True, Reason::Observing, "nothing is refused or done, only recorded");
     }
+    let measured = measured(case, decided);
+    if measured.status == Truth::False {
+        return Finding { type_: "Ready", ..measured };
+    }
     match &surroundings.enforced {
         Enforced::Yes => finding("Ready", Truth::True, Reason::Guarding, ""),
         Enforced::No(why) => not(Reason::NotYetEnforced, why.clone()),

@@ -26,9 +26,16 @@ async fn what_is_never_measured_is_named_with_what_follows() {
     simulation.start();
     simulation.run_for(MINUTE).await;
     assert_eq!(simulation.condition(PILOT, "Measured").1, "EverythingMeasured", "not for long enough yet");
+    let ready = simulation.condition(PILOT, "Ready");
+    assert_eq!(ready.0, "True", "{ready:?}");
     simulation.run_for(2 * MINUTE).await;
     let (status, reason, message) = simulation.condition(PILOT, "Measured");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "NotMeasured"));
+    assert_eq!(
+        simulation.condition(PILOT, "Ready"),
+        (status, reason, message.clone()),
+        "it promises what cannot be done"
+    );
     assert!(message.contains("trigger p95 cannot fire, because its condition is unknown (NoSeries)"), "{message}");
     assert!(message.contains("while dependency payments is unknown (NoSeries)"), "{message}");
     assert!(!message.contains("errors"), "{message}");
@@ -37,5 +44,6 @@ async fn what_is_never_measured_is_named_with_what_follows() {
     source.forgive();
     simulation.run_for(MINUTE).await;
     assert_eq!(simulation.condition(PILOT, "Measured").0, "True");
+    assert_eq!(simulation.condition(PILOT, "Ready").0, "True");
     assert!(simulation.own_metric("pilotguard_unmeasured") < 0.1);
 }
