@@ -36,7 +36,7 @@ pub enum WriteError {
         source: Box<kube::Error>,
     },
     /// An object of that name exists and says something else.
-    #[error("{kind} {name} exists and says something else; delete it so that ours can be written")]
+    #[error("{kind} {name} exists with other content; delete it so that pilotguard can write its own")]
     Taken {
         /// The kind.
         kind: String,

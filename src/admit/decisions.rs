@@ -61,7 +61,7 @@ pub(super) fn of_decision(request: &Request, context: &Context<'_>) -> Answer {
             decision.spec.type_, decision.spec.pilot
         )),
         Foresight::Refused(why) => {
-            let text = format!("this Decision is stored and will be refused in its status: {why}");
+            let text = format!("this Decision is stored, but will be refused in its status: {why}");
             Answer::Allowed { patch, warnings: vec![shorten(&text, LONGEST_LINE)] }
         }
         Foresight::Doubtful(why) => Answer::Allowed { patch, warnings: vec![shorten(&why, LONGEST_LINE)] },
@@ -76,7 +76,7 @@ fn add(path: &[&str], value: Value) -> PatchOperation {
 fn violations(decision: &Decision, context: &Context<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     if decision.spec.record.is_some() {
-        violations.push(Violation::new("spec.record", "is written by pilotguard only", "remove it"));
+        violations.push(Violation::new("spec.record", "is reserved for pilotguard", "remove it"));
     }
     if says_nothing(&decision.spec.reason) {
         violations.push(Violation::new("spec.reason", "says nothing", WANTED));

@@ -50,7 +50,7 @@ pub fn of_own(request: &Request, context: &Context<'_>) -> Answer {
         ("pilotguard.dev/decisions", Verb::Create) => of_decision(request, context),
         ("pilotguard.dev/metricssources", Verb::Create | Verb::Update) => of_metrics_source(request),
         ("pilotguard.dev/changecalendars", Verb::Create | Verb::Update) => of_change_calendar(request, context),
-        _ => Answer::bad_request(format!("{} is not judged here", request.target)),
+        _ => Answer::bad_request(format!("{} is not reviewed here", request.target)),
     }
 }
 
@@ -61,7 +61,7 @@ fn probe(request: &Request) -> Option<&str> {
 }
 
 pub(super) fn parse<T: DeserializeOwned>(kind: &str, object: &Value) -> Result<T, Answer> {
-    T::deserialize(object).map_err(|problem| Answer::bad_request(format!("this is no {kind}: {problem}")))
+    T::deserialize(object).map_err(|problem| Answer::bad_request(format!("not a valid {kind}: {problem}")))
 }
 
 fn of_pilot(request: &Request, context: &Context<'_>) -> Answer {
@@ -83,9 +83,10 @@ fn of_pilot(request: &Request, context: &Context<'_>) -> Answer {
     if let Some(refused) = refused_takeover(request, &declaration, context) {
         return refused;
     }
-    let past = declaration.calendar.past_windows(context.now).into_iter().map(|window| {
-        format!("spec.changes.windows[name={window}] lies in the past and will not open or freeze anything again")
-    });
+    let past =
+        declaration.calendar.past_windows(context.now).into_iter().map(|window| {
+            format!("spec.changes.windows[name={window}] lies in the past and will never be active again")
+        });
     let warnings = past
         .chain(unknown_calendar(&declaration, context))
         .chain(conflicts(&pilot, request, context))
@@ -130,10 +131,10 @@ fn refused_takeover(request: &Request, declaration: &Declaration, context: &Cont
     let by = Some(&request.requester);
     let found = context.guarded.pilot(&request.namespace, older);
     let why = match found.as_deref() {
-        None => format!("there is no Pilot {older} in this namespace"),
+        None => format!("Pilot {older} does not exist in this namespace"),
         Some(found) if found.ledger.incident.is_some() => format!("an incident of Pilot {older} is open"),
         Some(found) => match &found.declaration {
-            Err(_) => format!("Pilot {older} cannot be used as written, so its owners are not known"),
+            Err(_) => format!("the spec of Pilot {older} is invalid, so its owners are unknown"),
             Ok(of_older) => {
                 [&of_older.owners, &declaration.owners].into_iter().find_map(|it| may_loosen(it, by).err())?
             }
@@ -157,7 +158,9 @@ fn unknown_calendar(declaration: &Declaration, context: &Context<'_>) -> Option<
     }
     known.sort_unstable();
     let known = if known.is_empty() { "there is none".to_owned() } else { format!("there are {}", known.join(", ")) };
-    Some(format!("no ChangeCalendar is named {named}, as the label {CALENDAR_LABEL} says, so nothing is open; {known}"))
+    Some(format!(
+        "ChangeCalendar {named}, which the label {CALENDAR_LABEL} names, does not exist, so no window is open; {known}"
+    ))
 }
 
 fn conflicts(pilot: &Pilot, request: &Request, context: &Context<'_>) -> Vec<String> {
@@ -188,7 +191,7 @@ fn without_rollback(declaration: &Declaration) -> Vec<String> {
     let rollbacks = declaration.triggers.iter().filter(|trigger| trigger.action == TriggerAction::Rollback);
     let warning = |trigger: &Trigger| {
         format!(
-            "spec.triggers[name={}]: {:?} happens instead of Rollback, because {workload} is not rolled back by itself",
+            "spec.triggers[name={}]: {:?} happens instead of Rollback, because {workload} is never rolled back automatically",
             trigger.name, trigger.otherwise
         )
     };
@@ -201,14 +204,17 @@ fn out_of_place(request: &Request, context: &Context<'_>) -> Option<String> {
     let is_of_system =
         ["kube-system", "kube-public", "kube-node-lease"].into_iter().chain(own).any(|name| name == request.namespace);
     is_of_system.then(|| {
-        format!("no pilot belongs into {}: pilotguard's own policies let it roll nothing back there", request.namespace)
+        format!(
+            "a Pilot has no effect in {}: pilotguard's own policies do not let it roll back anything there",
+            request.namespace
+        )
     })
 }
 
 /// Nobody can stop the garbage collector later.
 fn owned(request: &Request) -> Option<String> {
     gains_owner(&request.old_object, &request.object)
-        .then(|| format!("pilot {} is deleted with its owners now, also in the middle of an incident", request.name))
+        .then(|| format!("pilot {} is now deleted together with its owners, even during an incident", request.name))
 }
 
 fn of_pilot_delete(request: &Request) -> Answer {
@@ -221,7 +227,7 @@ fn of_pilot_delete(request: &Request) -> Answer {
     }
     let names = parts(&pilot.spec).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let text = format!(
-        "pilot {} is deleted: {names} is no longer guarded; what is scaled down or quarantined stays so marked",
+        "pilot {} is deleted: {names} is no longer guarded; marks of a scale-down and of the quarantine stay",
         request.name
     );
     Answer::warned(vec![shorten(&text, LONGEST_LINE)])
@@ -249,8 +255,7 @@ fn of_change_calendar(request: &Request, context: &Context<'_>) -> Answer {
     match calendar.windows {
         Ok(windows) => {
             let past = windows.past_windows(context.now).into_iter().map(|window| {
-                let text =
-                    format!("spec.windows[name={window}] lies in the past and will not open or freeze anything again");
+                let text = format!("spec.windows[name={window}] lies in the past and will never be active again");
                 shorten(&text, LONGEST_LINE)
             });
             Answer::warned(past.collect())
@@ -267,16 +272,16 @@ fn of_metrics_source(request: &Request) -> Answer {
     };
     let hint = "write a base address such as https://prometheus.monitoring.svc:9090";
     let problem = match reqwest::Url::parse(&source.spec.url) {
-        Err(problem) => Some((format!("is no URL: {problem}"), hint)),
+        Err(problem) => Some((format!("is not a URL: {problem}"), hint)),
         Ok(url) if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() => {
             Some(("is not the address of an HTTP server".to_owned(), hint))
         }
         Ok(url) if !url.username().is_empty() || url.password().is_some() => Some((
-            "carries a credential that everyone who may read the object would see".to_owned(),
+            "contains a credential, which everyone who can read the object would see".to_owned(),
             "put it into a Secret in the operator's namespace and name that under spec.auth",
         )),
         Ok(url) if url.query().is_some() || url.fragment().is_some() => {
-            Some(("carries a query or a fragment".to_owned(), hint))
+            Some(("contains a query or a fragment".to_owned(), hint))
         }
         Ok(_) => None,
     };

@@ -51,7 +51,7 @@ pub(super) fn target(request: &Request) -> Option<(PartKind, &str)> {
 pub fn of_workload(request: &Request, context: &Context<'_>) -> Answer {
     let (kind, subresource) = match target(request) {
         Some(target @ (_, "" | STATUS)) if request.operation != Verb::Connect => target,
-        _ => return Answer::bad_request(format!("{} is not judged here", request.target)),
+        _ => return Answer::bad_request(format!("{} is not reviewed here", request.target)),
     };
     let has_template = |object: &Value| workload::template(kind, object).is_some();
     let is_readable = match request.operation {
@@ -85,7 +85,7 @@ pub fn of_workload(request: &Request, context: &Context<'_>) -> Answer {
 pub fn of_scale(request: &Request, context: &Context<'_>) -> Answer {
     let kind = match target(request) {
         Some((kind, "scale")) if kind.has_replicas() && request.operation == Verb::Update => kind,
-        _ => return Answer::bad_request(format!("{} is not judged here", request.target)),
+        _ => return Answer::bad_request(format!("{} is not reviewed here", request.target)),
     };
     if !request.object.is_object() || !request.old_object.is_object() {
         return Answer::bad_request("the AdmissionReview has no Scale, or not the old one".to_owned());

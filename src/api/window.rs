@@ -105,7 +105,7 @@ pub enum Weekday {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     validation = Rule::new("!self.duration.matches('^(0+(ms|s|m|h|d|w))+$')")
-        .message("a window that lasts no time is never open; give a duration such as 2h").field_path(".duration")
+        .message("a window without length is never active; give a duration such as 2h").field_path(".duration")
 )]
 pub struct Cron {
     /// Cron schedule of the starts, in the window's time zone: minute, hour, day of month, month, day of week, for

@@ -160,7 +160,7 @@ fn read_cron(cron: &window::Cron, zone: &TimeZone, path: &str) -> Result<Times, 
     if duration.is_zero() {
         violations.push(Violation::new(
             format!("{path}.duration"),
-            "a window that lasts no time is never active",
+            "a window without length is never active",
             "give a duration such as 2h",
         ));
     }

@@ -290,7 +290,7 @@ impl Node {
                         Some(schema) => node.value.unknown_fields(&path, schema, violations),
                         None => violations.push(Violation::new(
                             path,
-                            "there is no such field",
+                            "unknown field",
                             format!("the fields here are {}", known.keys().cloned().collect::<Vec<_>>().join(", ")),
                         )),
                     }

@@ -92,7 +92,7 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
     let clients = Clients::connect().await?;
     let own_account = clients.own_account().await?;
     let identity = ServerIdentity::generate(&endpoint, clock::now())?;
-    let listener = TcpListener::bind(args.listen).with_context(|| format!("{} cannot be listened on", args.listen))?;
+    let listener = TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     announce_start(&own_account, &args);
     let guarded = Arc::new(Guarded::new(TimeZoneDatabase::bundled()));
     let metrics = Arc::new(Metrics::new());
@@ -150,7 +150,7 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
 /// Alive is who sees what happens, or may see it again soon.
 fn liveness(watches: Watches) -> health::Check {
     Arc::new(move || match watches.hopeless() {
-        Some(kind) => Err(format!("the watch on {kind} ends again and again; the log says why")),
+        Some(kind) => Err(format!("the watch on {kind} keeps ending; the log says why")),
         None => Ok(()),
     })
 }
@@ -191,10 +191,10 @@ impl Parts {
         let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut outcome = Ok(());
         tokio::select! {
-            _ = terminated.recv() => tracing::info!("told to stop; the webhook configurations stay, so guarded changes are refused until it is back"),
-            _ = tokio::signal::ctrl_c() => tracing::info!("told to stop; the webhook configurations stay, so guarded changes are refused until it is back"),
+            _ = terminated.recv() => tracing::info!("stopping; the webhook configurations stay, so changes of guarded workloads are refused until an operator runs again"),
+            _ = tokio::signal::ctrl_c() => tracing::info!("stopping; the webhook configurations stay, so changes of guarded workloads are refused until an operator runs again"),
             Some(ended) = self.0.join_next() => outcome = match ended {
-                Ok(Ok(())) => Err(anyhow!("a part of the operator ended by itself")),
+                Ok(Ok(())) => Err(anyhow!("a task of the operator ended unexpectedly")),
                 Ok(Err(error)) => Err(error),
                 Err(panic) => Err(panic.into()),
             },

@@ -161,7 +161,7 @@ fn table(found: &Calendars, intervals: &[Interval], now: Timestamp) -> String {
     let idle = found.idle.iter().map(|name| format!("Calendar {name} does not narrow this pilot.\n"));
     let assumed = found.assumed.iter().map(|name| {
         format!(
-            "Calendar {name} is taken to select the pilot's namespace: no file has the Namespace, with its labels.\n"
+            "Calendar {name} is assumed to select the pilot's namespace, because no file contains the Namespace with its labels.\n"
         )
     });
     let others = (found.other_pilots > 0).then(|| {

@@ -80,7 +80,7 @@ pub(super) async fn keep_status(context: &Context, stop: CancellationToken) {
             }
             let name = &kept.calendar.name;
             if let Err(cause) = write(context.writer.client(), name, &status).await {
-                tracing::warn!(calendar = name, cause, "a ChangeCalendar's status could not be written");
+                tracing::warn!(calendar = name, cause, "writing a ChangeCalendar's status failed");
             }
         }
     }

@@ -34,7 +34,7 @@ pub enum EffectError {
     #[error(transparent)]
     Observe(#[from] ObserveError),
     /// The snapshot cannot be restored.
-    #[error("snapshot {0} holds no release that could be restored")]
+    #[error("snapshot {0} does not contain a release that can be restored")]
     NoRelease(String),
     /// Other admission changes the release in a write that must not.
     #[error("other admission would change {changed} of {workload} in the same write, so nothing was written")]
@@ -99,7 +99,7 @@ pub async fn carry_out(context: &Context, declaration: &Declaration, look: &Look
                     namespace = pilot.namespace,
                     pilot = pilot.name,
                     cause,
-                    "the world moved on; looking again"
+                    "the objects have changed meanwhile; evaluating again"
                 );
             } else {
                 context.metrics.effect_failed();
@@ -107,7 +107,7 @@ pub async fn carry_out(context: &Context, declaration: &Declaration, look: &Look
                     namespace = pilot.namespace,
                     pilot = pilot.name,
                     cause,
-                    "an effect failed; it stays due"
+                    "an effect failed and will be retried"
                 );
             }
         }

@@ -54,7 +54,7 @@ impl Enforcement {
     async fn of_one(&self, writer: &Writer, key: WorkloadKey) -> Enforced {
         let is_registered = self.is_registered(&key);
         if !is_registered {
-            return Enforced::No("the webhook's registration for this workload is being written".to_owned());
+            return Enforced::No("the webhook configuration for this workload is being written".to_owned());
         }
         if let Some(known) = self.known(&key) {
             return known;
@@ -100,16 +100,16 @@ async fn probe(writer: &Writer, key: &WorkloadKey) -> Enforced {
     match writer.try_patch_of::<RawWorkload>(&key.reference.kind, place, patch).await {
         Err(error) if error.message().is_some_and(|message| message.contains(&expected)) => Enforced::Yes,
         Err(error) => Enforced::No(explain(&error)),
-        Ok(_) => {
-            Enforced::No("the API server did not ask the webhook; it may not have read the registration yet".to_owned())
-        }
+        Ok(_) => Enforced::No(
+            "the API server did not call the webhook; it may not have read the webhook configuration yet".to_owned(),
+        ),
     }
 }
 
 fn explain(error: &WriteError) -> String {
     match error.message() {
         Some(message) => format!("a dry-run was answered with: {}", message.chars().take(300).collect::<String>()),
-        None => "a dry-run was not answered; is the webhook reachable from the API server?".to_owned(),
+        None => "a dry-run was not answered; check that the API server can reach the webhook".to_owned(),
     }
 }
 

@@ -109,7 +109,10 @@ async fn settle(
         }
         seen.answers.extend(metrics.ask(&plan.ask, now).await);
     }
-    tracing::warn!(pilot = declaration.pilot.name, "a decision asks without end; what is missing counts as unknown");
+    tracing::warn!(
+        pilot = declaration.pilot.name,
+        "an evaluation asks for ever more figures; the missing ones count as Unknown"
+    );
     decide(&Case { declaration, source, seen, ledger, now })
 }
 

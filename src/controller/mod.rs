@@ -96,7 +96,7 @@ pub enum ReconcileError {
     #[error(transparent)]
     Read(#[from] WriteError),
     /// The evaluation panicked; it begins anew from what is stored.
-    #[error("the evaluation panicked; the operator's log says where")]
+    #[error("the evaluation panicked; read the operator's log")]
     Panicked,
 }
 
@@ -155,7 +155,7 @@ fn wait(unsettled: u32, planned: Duration) -> Duration {
 pub fn retry(pilot: Arc<Pilot>, error: &ReconcileError, context: Arc<Context>) -> Action {
     context.metrics.look_failed();
     let (namespace, name) = (pilot.namespace().unwrap_or_default(), pilot.name_any());
-    tracing::warn!(namespace, pilot = name, cause = chain(error), "an evaluation failed; trying again");
+    tracing::warn!(namespace, pilot = name, cause = chain(error), "an evaluation failed and will be retried");
     Action::requeue(context.failing.wait(&pilot.uid().unwrap_or_default()))
 }
 
@@ -199,7 +199,7 @@ impl Context {
         let conditions = measuring::failing(&chain(error), &before.conditions, pilot.metadata.generation, now);
         let (status, ledger) = (PilotStatus { conditions, ..before }, kept.ledger.clone());
         if let Err(error) = kept.write(&self.writer, status, ledger).await {
-            tracing::debug!(cause = chain(&error), "that an evaluation fails could not be written either");
+            tracing::debug!(cause = chain(&error), "writing the condition of a failing evaluation failed, too");
         }
     }
 
@@ -281,7 +281,7 @@ impl Context {
                     );
                     kept.told.insert(announcement.key);
                 }
-                Err(error) => tracing::warn!(cause = chain(&error), "an event could not be written; trying again"),
+                Err(error) => tracing::warn!(cause = chain(&error), "writing an Event failed and will be retried"),
             }
         }
     }

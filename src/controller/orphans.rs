@@ -22,7 +22,7 @@ pub(super) async fn refuse(context: &Context, stop: CancellationToken) {
             let now = (context.clock)();
             let judged = decisions::judge(&context.writer, &namespace, &name, DecisionPhase::Refused, &why, now);
             if let Err(error) = judged.await {
-                tracing::warn!(namespace, decision = name, cause = chain(&error), "a Decision could not be refused");
+                tracing::warn!(namespace, decision = name, cause = chain(&error), "refusing a Decision failed");
             }
         }
     }

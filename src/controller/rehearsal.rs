@@ -53,7 +53,7 @@ pub async fn rehearse(writer: &Writer, namespace: &str, rehearsal: &Rehearsal) -
             })
         }
         Err(error) => {
-            tracing::warn!(namespace, workload = %reference, cause = super::chain(&error), "a rollback could not be rehearsed");
+            tracing::warn!(namespace, workload = %reference, cause = super::chain(&error), "the dry-run of a rollback failed");
             None
         }
     }

@@ -56,7 +56,7 @@ pub(super) async fn keep(context: &Context, store: Store<MetricsSource>, wake: i
                     tracing::warn!(
                         source = name,
                         cause = super::chain(&error),
-                        "a MetricsSource's status could not be written"
+                        "writing a MetricsSource's status failed"
                     );
                 }
                 Err(_) => tracing::warn!(source = name, "writing a MetricsSource's status took too long"),

@@ -48,12 +48,7 @@ impl Watches {
                     return;
                 }
                 let wait = watches.note_end(kind, begun.elapsed());
-                tracing::error!(
-                    kind,
-                    panicked = ended.is_err(),
-                    ?wait,
-                    "a watch ended by itself; it is taken up again"
-                );
+                tracing::error!(kind, panicked = ended.is_err(), ?wait, "a watch ended unexpectedly; restarting it");
                 if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                     return;
                 }

@@ -90,7 +90,7 @@ impl Watching {
             let event = match event {
                 Ok(event) => watching.ours(event),
                 Err(error) => {
-                    tracing::warn!(kind, cause = chain(&error), "a watch broke; taking it up again");
+                    tracing::warn!(kind, cause = chain(&error), "a watch broke; restarting it");
                     None
                 }
             };

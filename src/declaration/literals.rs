@@ -75,7 +75,7 @@ fn decode(rest: &mut Peekable<Chars<'_>>, mark: char) -> Result<String, String> 
             Some(character) => push(character),
         }
     }
-    String::from_utf8(bytes).map_err(|_| "the escapes of a string spell bytes that are no UTF-8".to_owned())
+    String::from_utf8(bytes).map_err(|_| "the escapes of a string spell bytes that are not UTF-8".to_owned())
 }
 
 enum Escaped {
@@ -122,7 +122,7 @@ fn byte(number: u32) -> Result<Escaped, String> {
 fn point(number: u32) -> Result<Escaped, String> {
     char::from_u32(number)
         .map(Escaped::Character)
-        .ok_or_else(|| "an escape sequence is no Unicode character".to_owned())
+        .ok_or_else(|| "an escape sequence is not a Unicode character".to_owned())
 }
 
 #[cfg(test)]

@@ -308,7 +308,7 @@ fn parse_slos(spec: &PilotSpec, start: Timestamp, violations: &mut Vec<Violation
         if !(target > 0.0 && target < 100.0) {
             violations.push(Violation::new(
                 format!("{path}.target"),
-                format!("{target} is no target"),
+                format!("{target} is not a target"),
                 "write a percentage above 0 and below 100; at 100 there is no error budget to spend",
             ));
         }
@@ -396,7 +396,7 @@ fn parsed_trigger(trigger: &TriggerSpec, when: Condition) -> Trigger {
 fn never_fires(trigger: &TriggerSpec, workloads: &[WorkloadReference], path: &str) -> Option<Violation> {
     let reports = |workload: &WorkloadReference| workload.kind == WorkloadKind::Deployment;
     (trigger.when.workload.is_some() && !workloads.iter().any(reports)).then(|| {
-        let problem = "would never fire: of these kinds only a Deployment reports that its rollout makes no progress";
+        let problem = "would never fire: only a Deployment reports ProgressDeadlineExceeded";
         Violation::new(format!("{path}.when.workload"), problem, "watch an SLO or a promql expression instead")
     })
 }
@@ -443,7 +443,7 @@ fn parse_condition(trigger: &TriggerSpec, slos: &[Slo], path: &str) -> Result<Co
         None => {
             violations.push(Violation::new(
                 format!("{path}.when"),
-                "has not exactly one condition",
+                "needs exactly one condition",
                 "choose one of errorBudget, burnRate, promql, consecutiveFailedChanges or workload",
             ));
             Err(violations)

@@ -125,7 +125,7 @@ impl SourceProblem {
 
 fn known_sources(known: &[String]) -> String {
     if known.is_empty() {
-        "none is for this namespace yet: ask a platform admin for one".to_owned()
+        "none is for this namespace: ask a platform admin for one".to_owned()
     } else {
         format!("this namespace may use: {}", known.join(", "))
     }

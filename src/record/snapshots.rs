@@ -44,7 +44,7 @@ pub enum SnapshotError {
     #[error("the release cannot be stored")]
     Pack(#[from] packed::PackedError),
     /// A ControllerRevision of that name exists, and holds no release.
-    #[error("ControllerRevision {0} holds no release that can be read; delete it")]
+    #[error("ControllerRevision {0} does not contain a readable release; delete it")]
     Unreadable(String),
 }
 

@@ -38,7 +38,7 @@ pub enum StatusError {
     #[error(transparent)]
     Write(#[from] WriteError),
     /// Someone else wrote an incident in between; theirs was taken over.
-    #[error("another writer moved the incident of {0} on; its state was taken over")]
+    #[error("another writer advanced the incident of {0}; its state was adopted")]
     Overtaken(String),
 }
 

@@ -21,10 +21,10 @@ pub enum ClientError {
     #[error("the cluster's configuration cannot be used")]
     Build(#[source] kube::Error),
     /// The API server does not answer.
-    #[error("the API server did not say under which account this operator runs")]
+    #[error("the API server did not report the account of this operator")]
     Account(#[source] kube::Error),
     /// The API server answers, but names no user.
-    #[error("the API server named no user for this operator; check the credentials that it is given")]
+    #[error("the API server reported no user for this operator; check its credentials")]
     Nameless,
     /// The API server did not answer in time.
     #[error("the API server did not answer within 10s")]

@@ -83,8 +83,8 @@ pub enum ReviewOutcome {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    looks: Counter,
-    failed_looks: Counter,
+    evaluations: Counter,
+    failed_evaluations: Counter,
     failed_effects: Counter,
     failing_pilots: Gauge,
     evaluation_lag: Histogram,
@@ -179,8 +179,8 @@ impl Metrics {
     /// Metrics that nothing has been counted in.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("pilotguard");
-        let looks = Counter::default();
-        let failed_looks = Counter::default();
+        let evaluations = Counter::default();
+        let failed_evaluations = Counter::default();
         let failed_effects = Counter::default();
         let failing_pilots = Gauge::default();
         let evaluation_lag = Histogram::new(LAGS);
@@ -190,19 +190,19 @@ impl Metrics {
         let incident_open = Family::default();
         let unmeasured = Family::default();
         let releases_stored = Family::default();
-        registry.register("looks", "Looks at pilots", looks.clone());
-        registry.register("failed_looks", "Looks that came to nothing and were made again", failed_looks.clone());
+        registry.register("evaluations", "Evaluations of pilots", evaluations.clone());
+        registry.register("failed_evaluations", "Evaluations that failed and were retried", failed_evaluations.clone());
         registry.register(
             "failed_effects",
-            "Writes of a plan that failed and stay due; not those that the world had moved on from",
+            "Writes that failed and are retried, without conflicts",
             failed_effects.clone(),
         );
         register_unmeasured(&mut registry, &unmeasured);
         register_evaluations(&mut registry, &failing_pilots, &evaluation_lag, &source_breaker);
-        registry.register("admission_reviews", "Admission reviews by what became of them", reviews.clone());
+        registry.register("admission_reviews", "Admission reviews by result", reviews.clone());
         registry.register(
             "announcements",
-            "What people were told in Events, by reason: incidents, unauthorized changes, exceptions",
+            "Events published about incidents, unauthorized changes and exceptions, by reason",
             announcements.clone(),
         );
         registry.register("incident_open", "1 while an incident of the pilot is open", incident_open.clone());
@@ -214,8 +214,8 @@ impl Metrics {
         );
         Self {
             registry,
-            looks,
-            failed_looks,
+            evaluations,
+            failed_evaluations,
             failed_effects,
             failing_pilots,
             evaluation_lag,
@@ -232,7 +232,7 @@ impl Metrics {
 
     /// Counts a look and shows what it decided.
     pub fn looked(&self, pilot: &PilotId, plan: &Plan) {
-        self.looks.inc();
+        self.evaluations.inc();
         let labels = PilotLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone() };
         self.incident_open.get_or_create(&labels).set(i64::from(plan.ledger.incident.is_some()));
         let mut shown = Shown::default();
@@ -292,7 +292,7 @@ impl Metrics {
 
     /// Counts a look that came to nothing.
     pub fn look_failed(&self) {
-        self.failed_looks.inc();
+        self.failed_evaluations.inc();
     }
 
     /// Counts an effect that failed for another reason than that the world had moved on.
@@ -337,13 +337,13 @@ fn register_evaluations(
     );
     registry.register_with_unit(
         "evaluation_lag",
-        "How much later than it was due a pilot was evaluated",
+        "Delay of evaluations of pilots behind their schedule",
         Unit::Seconds,
         evaluation_lag.clone(),
     );
     registry.register(
         "source_breaker",
-        "Whether a metrics source is asked: 0 it is, 1 a probe finds out, 2 it is known not to answer",
+        "State of a metrics source's circuit breaker: 0 closed, 1 half-open, 2 open",
         source_breaker.clone(),
     );
 }

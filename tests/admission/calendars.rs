@@ -199,7 +199,7 @@ fn a_calendar_is_checked_when_it_is_applied() {
         json!([{"name": "old", "kind": "Deny", "once": {"from": "2026-01-01T00:00:00", "to": "2026-01-02T00:00:00"}}]);
     assert_eq!(
         warnings(create(&calendar("platform", &json!({}), &past))),
-        ["spec.windows[name=old] lies in the past and will not open or freeze anything again"]
+        ["spec.windows[name=old] lies in the past and will never be active again"]
     );
 }
 
@@ -216,7 +216,7 @@ fn a_pilot_that_names_no_calendar_that_exists_is_warned() {
     assert_eq!(
         said,
         [
-            "no ChangeCalendar is named platfrom, as the label pilotguard.dev/calendar says, so nothing is open; there are platform"
+            "ChangeCalendar platfrom, which the label pilotguard.dev/calendar names, does not exist, so no window is open; there are platform"
         ]
     );
 }

@@ -91,7 +91,7 @@ fn what_cannot_be_read_is_refused_with_a_reason() {
         (with_uid.to_owned(), 200, "no usable request"),
         (other, 200, "expected kind AdmissionReview"),
         (no_template.to_string(), 200, "has no spec.template"),
-        (create_of_a_pod(), 200, "/pods is not judged here"),
+        (create_of_a_pod(), 200, "/pods is not reviewed here"),
     ] {
         let (got, answer) = SERVED.post("/workloads", body.clone().into_bytes()).unwrap();
         assert_eq!(got, status, "{body:.80}: {answer}");

@@ -101,7 +101,7 @@ fn replicas_are_bounded_where_there_are_any() {
     let refused = denied(of("StatefulSet", 5));
     assert!(refused.starts_with("Refused: scaling StatefulSet checkout from 2 to 5 replicas"), "{refused}");
     assert!(matches!(of("StatefulSet", 4), Answer::Allowed { .. }));
-    assert!(denied(of("DaemonSet", 1)).contains("is not judged here"), "a DaemonSet has no such subresource");
+    assert!(denied(of("DaemonSet", 1)).contains("is not reviewed here"), "a DaemonSet has no such subresource");
 }
 
 #[test]
@@ -128,8 +128,8 @@ fn a_rollback_that_will_not_happen_is_told_when_it_is_declared() {
     let declare = |pilot: &Value| judge(&guarded(&[]), OPEN, &review("CREATE", "grace", &Value::Null, pilot));
     let warned = |kind: &str| warnings(declare(&with_trigger(kind)));
     assert!(warned("Deployment").is_empty());
-    let expected = "spec.triggers[name=stuck]: HoldChanges happens instead of Rollback, because StatefulSet checkout is not \
-                    rolled back by itself";
+    let expected = "spec.triggers[name=stuck]: HoldChanges happens instead of Rollback, because StatefulSet checkout is never \
+                    rolled back automatically";
     assert_eq!(warned("StatefulSet"), [expected]);
     let never = json!({"spec": {"triggers": [{"name": "stuck", "when": {"workload": {"condition": "ProgressDeadlineExceeded"}},
         "action": "Notify"}]}});

@@ -59,8 +59,9 @@ fn a_pilot_is_warned_where_nothing_can_be_rolled_back() {
     for (namespace, is_warned) in [("kube-system", true), ("pilotguard", true), ("shop", false)] {
         let elsewhere = with(pilot(), &json!({"metadata": {"namespace": namespace}}));
         let said = warnings(judge(&guarded(&[]), OPEN, &create(&elsewhere)));
-        let text =
-            format!("no pilot belongs into {namespace}: pilotguard's own policies let it roll nothing back there");
+        let text = format!(
+            "a Pilot has no effect in {namespace}: pilotguard's own policies do not let it roll back anything there"
+        );
         assert_eq!(said.contains(&text), is_warned, "{said:?}");
     }
 }
@@ -82,7 +83,9 @@ fn a_pilot_can_be_deleted_except_while_an_incident_is_under_way() {
         let owned = with(pilot.clone(), &json!({"metadata": {"ownerReferences": [{"uid": "gone"}]}}));
         let given_away = judge(&guarded(&[]), OPEN, &review("UPDATE", "grace", &pilot, &owned));
         assert_eq!(matches!(given_away, Answer::Denied(_)), is_refused, "{stage}, given to an owner");
-        assert!(is_refused || warnings(given_away)[0].starts_with("pilot checkout is deleted with its owners now"));
+        assert!(
+            is_refused || warnings(given_away)[0].starts_with("pilot checkout is now deleted together with its owners")
+        );
         let kept = judge(&guarded(&[]), OPEN, &review("UPDATE", "grace", &owned, &owned));
         assert!(matches!(kept, Answer::Allowed { .. }), "{stage}, of an owner");
         let ending = delete("system:serviceaccount:kube-system:namespace-controller", &pilot);
@@ -93,7 +96,7 @@ fn a_pilot_can_be_deleted_except_while_an_incident_is_under_way() {
     assert_eq!(
         warnings(delete("grace", &pilot())),
         [
-            "pilot checkout is deleted: Deployment checkout is no longer guarded; what is scaled down or quarantined stays so marked",
+            "pilot checkout is deleted: Deployment checkout is no longer guarded; marks of a scale-down and of the quarantine stay",
         ]
     );
 }
@@ -203,7 +206,7 @@ fn only_an_owner_of_both_lets_a_pilot_take_over_from_another() {
     for (user, from, why) in [
         ("grace", "old", "grace holds no role that may loosen; ask Ada Lovelace"),
         ("mallory", "old", "mallory holds no role"),
-        ("ada", "elsewhere", "there is no Pilot elsewhere"),
+        ("ada", "elsewhere", "Pilot elsewhere does not exist"),
     ] {
         let refused = denial(asked(user, from));
         assert!(refused.message.contains(why), "{}", refused.message);

@@ -281,9 +281,8 @@ fn a_namespace_that_is_given_decides_which_calendars_count() {
     assert!(!idle.contains("migration"), "{idle}");
     assert!(idle.ends_with("Calendar platform does not narrow this pilot.\n"), "{idle}");
     let assumed = table_of(&[("pilot.yaml", SHOP), ("calendar.yaml", CALENDAR)]);
-    let note =
-        "Calendar platform is taken to select the pilot's namespace: no file has the Namespace, with its labels.\n";
-    assert!(assumed.ends_with(note) && !with_labels("production").contains("is taken to"), "{assumed}");
+    let note = "Calendar platform is assumed to select the pilot's namespace, because no file contains the Namespace with its labels.\n";
+    assert!(assumed.ends_with(note) && !with_labels("production").contains("is assumed to"), "{assumed}");
     // One that selects nobody counts for those that name it.
     let nobody = CALENDAR.replace("  namespaceSelector: {matchLabels: {stage: production}}\n", "");
     let named = SHOP.replace("namespace: shop", "namespace: shop, labels: {pilotguard.dev/calendar: platform}");
@@ -310,5 +309,5 @@ fn mistakes_in_a_calendar_are_shown_at_their_line() {
     insta::assert_snapshot!(show(&report));
     let odd = CALENDAR.replace("matchLabels:", "matchlabels:");
     let text = show(&print_files(&[("calendar.yaml", &odd)], None, None, Output::Table).unwrap_err());
-    assert!(text.contains("spec.namespaceSelector.matchlabels: there is no such field"), "{text}");
+    assert!(text.contains("spec.namespaceSelector.matchlabels: unknown field"), "{text}");
 }

@@ -40,8 +40,8 @@ fn what_contradicts_itself_is_refused_with_a_reason() {
         ("{name: w, always: true, cron: {schedule: '0 2 * * *', duration: 2h}}", one),
         ("{name: w, always: false}", "always can only be true"),
         ("{name: w, weekly: {days: [Mon, Mon], from: '09:00', to: '16:00'}}", "each day can be listed once"),
-        ("{name: w, cron: {schedule: '0 2 * * *', duration: 0s}}", "a window that lasts no time is never open"),
-        ("{name: w, cron: {schedule: '0 2 * * *', duration: 0h00m}}", "a window that lasts no time is never open"),
+        ("{name: w, cron: {schedule: '0 2 * * *', duration: 0s}}", "a window without length is never active"),
+        ("{name: w, cron: {schedule: '0 2 * * *', duration: 0h00m}}", "a window without length is never active"),
         ("{name: w, once: {from: '2026-12-20T00:00:00', to: '2026-12-20T00:00:00'}}", "from must be before to"),
     ];
     for (yaml, reason) in refused {

@@ -25,7 +25,7 @@ fn what_cannot_be_evaluated_is_refused_with_its_place_and_a_remedy() {
         ("timeZone: US/New York, always: true", "w].timeZone: unknown time zone \"US/New York\"; did you mean America/New_York?".into()),
         ("cron: {schedule: '0 0 30 2 *', duration: 1h}", "w].cron.schedule: \"0 0 30 2 *\" never occurs; check the day of month against the month".into()),
         ("cron: {schedule: '0 0 31 4,6 *', duration: 1h}", "w].cron.schedule: \"0 0 31 4,6 *\" never occurs; check the day of month against the month".into()),
-        ("cron: {schedule: '0 2 * * *', duration: 0s}", "w].cron.duration: a window that lasts no time is never active; give a duration such as 2h".into()),
+        ("cron: {schedule: '0 2 * * *', duration: 0s}", "w].cron.duration: a window without length is never active; give a duration such as 2h".into()),
         ("cron: {schedule: '0 25 * * *', duration: 1h}", format!("w].cron.schedule: \"0 25 * * *\" is not a cron schedule: Component error: Number out of bounds.; {schedule}")),
         ("cron: {schedule: '0 0 2 * * *', duration: 1h}", format!("w].cron.schedule: \"0 0 2 * * *\" is not a cron schedule: Invalid pattern: Pattern must have 5 fields when seconds are disallowed.; {schedule}")),
         ("weekly: {days: [], from: '09:00', to: '16:00'}", "w].weekly.days: no day is listed, so the window would never be active; list the days on which it begins, such as [Mon, Tue]".into()),

@@ -94,7 +94,7 @@ async fn a_stateful_set_is_guarded_scaled_down_and_resumed(cluster: &Cluster) ->
     scene.kubectl(&scene.grace, "scale statefulset/web --replicas=9").await?.refused(&["blastRadius.maxReplicas"])?;
 
     let refused = scene.propose(&scene.ada, &json!({"type": "Rollback"})).await?;
-    refused.refused(&["StatefulSet web is not rolled back by itself"])?;
+    refused.refused(&["StatefulSet web is never rolled back automatically"])?;
 
     let (phase, message) = word(&scene.decide(&scene.mallory, &json!({"type": "ScaleDown"})).await?);
     ensure!(phase == Some(DecisionPhase::Accepted), "{message}");

@@ -104,7 +104,7 @@ async fn a_decision_is_immutable(cluster: &Cluster) -> anyhow::Result<()> {
         ensure!(cluster.apply(admin, way, &decision).await?.succeeded());
         let output = cluster.apply(admin, way, &edited).await?;
         let said = plain(&output.stderr);
-        ensure!(said == "<nil>: Invalid value: a Decision cannot be changed; write another one", "{way:?}: {said}");
+        ensure!(said == "<nil>: Invalid value: a Decision is immutable; create another one", "{way:?}: {said}");
         cluster.done_with(&["delete", "-f", "-"], &decision).await?;
     }
     Ok(())

@@ -59,7 +59,7 @@ fn secret(name: &str, data: &[(&str, &[u8])]) -> Secret {
 async fn names_and_namespaces(sources: &Sources, writer: &mut Writer<MetricsSource>) {
     assert_eq!(
         problem(sources, "default", "shop").await,
-        r#"there is no MetricsSource "default"; none is for this namespace yet: ask a platform admin for one"#
+        r#"there is no MetricsSource "default"; none is for this namespace: ask a platform admin for one"#
     );
     declare(writer, "default", serde_json::json!({"url": "http://127.0.0.1:1"}));
     declare(writer, "shops", serde_json::json!({"url": "http://127.0.0.1:1", "allowedNamespaces": ["shop"]}));

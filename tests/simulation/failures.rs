@@ -30,7 +30,7 @@ async fn what_cannot_be_read_is_told_and_tried_ever_less_often() {
         .refuse(|verb, path| (verb == "GET" && path.ends_with("/configmaps/flags")).then_some(StatusCode::FORBIDDEN));
     simulation.start();
     simulation.run_for(10 * MINUTE).await;
-    let failed = simulation.own_metric("pilotguard_failed_looks_total");
+    let failed = simulation.own_metric("pilotguard_failed_evaluations_total");
     assert!((5.0..=20.0).contains(&failed), "{failed} attempts in 10 min");
     assert!((simulation.own_metric("pilotguard_failing_pilots") - 1.0).abs() < 0.1);
     for type_ in ["Ready", "EvaluatedOnTime"] {
@@ -57,7 +57,7 @@ async fn a_status_that_cannot_be_written_shows_in_the_metrics() {
     });
     simulation.start();
     simulation.run_for(10 * MINUTE).await;
-    let failed = simulation.own_metric("pilotguard_failed_looks_total");
+    let failed = simulation.own_metric("pilotguard_failed_evaluations_total");
     assert!((5.0..=20.0).contains(&failed), "{failed} attempts in 10 min");
     assert!((simulation.own_metric("pilotguard_failing_pilots") - 1.0).abs() < 0.1);
 }

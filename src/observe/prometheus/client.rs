@@ -151,7 +151,7 @@ impl Client {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() > MAX_BODY => {
                     return Err(unavailable(format!(
-                        "answered with more than {} KiB where one number was expected; is the address that of the query API?",
+                        "answered more than {} KiB where one number was expected; check that spec.url is the address of the query API",
                         MAX_BODY / 1024
                     )));
                 }
@@ -223,10 +223,12 @@ fn not_json(status: StatusCode, content: &str, body: &[u8]) -> String {
     let kind = if content.is_empty() { "no content type" } else { content };
     let status_text = http(status);
     if status == StatusCode::NOT_FOUND {
-        return format!("has no query API at this address ({status_text}); is the path in spec.url right?");
+        return format!("has no query API at this address ({status_text}); check the path in spec.url");
     }
     if content == "text/html" && status.is_success() {
-        return format!("answered {kind} instead of JSON ({status_text}); is the address that of a login page?");
+        return format!(
+            "answered {kind} instead of JSON ({status_text}); check whether the address is that of a login page"
+        );
     }
     match excerpt(&String::from_utf8_lossy(body)) {
         words if content == "text/plain" && !words.is_empty() => {

@@ -132,7 +132,7 @@ impl Row {
         match (self.value, self.histogram) {
             (Some(point), None) => point.number().map(Sample::Float),
             (None, Some(_)) => Ok(Sample::Histogram),
-            _ => Err(Malformed("a row has not exactly one of value and histogram".to_owned())),
+            _ => Err(Malformed("a row does not have exactly one of value and histogram".to_owned())),
         }
     }
 }

@@ -254,7 +254,7 @@ impl Conversation<'_> {
         let urgency = if request.confirm { Urgency::Confirms(self.ends_at) } else { Urgency::Ordinary };
         let asking = self.source.link.ask(&self.declaration.pilot, urgency, &request.query, request.at);
         let asked = timeout_at(self.ends_at, asking).await.unwrap_or_else(|_| {
-            let why = "did not answer in time all that one look needs; look for slow queries".to_owned();
+            let why = "did not answer all queries of one evaluation in time; look for slow queries".to_owned();
             Asked { reply: Err(client::late(why)), took: None }
         });
         let fails = |kind| matches!(kind, FailureKind::Unavailable | FailureKind::Unauthenticated);
