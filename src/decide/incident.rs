@@ -225,8 +225,9 @@ impl<'a> Turn<'a> {
             return Err(format!("going back is declared unsafe ({reason})"));
         }
         let is_blamed = incident.suspect.as_ref().is_some_and(|suspect| suspect.payload == self.payload());
+        let blamed_since = incident.suspect.as_ref().map(|suspect| suspect.admitted_at);
         let mut intents: Vec<WorkloadIntent> =
-            self.running().map(|workload| part_intent(workload, target)).collect::<Result<_, _>>()?;
+            self.running().map(|workload| part_intent(workload, target, blamed_since)).collect::<Result<_, _>>()?;
         if is_blameless(incident) {
             for intent in &mut intents {
                 intent.quarantine.clear();
@@ -385,7 +386,11 @@ fn intend(incident: &mut Incident, mut workloads: Vec<WorkloadIntent>, before: &
 }
 
 /// What a rollback does to one workload.
-fn part_intent(workload: &Workload, target: &RollbackTarget) -> Result<WorkloadIntent, String> {
+fn part_intent(
+    workload: &Workload,
+    target: &RollbackTarget,
+    blamed_since: Option<Timestamp>,
+) -> Result<WorkloadIntent, String> {
     let part = target.part_of(workload).ok_or_else(|| format!("{} is no part of the target", workload.reference))?;
     if !workload.snapshots.iter().any(|snapshot| snapshot.name == part.revision) {
         return Err("the snapshot of the release to go back to is gone".to_owned());
@@ -393,7 +398,7 @@ fn part_intent(workload: &Workload, target: &RollbackTarget) -> Result<WorkloadI
     // What stays as it is, is not marked either.
     let quarantine = match keeps_its_release(workload) {
         Some(_) => Vec::new(),
-        None => releases_to_quarantine(workload, part).into_iter().take(MOST_QUARANTINED).collect(),
+        None => releases_to_quarantine(workload, part, blamed_since).into_iter().take(MOST_QUARANTINED).collect(),
     };
     Ok(WorkloadIntent {
         workload: workload.reference.clone(),

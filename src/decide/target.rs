@@ -70,14 +70,23 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// The releases of a workload that a rollback to the target puts away: what runs, and whatever is newer than the
-/// target and was never baked.
-pub(super) fn releases_to_quarantine(workload: &Workload, target: &TargetPart) -> Vec<String> {
+/// The releases of a workload that a rollback to the target quarantines: what runs, and whatever is newer than the
+/// target and was never baked. Where the workload runs the target already, only what ran since the blamed change began:
+/// an owner may have readmitted what came before it.
+pub(super) fn releases_to_quarantine(
+    workload: &Workload,
+    target: &TargetPart,
+    blamed_since: Option<Timestamp>,
+) -> Vec<String> {
     let floor = workload.snapshot_of(&target.payload).map_or(0, |snapshot| snapshot.revision);
+    let since = blamed_since.filter(|_| workload.payload == target.payload);
+    let is_involved =
+        |snapshot: &&Snapshot| since.is_none_or(|since| snapshot.last_running_at.is_none_or(|end| end >= since));
     let unbaked = workload
         .snapshots
         .iter()
         .filter(|snapshot| snapshot.revision > floor && snapshot.known_good_at.is_none())
+        .filter(is_involved)
         .map(|snapshot| snapshot.payload.clone());
     let mut releases: Vec<String> = std::iter::once(workload.payload.clone()).chain(unbaked).collect();
     // What runs comes first, then the newest: where there are too many for the intent, the oldest are left out.
