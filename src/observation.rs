@@ -248,6 +248,8 @@ pub struct Workload {
     pub generated: BTreeSet<String>,
     /// Our annotations on it.
     pub marks: Marks,
+    /// Bytes of all other annotations on it.
+    pub annotations: usize,
     /// Its release snapshots, newest first by `revision`.
     pub snapshots: Vec<Snapshot>,
     /// ControllerRevisions that are labelled as snapshots of it and hold nothing that can be read.

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use crate::api::workload::PartKind;
 use crate::decide::plan::{GiveBack, Readmit, Release, RestoreReplicas, RollBack, ScaleDown, Stamp};
 use crate::release::digest::template_digest;
-use crate::release::marks::{ADMITTED, Admitted, CONTAINED, Contained, HELD, Marks, PARKED_REPLICAS, QUARANTINED};
+use crate::release::marks::{
+    ADMITTED, Admitted, CONTAINED, Contained, HELD, Marks, PARKED_REPLICAS, QUARANTINED, bytes_of_others, lacking_room,
+};
 use crate::release::ownership::{LAST_APPLIED, given_back, last_applied_with_release, owes_fields};
 use crate::release::workload::{annotations, template};
 
@@ -60,15 +62,19 @@ pub fn roll_back(workload: &Value, effect: &RollBack, release: &StoredRelease) -
         patch.push(replace(&["spec", "paused"], json!(false)));
     }
     let mut marks = Annotations::of(workload);
-    marks.set(ADMITTED, to_json(&effect.admitted));
+    marks.set(ADMITTED, effect.admitted.to_annotation());
     marks.set(QUARANTINED, to_json(&effect.quarantined));
     match &effect.put_away {
-        Some(note) => marks.set(HELD, to_json(note)),
+        Some(note) => marks.set(HELD, note.to_annotation()),
         None => marks.remove(HELD),
     }
     if let Some(of_release) = &release.last_applied {
         let applied = marks.text(LAST_APPLIED).and_then(|applied| last_applied_with_release(applied, of_release));
-        marks.set(LAST_APPLIED, applied.unwrap_or_else(|| of_release.clone()));
+        let applied = applied.unwrap_or_else(|| of_release.clone());
+        // To go back matters more than what kubectl removes at the next apply.
+        if has_room_for(workload, &applied) {
+            marks.set(LAST_APPLIED, applied);
+        }
     }
     patch.extend(marks.operations);
     Patch(patch)
@@ -98,9 +104,17 @@ pub fn rehearsal(workload: &Value, uid: &str) -> Patch {
 pub fn with_variant(mut patch: Patch, template: &Value, admitted: Option<&Admitted>) -> Patch {
     patch.0.push(replace(&["spec", "template"], template.clone()));
     if let Some(admitted) = admitted {
-        patch.0.push(add(&["metadata", "annotations", ADMITTED], Value::String(to_json(admitted))));
+        let stamp = Value::String(admitted.to_annotation());
+        patch.0.push(add(&["metadata", "annotations", ADMITTED], stamp));
     }
     patch
+}
+
+/// Whether annotations with this record of what was applied leave room for our marks.
+fn has_room_for(workload: &Value, applied: &str) -> bool {
+    let mut annotations = annotations(workload);
+    annotations.insert(LAST_APPLIED.to_owned(), applied.to_owned());
+    lacking_room(bytes_of_others(&annotations)).is_none()
 }
 
 /// What gives a ConfigMap a stored content.
@@ -130,7 +144,7 @@ pub fn release(workload: &Value, effect: &Release) -> Patch {
         patch.push(add(&["spec", "paused"], json!(false)));
     }
     let mut marks = Annotations::of(workload);
-    marks.set(ADMITTED, to_json(&effect.admitted));
+    marks.set(ADMITTED, effect.admitted.to_annotation());
     marks.remove(HELD);
     patch.extend(marks.operations);
     Patch(patch)
@@ -178,7 +192,7 @@ pub fn give_back(workload: &Value, effect: &GiveBack, release: Option<&StoredRel
 pub fn stamp(workload: &Value, effect: &Stamp) -> Patch {
     let mut patch = guarded_by_version(&effect.uid, &effect.resource_version);
     let mut marks = Annotations::of(workload);
-    marks.set(ADMITTED, to_json(&effect.admitted));
+    marks.set(ADMITTED, effect.admitted.to_annotation());
     let held = Marks::read(&annotations(workload)).held;
     if held.is_some_and(|held| held.template == effect.admitted.template) {
         // What waited runs.

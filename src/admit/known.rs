@@ -33,7 +33,12 @@ pub(super) fn known(
     cluster: &Cluster,
 ) -> Option<Observation> {
     let is_new = proposal.operation == Operation::Create;
-    let mut seen = if is_new { cluster.records(&guardian.id)? } else { stored.clone() };
+    let needs_records = is_new || stored.workloads.iter().any(|workload| workload.marks.quarantine_is_full());
+    let mut seen = if needs_records {
+        Observation { workloads: stored.workloads.clone(), ..cluster.records(&guardian.id)? }
+    } else {
+        stored.clone()
+    };
     if proposal.concerns_release() {
         seen.workloads.extend(cluster.beside(declaration, &proposal.workload)?);
     }

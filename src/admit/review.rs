@@ -26,16 +26,13 @@ use crate::decide::judge::rolled_back_before;
 use crate::decide::proposal::{GitOps, Judgement, Operation, Proposal, Verdict};
 use crate::observation::{Observation, Workload};
 use crate::release::digest::template_digest;
-use crate::release::marks::{ADMITTED, HELD, HeldVerdict};
+use crate::release::marks::{ADMITTED, HELD, HeldVerdict, bytes_of_others, quarantine_of};
 use crate::release::ownership::{LAST_APPLIED, RELEASED, REPLICAS, last_applied_with_release, with_owners_of};
 use crate::release::workload;
 use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
 
 /// The annotation of a pod template by which the operator asks, in a dry-run, whether the webhook answers.
 pub const PROBE: &str = "pilotguard.dev/probe";
-
-/// So many releases of a namesake, the newest, are kept out of a workload that is created anew.
-const MOST_QUARANTINED: usize = 32;
 
 /// A write to the status of a workload. It can change annotations, but neither template nor replicas.
 const STATUS: &str = "status";
@@ -198,6 +195,7 @@ impl<'a> Attempt<'a> {
                     // Of what is created held no pod is made.
                     (None, after) => after.is_some_and(|object| workload::is_pausable(kind, object)),
                 },
+                annotations: after.map_or(0, |object| bytes_of_others(&workload::annotations(object))),
                 replicas_before,
                 replicas_after,
             },
@@ -222,6 +220,7 @@ impl<'a> Attempt<'a> {
                 payload: String::new(),
                 gitops: GitOps::default(),
                 one_live_release: false,
+                annotations: 0,
                 replicas_before: Some(before),
                 replicas_after: Some(after),
             },
@@ -291,8 +290,7 @@ impl<'a> Attempt<'a> {
         if self.proposal.operation != Operation::Create {
             return BTreeSet::new();
         }
-        let before = rolled_back_before(case).into_iter().filter(|payload| *payload != self.proposal.payload);
-        before.take(MOST_QUARANTINED).collect()
+        quarantine_of(rolled_back_before(case).iter().filter(|payload| **payload != self.proposal.payload))
     }
 
     /// The answer where the Pilot's declaration means nothing to this version.

@@ -51,6 +51,7 @@ pub(super) fn scaled_workload(
         marks: Marks { contained, ..Marks::default() },
         snapshots: Vec::new(),
         unreadable_snapshots: Vec::new(),
+        annotations: 0,
     }
 }
 

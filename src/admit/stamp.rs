@@ -34,7 +34,7 @@ const LONGEST_GROUP: usize = 256;
 const LONGEST_REASON: usize = 512;
 
 /// No more reasons than there are guards.
-const MOST_REASONS: usize = 7;
+const MOST_REASONS: usize = 9;
 
 /// Two passes over one request lie at most so far apart: the API server gives up sooner.
 const ONE_REQUEST: SignedDuration = SignedDuration::from_secs(30);

@@ -15,7 +15,7 @@ use crate::api::trigger::TriggerAction;
 use crate::api::workload::ReleasePart;
 use crate::declaration::{Condition, Trigger};
 use crate::observation::{Landing, Reading, Rehearsal, Workload};
-use crate::release::marks::{Admitted, AdmittedVerdict, Held, HeldVerdict};
+use crate::release::marks::{Admitted, AdmittedVerdict, Held, HeldVerdict, quarantine_of};
 use crate::release::vector::release_payload;
 
 /// An act that is not seen to be done after so long will not be: somebody has to look.
@@ -136,8 +136,7 @@ impl<'a> Turn<'a> {
 
     fn roll_back(&self, incident: &Incident, intent: &WorkloadIntent, to: &str, workload: &Workload) -> RollBack {
         let snapshot = workload.snapshot_of(to);
-        let mut quarantined = workload.marks.quarantined.clone();
-        quarantined.extend(intent.quarantine.iter().cloned());
+        let mut quarantined = quarantine_of(intent.quarantine.iter().chain(&workload.marks.quarantined));
         quarantined.remove(to);
         let target = incident.target.as_ref().map_or(to, |target| &target.payload);
         let stored = Admitted {

@@ -18,8 +18,7 @@ use crate::api::decision::{DecisionPhase, DecisionType};
 use crate::api::incident::{Incident, IncidentStage, RollbackTarget};
 use crate::api::trigger::TriggerAction;
 use crate::observation::{Change, PilotDecision, Workload};
-use crate::release::marks::Admitted;
-use crate::release::marks::HeldVerdict;
+use crate::release::marks::{Admitted, HeldVerdict, quarantine_of};
 
 /// A Decision that names a Pilot which does not exist is refused at this age: both may come in one apply, in any order.
 const WITHOUT_PILOT: SignedDuration = SignedDuration::from_mins(1);
@@ -198,10 +197,11 @@ impl<'a> Turn<'a> {
         if self.workloads().iter().any(knows) {
             return Ok("the release may be applied again".to_owned());
         }
-        // It was deleted; what is created anew is judged by the records, which this Decision joins.
+        // Its mark is gone or does not list it: it is judged by the records, which this Decision joins.
         let is_gone = self.workloads().len() < self.case.declaration.workloads.len();
-        if is_gone && rolled_back_before(&self.case).iter().any(|it| it == payload) {
-            return Ok("the release may be created again".to_owned());
+        let is_unlisted = is_gone || self.workloads().iter().any(|workload| workload.marks.quarantine_is_full());
+        if is_unlisted && rolled_back_before(&self.case).iter().any(|it| it == payload) {
+            return Ok("the release may be applied again".to_owned());
         }
         Err("that release is not quarantined; copy its digest from the refusal".to_owned())
     }
@@ -236,6 +236,11 @@ impl<'a> Turn<'a> {
             let mut quarantined = workload.marks.quarantined.clone();
             if !quarantined.remove(payload) {
                 continue;
+            }
+            if workload.marks.quarantine_is_full() {
+                // There is room for one that only the records know.
+                let others = rolled_back_before(&self.case).into_iter().filter(|other| other != payload);
+                quarantined = quarantine_of(quarantined.iter().chain(&others.collect::<Vec<_>>()));
             }
             self.effects.push(Effect::Readmit(Readmit {
                 workload: workload.reference.clone(),

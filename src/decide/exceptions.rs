@@ -53,7 +53,7 @@ fn lifting<'a>(case: &Case<'a>, proposal: &Proposal, guard: GuardName) -> Vec<&'
             None => four_eyes(overrides, proposal),
         },
         GuardName::Window | GuardName::DecisionDate | GuardName::Unauthorized => four_eyes(overrides, proposal),
-        GuardName::Quarantine | GuardName::BlastRadius | GuardName::Containment => Vec::new(),
+        GuardName::Quarantine | GuardName::BlastRadius | GuardName::Containment | GuardName::Room => Vec::new(),
     }
 }
 

@@ -72,6 +72,7 @@ impl Turn<'_> {
             payload: held.payload.clone(),
             gitops: GitOps::default(),
             one_live_release: true,
+            annotations: workload.annotations,
             replicas_before: Some(workload.replicas),
             replicas_after: Some(workload.replicas),
         };

@@ -18,11 +18,12 @@ use crate::api::decision::{DecisionPhase, DecisionType};
 use crate::api::incident::{Incident, IncidentOrigin, IncidentStage};
 use crate::api::pilot::Mode;
 use crate::api::trigger::TriggerAction;
+use crate::release::marks::lacking_room;
 
 type Guard = fn(&Case<'_>, &Proposal) -> Option<Finding>;
 
 /// The guards of a move to another release, in the order in which people read them.
-const RELEASE_GUARDS: [Guard; 6] = [quarantine, incident, unauthorized, decision_date, budget, window];
+const RELEASE_GUARDS: [Guard; 7] = [quarantine, incident, unauthorized, decision_date, budget, window, room];
 
 /// The guards of the number of replicas.
 const REPLICA_GUARDS: [Guard; 2] = [containment, blast_radius];
@@ -81,8 +82,9 @@ fn answer(case: &Case<'_>, proposal: &Proposal, guard: GuardName) -> Verdict {
     if keeps_replicas(proposal, guard) {
         return Verdict::Allow;
     }
-    let is_about_the_release = !matches!(guard, GuardName::BlastRadius | GuardName::Containment);
-    if !is_about_the_release || proposal.ends_workload() || proposal.operation == Operation::Scale {
+    // Putting the release back would leave the rest of what was asked for, and with it what is wrong.
+    let can_put_back = !matches!(guard, GuardName::BlastRadius | GuardName::Containment | GuardName::Room);
+    if !can_put_back || proposal.ends_workload() || proposal.operation == Operation::Scale {
         return Verdict::Deny;
     }
     let is_machine = is_service_account(&proposal.requester) || proposal.gitops.is_named;
@@ -114,9 +116,10 @@ fn quarantine(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
         return None;
     }
     let is_quarantined = match case.seen.workload(&proposal.workload) {
-        Some(workload) => workload.marks.quarantined.contains(&proposal.payload),
-        // A workload that is created anew has lost its marks; the records remember.
-        None => rolled_back_before(case).contains(&proposal.payload),
+        Some(workload) if workload.marks.quarantined.contains(&proposal.payload) => true,
+        Some(workload) if !workload.marks.quarantine_is_full() => false,
+        // A workload that is created anew has lost its marks, and a full mark does not list all; the records remember.
+        _ => rolled_back_before(case).contains(&proposal.payload),
     };
     is_quarantined.then(|| Finding {
         guard: GuardName::Quarantine,
@@ -196,6 +199,17 @@ fn decision_date(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
         mode: case.declaration.enforcement.changes,
         problem: format!("the pilot's decision date {date} has passed"),
         until: Until::Someone("the owners decide to scale, iterate or stop, and move intent.decisionDate".to_owned()),
+    })
+}
+
+/// A rollback writes annotations: without room for them the release could not be rolled back.
+fn room(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
+    let problem = lacking_room(proposal.annotations).filter(|_| !proposal.ends_workload())?;
+    Some(Finding {
+        guard: GuardName::Room,
+        mode: case.declaration.enforcement.changes,
+        problem: format!("its annotations are {problem}"),
+        until: Until::Someone("you remove or shorten annotations".to_owned()),
     })
 }
 

@@ -30,6 +30,8 @@ pub struct Proposal {
     /// Whether the rollout can be paused, and all pods that there are belong to one release, so that a pause keeps
     /// exactly what runs.
     pub one_live_release: bool,
+    /// Bytes of all annotations that the workload would carry, but for our marks.
+    pub annotations: usize,
     /// The replicas before, where there were any.
     pub replicas_before: Option<i32>,
     /// The replicas after.
@@ -169,6 +171,8 @@ pub enum GuardName {
     BlastRadius,
     /// An incident scaled the workload down.
     Containment,
+    /// Its annotations leave no room for what a rollback has to write.
+    Room,
 }
 
 impl GuardName {
@@ -183,6 +187,7 @@ impl GuardName {
             Self::Window => "OutsideWindow",
             Self::BlastRadius => "BlastRadiusExceeded",
             Self::Containment => "Contained",
+            Self::Room => "AnnotationsTooLarge",
         }
     }
 }

@@ -27,6 +27,18 @@ pub const BREAK_GLASS_GROUP: &str = "pilotguard:break-glass";
 /// Written by people: changes with the same value are one change.
 pub const CHANGE: &str = "pilotguard.dev/change";
 
+/// Maximum size of the mark of an admitted or held change, in bytes. Findings, then groups are left out of a larger one.
+const MOST_OF_A_MARK: usize = 4 << 10;
+
+/// Maximum number of payload digests that the mark of quarantined releases lists. The records of incidents know the others.
+const MOST_QUARANTINED: usize = 64;
+
+/// Maximum size of all our marks on one object, in bytes, keys included.
+pub const ROOM_FOR_MARKS: usize = 14 << 10;
+
+/// Maximum size of all annotations of one object, in bytes, that the API server stores.
+pub const MOST_ANNOTATIONS: usize = 256 << 10;
+
 /// More of a reason that people write into an annotation is not kept.
 const LONGEST_REASON: usize = 256;
 
@@ -160,6 +172,70 @@ pub struct Marks {
     pub parked_replicas: Option<i32>,
 }
 
+impl Admitted {
+    /// The annotation, of bounded size.
+    pub fn to_annotation(&self) -> String {
+        let mut mark = self.clone();
+        bounded(&mut mark, |mark| leave_out(&mut mark.reasons, &mut mark.groups))
+    }
+}
+
+impl Held {
+    /// The annotation, of bounded size.
+    pub fn to_annotation(&self) -> String {
+        let mut mark = self.clone();
+        bounded(&mut mark, |mark| leave_out(&mut mark.reasons, &mut mark.groups))
+    }
+}
+
+/// Removes a finding, or a group where findings take little. Returns whether there was one.
+fn leave_out(reasons: &mut Vec<String>, groups: &mut Vec<String>) -> bool {
+    let is_long = reasons.iter().map(String::len).sum::<usize>() > MOST_OF_A_MARK / 4;
+    let left_out = if is_long { reasons.pop() } else { groups.pop().or_else(|| reasons.pop()) };
+    left_out.is_some()
+}
+
+/// The JSON of a mark from which things are left out until it is small enough.
+fn bounded<T: Serialize>(mark: &mut T, leave_out: impl Fn(&mut T) -> bool) -> String {
+    loop {
+        // Marks are structs of text; their JSON always exists.
+        let json = serde_json::to_string(mark).unwrap_or_default();
+        if json.len() <= MOST_OF_A_MARK || !leave_out(mark) {
+            return json;
+        }
+    }
+}
+
+/// The first releases of these that the mark of quarantined releases can list.
+pub fn quarantine_of<'a>(payloads: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
+    let mut listed = BTreeSet::new();
+    for payload in payloads {
+        if listed.len() < MOST_QUARANTINED {
+            listed.insert(payload.clone());
+        }
+    }
+    listed
+}
+
+/// The size of all annotations that are not our marks, in bytes.
+pub fn bytes_of_others(annotations: &BTreeMap<String, String>) -> usize {
+    let others = annotations.iter().filter(|(key, _)| !OURS.contains(&key.as_str()));
+    others.map(|(key, value)| key.len() + value.len()).sum()
+}
+
+/// What is wrong with annotations of others that leave too little room for our marks.
+pub fn lacking_room(bytes_of_others: usize) -> Option<String> {
+    let most = MOST_ANNOTATIONS - ROOM_FOR_MARKS;
+    (bytes_of_others > most).then(|| {
+        format!(
+            "{} bytes too large: the API server stores at most {} KiB, of which a rollback needs {} KiB",
+            bytes_of_others - most,
+            MOST_ANNOTATIONS >> 10,
+            ROOM_FOR_MARKS >> 10
+        )
+    })
+}
+
 impl Marks {
     /// Reads the marks from a workload's annotations.
     pub fn read(annotations: &BTreeMap<String, String>) -> Self {
@@ -173,6 +249,11 @@ impl Marks {
         }
     }
 
+    /// Whether more releases may be quarantined than the mark lists.
+    pub fn quarantine_is_full(&self) -> bool {
+        self.quarantined.len() >= MOST_QUARANTINED
+    }
+
     /// The break-glass reason that the stamp knows of.
     pub fn known_break_glass(&self) -> Option<String> {
         self.admitted.as_ref()?.break_glass.clone()
@@ -183,10 +264,10 @@ impl Marks {
         let json = |value: serde_json::Result<String>| value.unwrap_or_default();
         let mut annotations = BTreeMap::new();
         if let Some(admitted) = &self.admitted {
-            annotations.insert(ADMITTED, json(serde_json::to_string(admitted)));
+            annotations.insert(ADMITTED, admitted.to_annotation());
         }
         if let Some(held) = &self.held {
-            annotations.insert(HELD, json(serde_json::to_string(held)));
+            annotations.insert(HELD, held.to_annotation());
         }
         if !self.quarantined.is_empty() {
             annotations.insert(QUARANTINED, json(serde_json::to_string(&self.quarantined)));
@@ -212,4 +293,66 @@ pub fn rollback_unsafe(annotations: &BTreeMap<String, String>) -> Option<String>
     let text = annotations.get(ROLLBACK)?.trim();
     let reason = text.strip_prefix("unsafe")?.trim_start_matches(':').trim();
     Some(reason.chars().take(LONGEST_REASON).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_bounded_whatever_people_write() {
+        let digest = || "f".repeat(64);
+        // Every character takes six bytes of JSON.
+        let long = |length| "\u{1}".repeat(length);
+        let (groups, reasons) = (vec![long(256); 64], vec![long(512); 8]);
+        let admitted = Admitted {
+            template: digest(),
+            payload: digest(),
+            variant_of: Some(digest()),
+            by: "x".repeat(512),
+            groups: groups.clone(),
+            at: Timestamp::UNIX_EPOCH,
+            change: "c".repeat(253),
+            verdict: AdmittedVerdict::Unauthorized,
+            reasons: reasons.clone(),
+            break_glass: Some(long(LONGEST_REASON)),
+        };
+        let held = Held {
+            verdict: HeldVerdict::Hold,
+            template: digest(),
+            payload: digest(),
+            by: "x".repeat(512),
+            groups,
+            at: Timestamp::UNIX_EPOCH,
+            change: "c".repeat(253),
+            was_paused: true,
+            reasons,
+        };
+        let before: Vec<String> = (0..1_000).map(|number| format!("{number:064}")).collect();
+        let quarantined = quarantine_of([&digest()].into_iter().chain(&before));
+        assert!(quarantined.contains(&digest()) && quarantined.len() == MOST_QUARANTINED, "the first are listed");
+        let contained = Contained { incident: "i".repeat(253), replicas: i32::MIN };
+        let marks = Marks {
+            admitted: Some(admitted),
+            held: Some(held),
+            quarantined,
+            contained: Some(contained),
+            parked_replicas: Some(i32::MIN),
+        };
+        let written: BTreeMap<String, String> =
+            marks.write().into_iter().map(|(key, text)| (key.to_owned(), text)).collect();
+        assert_eq!(written.len(), OURS.len());
+        let bytes: usize = written.iter().map(|(key, text)| key.len() + text.len()).sum();
+        assert!(bytes <= ROOM_FOR_MARKS, "{bytes}");
+        assert_eq!(bytes_of_others(&written), 0);
+        let read = Marks::read(&written);
+        assert_eq!(read.admitted.map(|it| it.payload), Some(digest()), "what is bounded is still a mark");
+    }
+
+    #[test]
+    fn the_last_byte_counts() {
+        let most = MOST_ANNOTATIONS - ROOM_FOR_MARKS;
+        assert_eq!(lacking_room(most), None);
+        assert!(lacking_room(most + 1).is_some_and(|problem| problem.starts_with("1 bytes too large")));
+    }
 }

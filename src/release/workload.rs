@@ -11,7 +11,7 @@ use crate::observation::Workload;
 use crate::release::configuration;
 use crate::release::digest::{digest, payload_digest, template_digest};
 use crate::release::foreign::foreign;
-use crate::release::marks::{CHANGE, Held, HeldVerdict, Marks, break_glass, rollback_unsafe};
+use crate::release::marks::{CHANGE, Held, HeldVerdict, Marks, break_glass, bytes_of_others, rollback_unsafe};
 use crate::release::ownership::owes_fields;
 
 /// The part of a release that an object of this kind is; `None` where it has no pod template and so is none.
@@ -45,6 +45,7 @@ pub fn read(kind: PartKind, object: &Value) -> Option<Workload> {
         owes_fields: owes_fields(object),
         waiting,
         generated: if kind.has_pods() { configuration::generated(&stored) } else { BTreeSet::new() },
+        annotations: bytes_of_others(&annotations),
         marks,
         snapshots: Vec::new(),
         unreadable_snapshots: Vec::new(),

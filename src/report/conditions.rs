@@ -12,7 +12,7 @@ use super::invalid::not_in_force;
 use super::measuring::{budget_healthy, evaluated_on_time, measured, metrics_available};
 use super::other_admission;
 use super::remedy::approve_command;
-use super::storage::{releases_stored, rollback_is_endangered};
+use super::storage::{lacks_room, releases_stored, rollback_is_endangered};
 use super::surroundings::{Enforced, Surroundings};
 use crate::api::incident::IncidentStage;
 use crate::api::pilot::Mode;
@@ -92,6 +92,7 @@ pub enum Reason {
     NotYetStored,
     SnapshotRefused,
     SnapshotUnreadable,
+    AnnotationsTooLarge,
 }
 
 impl Reason {
@@ -203,6 +204,9 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
             Reason::UnauthorizedChange,
             "what runs came in past the guards; an owner accepts it by an Override of that release, or puts back the known-good one".into(),
         );
+    }
+    if let Some(message) = lacks_room(case) {
+        return not(Reason::AnnotationsTooLarge, message);
     }
     if workloads.iter().any(|workload| workload.marks.admitted.is_none()) {
         return not(

@@ -94,7 +94,7 @@ fn needs(case: &Case<'_>, proposal: &Proposal, findings: &[&Finding]) -> Option<
                 let contained = case.seen.workload(&proposal.workload)?.marks.contained.as_ref()?;
                 needs.resume = Some((RESTORES, contained.incident.clone()));
             }
-            GuardName::Quarantine | GuardName::Incident | GuardName::BlastRadius => return None,
+            GuardName::Quarantine | GuardName::Incident | GuardName::BlastRadius | GuardName::Room => return None,
         }
     }
     Some(needs)

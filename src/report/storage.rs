@@ -3,6 +3,8 @@
 use super::conditions::{Finding, Reason, Truth, finding};
 use crate::decide::storage::{Storage, storage};
 use crate::decide::{Case, Ledger};
+use crate::observation::Workload;
+use crate::release::marks::lacking_room;
 
 const TYPE: &str = "ReleasesStored";
 
@@ -19,6 +21,15 @@ pub(super) fn releases_stored(case: &Case<'_>, decided: &Ledger) -> Finding {
             finding(TYPE, Truth::False, reason, message)
         }
     }
+}
+
+/// The first workload whose annotations leave too little room for those that a rollback writes.
+pub(super) fn lacks_room(case: &Case<'_>) -> Option<String> {
+    let describe = |workload: &Workload| {
+        let problem = lacking_room(workload.annotations)?;
+        Some(format!("the annotations of {} are {problem}; remove or shorten some", workload.reference))
+    };
+    case.seen.workloads.iter().find_map(describe)
 }
 
 /// Why the pilot cannot promise a rollback, where releases that it would return to are not stored.

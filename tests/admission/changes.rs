@@ -567,11 +567,9 @@ fn a_pinned_write_leaves_the_template_to_its_owners() {
     assert_eq!(kept.trim_end(), applied("web:1", "new"), "the label was taken, the template was not");
 }
 
-#[test]
-fn a_workload_that_is_created_anew_does_not_bring_back_what_was_rolled_back() {
-    let guarded = guarded(&[pilot()]);
-    let payload = payload_digest(&with_image("web:2")["spec"]["template"]);
-    let record: Decision = serde_json::from_value(json!({
+/// The record of an incident that rolled this release back.
+fn record_of(payload: &str) -> Decision {
+    serde_json::from_value(json!({
         "apiVersion": "pilotguard.dev/v1alpha1", "kind": "Decision",
         "metadata": {"name": "incident-i", "namespace": "shop", "creationTimestamp": "2026-11-20T10:00:00Z"},
         "spec": {"pilot": "checkout", "type": "Rollback", "incident": "i", "reason": "rolled back",
@@ -579,43 +577,69 @@ fn a_workload_that_is_created_anew_does_not_bring_back_what_was_rolled_back() {
             "record": {"trigger": "fast-burn", "openedAt": "2026-11-20T09:55:00Z", "closedAt": "2026-11-20T10:00:00Z",
                 "decidedBy": "Deadline", "carriedOut": true, "quarantined": [payload]}},
     }))
-    .unwrap();
-    let readmit = |created: &str, phase: &str| -> Decision {
-        serde_json::from_value(json!({
-            "apiVersion": "pilotguard.dev/v1alpha1", "kind": "Decision",
-            "metadata": {"name": "d", "namespace": "shop", "creationTimestamp": created},
-            "spec": {"pilot": "checkout", "type": "Readmit", "payload": payload, "reason": "a broken load balancer"},
-            "status": {"phase": phase},
-        }))
-        .unwrap()
+    .unwrap()
+}
+
+/// The same, and a Readmit of that release.
+fn readmitted(payload: &str, created: &str, phase: &str) -> Cluster {
+    let readmit = json!({
+        "apiVersion": "pilotguard.dev/v1alpha1", "kind": "Decision",
+        "metadata": {"name": "d", "namespace": "shop", "creationTimestamp": created},
+        "spec": {"pilot": "checkout", "type": "Readmit", "payload": payload, "reason": "a broken load balancer"},
+        "status": {"phase": phase},
+    });
+    records(&[], &[record_of(payload), serde_json::from_value(readmit).unwrap()])
+}
+
+/// The answer to a request in an open window, with these records.
+fn with_records(cluster: &Cluster, request: &Value) -> Answer {
+    let context = Context {
+        guarded: &guarded(&[pilot()]),
+        cluster,
+        own_account: OPERATOR,
+        gitops_users: &[],
+        may_refuse_unknown: true,
+        now: at(OPEN),
     };
+    judge_in(&context, request)
+}
+
+#[test]
+fn a_workload_that_is_created_anew_does_not_bring_back_what_was_rolled_back() {
+    let payload = payload_digest(&with_image("web:2")["spec"]["template"]);
+    let recorded = records(&[], &[record_of(&payload)]);
     let create = |cluster: &Cluster, image: &str| {
-        let context = Context {
-            guarded: &guarded,
-            cluster,
-            own_account: OPERATOR,
-            gitops_users: &[],
-            may_refuse_unknown: true,
-            now: at(OPEN),
-        };
-        judge_in(&context, &review("CREATE", "grace", &Value::Null, &with_image(image)))
+        with_records(cluster, &review("CREATE", "grace", &Value::Null, &with_image(image)))
     };
-    let with_record = |more: &[Decision]| records(&[], &[std::slice::from_ref(&record), more].concat());
-    let refused = denial(create(&with_record(&[]), "web:2"));
+    let refused = denial(create(&recorded, "web:2"));
     assert!(refused.message.contains("rolled back after an incident"), "{}", refused.message);
     // It comes back neither at once nor with the next update.
-    let created = stored(create(&with_record(&[]), "web:3"), &with_image("web:3"));
+    let created = stored(create(&recorded, "web:3"), &with_image("web:3"));
     assert_eq!(created["metadata"]["annotations"][QUARANTINED], json!([payload]).to_string());
-    denial(judge(
-        &guarded,
-        OPEN,
-        &review("UPDATE", "grace", &created, &with(created.clone(), &json!({"spec": {"template": template("web:2")}}))),
-    ));
-    let readmitted = with_record(&[readmit("2026-11-21T10:00:00Z", "Accepted")]);
-    let created = stored(create(&readmitted, "web:2"), &with_image("web:2"));
+    let updated = with(created.clone(), &json!({"spec": {"template": template("web:2")}}));
+    denial(judge(&guarded(&[pilot()]), OPEN, &review("UPDATE", "grace", &created, &updated)));
+    let created =
+        stored(create(&readmitted(&payload, "2026-11-21T10:00:00Z", "Accepted"), "web:2"), &with_image("web:2"));
     assert_eq!(created["metadata"]["annotations"].get(QUARANTINED), None);
-    for no_readmission in [readmit("2026-11-19T10:00:00Z", "Accepted"), readmit("2026-11-21T10:00:00Z", "Refused")] {
-        denial(create(&with_record(&[no_readmission]), "web:2"));
+    for (at, phase) in [("2026-11-19T10:00:00Z", "Accepted"), ("2026-11-21T10:00:00Z", "Refused")] {
+        denial(create(&readmitted(&payload, at, phase), "web:2"));
     }
     assert_eq!(denial(create(&Cluster::default(), "web:3")).code, 503, "records that were not read are unknown");
+}
+
+#[test]
+fn records_know_what_a_full_mark_of_quarantined_releases_does_not_list() {
+    let payload = payload_digest(&with_image("web:2")["spec"]["template"]);
+    let recorded = records(&[], &[record_of(&payload)]);
+    let update = |cluster: &Cluster, listed: usize, image: &str| {
+        let others: Vec<String> = (0..listed).map(|number| format!("{number:064}")).collect();
+        let marks = json!({"metadata": {"annotations": {QUARANTINED: json!(others).to_string()}}});
+        let old = with(with_image("web:1"), &marks);
+        with_records(cluster, &review("UPDATE", "grace", &old, &with(old.clone(), &with_image(image))))
+    };
+    assert!(denial(update(&recorded, 64, "web:2")).message.contains("rolled back after an incident"));
+    let is_allowed = |answer| matches!(answer, Answer::Allowed { .. });
+    assert!(is_allowed(update(&recorded, 63, "web:2")), "the mark lists all");
+    assert!(is_allowed(update(&recorded, 64, "web:3")));
+    assert!(is_allowed(update(&readmitted(&payload, "2026-11-21T10:00:00Z", "Accepted"), 64, "web:2")));
 }

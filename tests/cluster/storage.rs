@@ -8,14 +8,19 @@ use kube::{Api, ResourceExt};
 use pilotguard::api::pilot::Pilot;
 use pilotguard::api::status::ReleaseState;
 use pilotguard::record::snapshots;
+use pilotguard::release::marks::{MOST_ANNOTATIONS, ROOM_FOR_MARKS};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::scene::{Outcome, Scene, condition, holds};
+use crate::scene::{Outcome, Scene, condition, holds, uncontended};
 
-tests![a_release_that_is_too_large_is_reported, a_snapshot_that_cannot_be_read_is_reported];
+tests![
+    a_release_that_is_too_large_is_reported,
+    a_snapshot_that_cannot_be_read_is_reported,
+    annotations_leave_room_for_a_rollback,
+];
 
 /// Of text that hardly compresses: two of them fit in no object.
 const LARGE: usize = 900_000;
@@ -111,5 +116,35 @@ async fn a_snapshot_that_cannot_be_read_is_reported(cluster: &Cluster) -> anyhow
     api.delete(&unreadable.name_any(), &DeleteParams::default()).await?;
     scene.guarded().await?;
     scene.until("snapshots that can be read", |pilot| holds(pilot, "ReleasesStored", "True")).await?;
+    Ok(())
+}
+
+async fn annotations_leave_room_for_a_rollback(cluster: &Cluster) -> anyhow::Result<()> {
+    let scene = Scene::set(cluster).await?;
+    // Without `apply`, which writes everything down twice; the Deployment's controller adds an annotation of its own.
+    let write = async |verb: &str, version: u32, bytes: usize| {
+        let mut release = scene.release(version, 0);
+        release["metadata"]["annotations"] = json!({"notes": "n".repeat(bytes)});
+        let (words, manifest) = ([verb, "-f", "-"], release.to_string());
+        uncontended(|| scene.grace.kubectl_with(&words, &manifest)).await
+    };
+    let (full, fitting) = (MOST_ANNOTATIONS - 200, MOST_ANNOTATIONS - ROOM_FOR_MARKS - 200);
+    write("create", 1, full).await?.accepted()?;
+    scene.declare(&scene.pilot(&json!({"slos": []}))).await?;
+    let is_reported = |pilot: &Pilot| {
+        let ready = condition(pilot, "Ready");
+        ready.is_some_and(|it| it.reason == "AnnotationsTooLarge" && it.message.contains("remove or shorten"))
+    };
+    scene.until("annotations that are too large", is_reported).await?;
+    write("replace", 1, fitting).await?.accepted()?;
+    scene.guarded().await?;
+    scene.known_good().await?;
+
+    let refused = write("replace", 2, fitting + 1_000).await?;
+    refused.refused(&["its annotations are", "bytes too large", "remove or shorten annotations"])?;
+    scene.kubectl(&scene.grace, "set image deployment/web web=web:3").await?.accepted()?;
+    scene.rolled_back_by(&scene.ada).await?;
+    let after = scene.deployment().await?;
+    ensure!(after["spec"]["template"]["spec"]["containers"][0]["image"] == "web:1", "{}", after["spec"]);
     Ok(())
 }

@@ -106,6 +106,7 @@ fn workload(marks: Marks) -> Workload {
         marks,
         snapshots: Vec::new(),
         unreadable_snapshots: Vec::new(),
+        annotations: 0,
     }
 }
 
@@ -146,6 +147,7 @@ pub fn moves_to(payload: &str) -> Proposal {
         payload: payload.to_owned(),
         gitops: GitOps::default(),
         one_live_release: true,
+        annotations: 0,
         replicas_before: Some(3),
         replicas_after: Some(3),
     }
@@ -193,6 +195,10 @@ fn each_guard_finds_what_it_is_for() {
         (with(over), scales(Some(3), 4), vec![]),
         (quarantined(), moves_to("p2"), vec!["ReleaseQuarantined"]),
         (quarantined(), moves_to("p3"), vec![]),
+        (plain(), Proposal { annotations: 247_809, ..moves_to("p2") }, vec!["AnnotationsTooLarge"]),
+        (plain(), Proposal { annotations: 247_808, ..moves_to("p2") }, vec![]),
+        (plain(), Proposal { annotations: 247_809, ..scales(Some(3), 4) }, vec![]),
+        (plain(), Proposal { annotations: 247_809, ..deletes() }, vec![]),
         (quarantined(), Proposal { payload: "p2".to_owned(), ..deletes() }, vec![]),
         (during(DecisionWindow, Rollback), moves_to("p2"), vec!["IncidentOpen"]),
         (during(DecisionWindow, Notify), moves_to("p2"), vec![]),

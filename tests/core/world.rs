@@ -214,6 +214,7 @@ impl World {
                 template: template_of(release),
                 payload: payload.clone(),
                 gitops: GitOps { manages_workload: user == GITOPS, is_named: false },
+                annotations: 0,
                 replicas_before: replicas,
                 replicas_after: replicas,
             },
@@ -377,6 +378,7 @@ impl World {
             marks: deployment.marks.clone(),
             snapshots,
             unreadable_snapshots: Vec::new(),
+            annotations: 0,
         }
     }
 
