@@ -17,7 +17,7 @@ use crate::observe::cluster::Cluster;
 
 /// Judging a change asks no metrics source.
 pub(super) const NO_SOURCE: SourceFacts =
-    SourceFacts { evaluation_interval: SignedDuration::ZERO, query_offset: SignedDuration::ZERO };
+    SourceFacts { evaluation_interval: SignedDuration::ZERO, query_offset: SignedDuration::ZERO, data: None };
 
 /// Without the records nobody can say whether the release was rolled back before, and without the other workloads whether
 /// it would be built on what came in past the guards.

@@ -36,7 +36,7 @@ const MOST_REHEARSALS: usize = 2;
 
 /// How a pilot is looked at whose metrics source cannot be read.
 const WITHOUT_SOURCE: SourceFacts =
-    SourceFacts { evaluation_interval: SignedDuration::from_secs(15), query_offset: SignedDuration::ZERO };
+    SourceFacts { evaluation_interval: SignedDuration::from_secs(15), query_offset: SignedDuration::ZERO, data: None };
 
 /// What one look found and decided.
 #[derive(Debug)]

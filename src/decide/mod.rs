@@ -72,6 +72,9 @@ pub struct SourceFacts {
     pub evaluation_interval: SignedDuration,
     /// How far in the past it is asked.
     pub query_offset: SignedDuration,
+    /// A digest of whose data it reads. What was learned from other data does not count. `None` while the source is not
+    /// known.
+    pub data: Option<u64>,
 }
 
 /// What was decided before: the durable part of a Pilot's status and what one process remembers of its own
@@ -106,6 +109,8 @@ pub struct Memory {
     pub unknown: BTreeMap<unmeasured::Subject, UnknownSince>,
     /// The definitions of all SLOs and triggers at the last look.
     pub definitions: BTreeSet<String>,
+    /// Whose data all that was learned from, as in [`SourceFacts::data`].
+    pub data: Option<u64>,
     /// The first sample of each SLO's total, by the SLO's definition.
     pub first_samples: BTreeMap<String, Timestamp>,
     /// For how long each trigger's condition has been so, by the trigger's definition.

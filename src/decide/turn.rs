@@ -44,8 +44,8 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// What was learned under one definition of an SLO or a trigger counts for no other. An edited trigger fires anew; the
-    /// evidence of an open incident stays.
+    /// What was learned under one definition of an SLO or a trigger, or from one source's data, counts for no other. An
+    /// edited trigger fires anew; the evidence of an open incident stays.
     pub(super) fn forget_what_was_edited(&mut self) {
         let declared = self.case.declaration;
         let definitions = declared.slos.iter().map(|slo| &slo.definition);
@@ -56,9 +56,15 @@ impl<'a> Turn<'a> {
         let is_incident_edited = joined.into_iter().any(|trigger| !known.contains(&trigger.definition));
         self.is_newly_declared = definitions.iter().any(|definition| !known.contains(definition));
         let memory = &mut self.ledger.memory;
+        let reads_other_data = self.case.source.data.is_some_and(|data| memory.data.is_some_and(|known| known != data));
+        memory.data = self.case.source.data.or(memory.data);
+        if reads_other_data {
+            memory.first_samples.clear();
+            memory.timers.clear();
+        }
         memory.first_samples.retain(|definition, _| definitions.contains(definition));
         memory.timers.retain(|definition, _| definitions.contains(definition));
-        if is_incident_edited {
+        if is_incident_edited || reads_other_data {
             memory.well_since = None;
             memory.clear_since = None;
             memory.available_since = None;

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::story::{Event, Expectation, Story, Word, play};
+use crate::world::DATA;
 
 fn pilot(trigger: &Value) -> Value {
     let ratio = json!({"bad": "requests_total{code=\"500\"}", "total": "requests_total"});
@@ -31,6 +32,7 @@ fn trigger() -> impl Strategy<Value = Value> {
 fn edit() -> impl Strategy<Value = (&'static str, Value)> {
     prop::sample::select(vec![
         ("/metricsSource", json!("other")),
+        (DATA, json!(2)),
         ("/slos/0/indicator/ratio/total", json!("requests_total{app=\"checkout\"}")),
         ("/slos/0/indicator/ratio/bad", json!("requests_total{code=~\"5..\"}")),
         ("/slos/0/target", json!("98")),

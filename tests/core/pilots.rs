@@ -19,6 +19,7 @@ pub fn source(interval: i64, offset: i64) -> SourceFacts {
     SourceFacts {
         evaluation_interval: SignedDuration::from_secs(interval),
         query_offset: SignedDuration::from_secs(offset),
+        data: Some(1),
     }
 }
 

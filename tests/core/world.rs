@@ -25,6 +25,9 @@ use serde_json::{Value, json};
 
 use crate::traffic::Traffic;
 
+/// In place of a JSON pointer: what the metrics source reads is edited, as by a platform admin.
+pub const DATA: &str = "data of the MetricsSource";
+
 /// How long a rollout takes until all replicas are available.
 const ROLLOUT: SignedDuration = SignedDuration::from_secs(30);
 /// `progressDeadlineSeconds`.
@@ -131,6 +134,10 @@ impl World {
     pub fn edit(&mut self, edits: &BTreeMap<String, Value>) {
         let mut pilot = serde_json::to_value(&self.pilot).expect("a Pilot can be written");
         for (pointer, value) in edits {
+            if pointer == DATA {
+                self.source.data = value.as_u64();
+                continue;
+            }
             *pilot["spec"].pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer} is declared")) = value.clone();
         }
         self.pilot = serde_json::from_value(pilot).expect("the edits fit a Pilot");

@@ -24,6 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 pub use breaker::BreakerState;
@@ -33,6 +34,7 @@ pub use problems::{Problem, Said};
 pub use slots::MAX_IN_FLIGHT;
 
 use crate::api::metrics_source::{Dialect, MetricsSourceSpec};
+use crate::canonical::digest;
 use crate::decide::SourceFacts;
 use crate::declaration::{Condition, Declaration, PilotId, Trigger};
 use crate::observation::{Answer, Question, Reading, Unknown};
@@ -51,6 +53,8 @@ pub struct Source {
     url: String,
     namespace_label: Option<String>,
     dialect: Dialect,
+    /// As in [`SourceFacts::data`].
+    data: u64,
     evaluation_interval: SignedDuration,
     query_offset: SignedDuration,
     link: Link,
@@ -101,13 +105,18 @@ impl Source {
             query_offset: spec.query_offset.as_signed(),
             link: Link::new(transport, client::timeout(spec)),
             rounds: AtomicUsize::new(0),
+            data: data_of(spec),
             problems: Mutex::default(),
         }
     }
 
     /// How it is read, as far as judging depends on it.
     pub const fn facts(&self) -> SourceFacts {
-        SourceFacts { evaluation_interval: self.evaluation_interval, query_offset: self.query_offset }
+        SourceFacts {
+            evaluation_interval: self.evaluation_interval,
+            query_offset: self.query_offset,
+            data: Some(self.data),
+        }
     }
 
     /// Begins a look's conversation, which is over at `ends_at`.
@@ -321,6 +330,12 @@ fn subject(declaration: &Declaration, question: &Question) -> String {
         Some(trigger) => format!("trigger {}", trigger.name),
         None => of_dependency().map_or_else(String::new, |dependency| format!("dependency {}", dependency.name)),
     }
+}
+
+/// Another address, tenant or label shows other series under the same selector.
+fn data_of(spec: &MetricsSourceSpec) -> u64 {
+    let digest = digest(&json!([spec.url, spec.tenant, spec.namespace_label]));
+    digest.get(..16).and_then(|start| u64::from_str_radix(start, 16).ok()).unwrap_or_default()
 }
 
 fn no_slo(slo: &str) -> String {
