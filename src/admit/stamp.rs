@@ -23,7 +23,7 @@ use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, HELD, H
 use crate::release::workload;
 use crate::report::refusal::shorten;
 
-/// So many groups of a requester are kept; service accounts have three, people rarely more than twenty.
+/// Maximum number of groups of a requester that are kept; service accounts have three, people rarely more than twenty.
 const MOST_GROUPS: usize = 64;
 
 /// A group's name is kept up to so many bytes, which the schemas take; longer ones are left out, never cut into

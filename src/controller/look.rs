@@ -27,7 +27,7 @@ use crate::report::surroundings::SourceState;
 /// still missing then stays Unknown.
 const MOST_ROUNDS: usize = 8;
 
-/// For so long a look waits for metrics, all rounds together: figures that are older say little about now, and people's
+/// Time for which an evaluation waits for metrics, all rounds together: figures that are older say little about now, and people's
 /// Decisions are heard at the next look. What is still missing then stays Unknown.
 const METRICS_DEADLINE: Duration = Duration::from_secs(20);
 

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 /// A bake is shown as paused until time has counted for so long: what comes and goes is one pause.
 const SETTLED_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
-/// So many releases are remembered in which a part was good.
+/// Maximum number of releases remembered in which a part was good.
 const MOST_RELEASES_OF_A_PART: usize = 10;
 
 impl Turn<'_> {

@@ -23,7 +23,7 @@ use crate::release::marks::{Admitted, HeldVerdict, quarantine_of};
 /// A Decision that names a Pilot which does not exist is refused at this age: both may come in one apply, in any order.
 const WITHOUT_PILOT: SignedDuration = SignedDuration::from_mins(1);
 
-/// So many Decisions are told at one look whether they count; the others at the next ones.
+/// Maximum number of Decisions judged in one evaluation; the others follow in the next ones.
 const JUDGED_AT_ONCE: usize = 20;
 
 /// Judges one Decision as the next evaluation of its Pilot would: what it does, or why it has no effect.

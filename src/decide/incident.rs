@@ -22,7 +22,7 @@ use crate::api::trigger::TriggerAction;
 use crate::declaration::{Condition, Trigger};
 use crate::observation::{PilotDecision, Reading, Workload};
 
-/// So many releases of a workload are put away by one incident, the newest.
+/// Maximum number of releases of a workload that one incident quarantines, the newest.
 const MOST_QUARANTINED: usize = 10;
 
 impl<'a> Turn<'a> {

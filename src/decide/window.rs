@@ -10,7 +10,7 @@ use super::proposal::{Finding, GuardName, Proposal, Until};
 use crate::api::duration::Duration;
 use crate::calendar::{Opening, Reason};
 
-/// So many windows are looked at for one that leaves enough runway.
+/// Maximum number of windows searched for one that leaves enough runway.
 const MOST_WINDOWS_AHEAD: usize = 64;
 
 /// The guard: outside the windows, in a freeze, or with too little of a window left.

@@ -104,7 +104,7 @@ pub struct Objective {
     pub total: String,
     /// Below so many events nothing is concluded.
     pub min_events: f64,
-    /// For so long after the start nothing is concluded.
+    /// Time after the start in which nothing is concluded.
     pub warmup: SignedDuration,
     /// Older samples are stale.
     pub stale_after: SignedDuration,
@@ -180,7 +180,7 @@ pub enum Condition {
         /// How far back the expression reads.
         reach: SignedDuration,
     },
-    /// So many changes in a row failed.
+    /// Number of consecutive changes that failed.
     ConsecutiveFailedChanges {
         /// How many.
         count: usize,

@@ -21,7 +21,7 @@ use crate::api::metrics_source::{MetricsSource, MetricsSourceSpec};
 /// The API server answers a read of one Secret in far less.
 const SECRET_DEADLINE: Duration = Duration::from_secs(5);
 
-/// For so long a Secret is taken to be unchanged.
+/// Time for which a Secret that was read is used before it is read again.
 const SECRET_KEPT: Duration = Duration::from_mins(1);
 
 /// Wrong credentials stay wrong until a person acts: looking more often would only load the API server.

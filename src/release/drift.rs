@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::workload;
 use crate::api::workload::PartKind;
 
-/// So many fields are named; more of them help nobody.
+/// Maximum number of fields named; more of them help nobody.
 const MOST_FIELDS: usize = 5;
 
 /// The paths of fields in which what two objects of a kind release differs, the first few. Empty where it is the same.

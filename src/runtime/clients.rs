@@ -8,7 +8,7 @@ use kube::client::ClientBuilder;
 use kube::{Api, Client, Config};
 use tower::limit::ConcurrencyLimitLayer;
 
-/// So many of our reads and writes are in flight at once: pilots are evaluated side by side, at the start all of them.
+/// Maximum number of reads and writes in flight at once: pilots are evaluated side by side, at the start all of them.
 const MAX_IN_FLIGHT: usize = 64;
 
 /// Why there is no client.

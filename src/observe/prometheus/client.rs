@@ -22,7 +22,7 @@ use crate::api::metrics_source::MetricsSourceSpec;
 /// An answer that is longer is given up: one number needs a few hundred bytes.
 pub const MAX_BODY: usize = 1 << 20;
 
-/// So many characters of a server's words reach a message.
+/// Maximum number of characters of a server's answer that a message quotes.
 const MAX_EXCERPT: usize = 200;
 
 /// A server that is there accepts a connection in far less.
