@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use pilotguard::api::decision::DecisionType;
 use pilotguard::api::incident::IncidentStage;
 use proptest::prelude::*;
@@ -226,9 +227,10 @@ proptest! {
         let outturn = play(&story);
         let incident = outturn.world.status.incident.as_ref();
         let stage = incident.map(|incident| incident.stage);
-        // A budget that is spent slowly may fire at the very end.
+        // A budget that is spent slowly may fire at the very end: what began shortly before that may still be under way.
+        let lately = outturn.world.now - SignedDuration::from_mins(30);
         let is_just_open = incident.is_some_and(|incident| {
-            incident.stage == IncidentStage::DecisionWindow && incident.deadline >= outturn.world.now
+            incident.opened_at >= lately || incident.evidence.iter().any(|evidence| evidence.at >= lately)
         });
         prop_assert!(
             is_just_open || matches!(stage, None | Some(IncidentStage::Standing)),
