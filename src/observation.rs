@@ -226,6 +226,8 @@ pub struct Workload {
     pub template: String,
     /// Its payload digest.
     pub payload: String,
+    /// Images of the stored template.
+    pub images: Vec<String>,
     /// The release that is stored while the rollout is paused by us, and waits to be rolled out.
     pub waiting: Option<Held>,
     /// How many pods it shall have: `spec.replicas`, or as many as there are nodes for a DaemonSet's.
@@ -262,6 +264,17 @@ impl Workload {
         self.snapshots.iter().find(|snapshot| snapshot.payload == payload)
     }
 
+    /// The images of a release of this workload, as far as they are known.
+    pub fn images_of(&self, payload: &str) -> Vec<String> {
+        let of_template = self.waiting.as_ref().map_or(&self.payload, |held| &held.payload);
+        if of_template == payload {
+            return self.images.clone();
+        }
+        let snapshot = self.snapshot_of(payload).map(|snapshot| &snapshot.images);
+        let put_off = self.marks.held.as_ref().filter(|held| held.payload == payload).map(|held| &held.images);
+        snapshot.or(put_off).cloned().unwrap_or_default()
+    }
+
     /// Whether what it runs has survived a bake before.
     pub fn runs_what_was_good(&self) -> bool {
         self.snapshot_of(&self.payload).is_some_and(|snapshot| snapshot.known_good_at.is_some())
@@ -295,6 +308,8 @@ pub struct Snapshot {
     pub payload: String,
     /// The digest of the template as stored.
     pub template: String,
+    /// Its images.
+    pub images: Vec<String>,
     /// When it survived its bake, the last time.
     pub known_good_at: Option<Timestamp>,
     /// The payload digests of the pilot's releases of which it was a part when it did.

@@ -26,6 +26,7 @@ use crate::decide::judge::rolled_back_before;
 use crate::decide::proposal::{GitOps, Judgement, Operation, Proposal, Verdict};
 use crate::observation::{Observation, Workload};
 use crate::release::digest::template_digest;
+use crate::release::images::images;
 use crate::release::marks::{ADMITTED, HELD, HeldVerdict, bytes_of_others, quarantine_of};
 use crate::release::ownership::{LAST_APPLIED, RELEASED, REPLICAS, last_applied_with_release, with_owners_of};
 use crate::release::workload;
@@ -195,6 +196,7 @@ impl<'a> Attempt<'a> {
                     // Of what is created held no pod is made.
                     (None, after) => after.is_some_and(|object| workload::is_pausable(kind, object)),
                 },
+                images: images(&running),
                 annotations: after.map_or(0, |object| bytes_of_others(&workload::annotations(object))),
                 replicas_before,
                 replicas_after,
@@ -221,6 +223,7 @@ impl<'a> Attempt<'a> {
                 gitops: GitOps::default(),
                 one_live_release: false,
                 annotations: 0,
+                images: Vec::new(),
                 replicas_before: Some(before),
                 replicas_after: Some(after),
             },

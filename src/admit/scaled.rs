@@ -52,6 +52,7 @@ pub(super) fn scaled_workload(
         snapshots: Vec::new(),
         unreadable_snapshots: Vec::new(),
         annotations: 0,
+        images: Vec::new(),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::decide::proposal::Judgement;
 use crate::declaration::Declaration;
 use crate::release::change::change_name;
 use crate::release::digest::template_digest;
+use crate::release::images::images;
 use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, HELD, Held, HeldVerdict, KEPT, Marks};
 use crate::release::workload;
 use crate::report::refusal::shorten;
@@ -142,6 +143,7 @@ pub fn of_held(change: &Change<'_>, judgement: &Judgement, verdict: HeldVerdict)
             None => workload::is_paused(change.old),
         },
         reasons: reasons(judgement),
+        images: workload::template(change.kind, change.new).map(|template| images(&template)).unwrap_or_default(),
         template,
         payload,
     };
@@ -156,7 +158,7 @@ pub fn noted_just_now(new: &Value, requester: &Requester, now: Timestamp) -> Opt
     let is_ours = note.by == requester.user && note.groups == kept_groups(requester);
     let is_new = now.duration_since(note.at).abs() <= ONE_REQUEST;
     let is_short = note.reasons.len() <= MOST_REASONS
-        && (note.reasons.iter().chain([&note.template, &note.payload, &note.change]))
+        && (note.reasons.iter().chain(&note.images).chain([&note.template, &note.payload, &note.change]))
             .all(|text| text.len() <= LONGEST_REASON);
     (is_ours && is_new && is_short).then(|| write_held(note))
 }

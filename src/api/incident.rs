@@ -170,6 +170,10 @@ pub struct Suspect {
     pub payload: String,
     /// Time at which the change was admitted.
     pub admitted_at: Timestamp,
+    /// Images that its containers run, each once, 16 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 256)))]
+    pub images: Vec<String>,
 }
 
 /// Release that a rollback restores.
@@ -181,6 +185,10 @@ pub struct RollbackTarget {
     pub payload: String,
     /// Time at which it became known-good.
     pub known_good_at: Timestamp,
+    /// Images that its containers run, each once, 16 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 256)))]
+    pub images: Vec<String>,
     /// Parts of the release: what each workload would run.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]

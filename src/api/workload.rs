@@ -90,6 +90,10 @@ pub struct ReleasePart {
     /// Payload digest: what the template runs, without labels and dates.
     #[schemars(length(max = 64))]
     pub payload: String,
+    /// Images that its containers run, each once, 16 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 256)))]
+    pub images: Vec<String>,
 }
 
 /// Kind of a part of a release.

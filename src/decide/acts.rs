@@ -6,11 +6,12 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::ending::give_account;
+use super::naming::to_release;
 use super::plan::{Effect, RestoreReplicas, RollBack, ScaleDown};
 use super::records::OPERATOR;
 use super::slo::text;
 use super::turn::Turn;
-use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent, Verification, WorkloadIntent};
+use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent, RollbackTarget, Verification, WorkloadIntent};
 use crate::api::trigger::TriggerAction;
 use crate::api::workload::ReleasePart;
 use crate::declaration::{Condition, Trigger};
@@ -56,9 +57,10 @@ impl<'a> Turn<'a> {
             due.retain(puts_configuration_back);
         }
         if due.is_empty() {
+            let to = to_release(incident.target.as_ref().and_then(RollbackTarget::name));
             if let Some(intent) = &mut incident.intent {
                 intent.done_at = Some(self.case.now);
-                let done = account_of(intent, self.case.now);
+                let done = account_of(intent, &to, self.case.now);
                 give_account(incident, &done);
             }
             incident.stage = IncidentStage::Verifying;
@@ -185,6 +187,7 @@ impl<'a> Turn<'a> {
             at: self.case.now,
             change: admitted.change.clone(),
             was_paused: false,
+            images: workload.images_of(&workload.payload),
             reasons: vec![format!("incident {} rolled it back", incident.id)],
         })
     }
@@ -352,13 +355,13 @@ fn already_done(intent: &Intent, progress: &[Progress]) -> String {
 }
 
 /// An act that is done, in words.
-fn account_of(intent: &Intent, at: Timestamp) -> String {
+fn account_of(intent: &Intent, to: &str, at: Timestamp) -> String {
     let moved = |part: &&WorkloadIntent| part.replicas.is_some() || part.to.as_ref() != Some(&part.from);
     let names: Vec<String> = intent.workloads.iter().filter(moved).map(|part| part.workload.to_string()).collect();
     let names = if names.is_empty() { "nothing that had to move".to_owned() } else { names.join(", ") };
     match intent.workloads.iter().find_map(|part| part.replicas) {
         Some(replicas) => format!("scaled {names} down to {replicas} at {at:.0}"),
-        None => format!("rolled back {names} at {at:.0}"),
+        None => format!("rolled back {names}{to} at {at:.0}"),
     }
 }
 
@@ -397,6 +400,7 @@ fn release_before(intent: &Intent) -> String {
         name: part.workload.name.clone(),
         template: String::new(),
         payload: part.from.clone(),
+        images: Vec::new(),
     };
     release_payload(&intent.workloads.iter().map(part).collect::<Vec<_>>())
 }

@@ -167,6 +167,11 @@ impl Turn<'_> {
 
     /// The change that a stamp names, with the release that runs now.
     fn blamed_for(&self, stamp: &Admitted) -> Suspect {
-        Suspect { change: stamp.change.clone(), payload: self.payload().to_owned(), admitted_at: stamp.at }
+        Suspect {
+            change: stamp.change.clone(),
+            payload: self.payload().to_owned(),
+            admitted_at: stamp.at,
+            images: self.whole.images.clone(),
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A window blames nobody: what goes back for its sake is not quarantined, and may come again in the next window.
 
+use super::naming::to_release;
 use super::turn::Turn;
 use crate::api::changes::OnWindowClose;
 use crate::api::incident::{DecidedBy, Incident, IncidentOrigin};
@@ -9,6 +10,7 @@ use crate::api::pilot::Mode;
 use crate::api::status::ReleaseState;
 use crate::api::trigger::TriggerAction;
 use crate::observation::Workload;
+use crate::release::images::release_name;
 use crate::release::marks::{Admitted, AdmittedVerdict};
 
 impl Turn<'_> {
@@ -34,7 +36,8 @@ impl Turn<'_> {
         if !is_alone || self.cannot_roll_back(target).is_some() || self.unsafe_to_cross(target).is_some() {
             return;
         }
-        let because = format!("the window closed before change {} was completely available", admitted.change);
+        let to = to_release(release_name(&self.whole.images, &admitted.payload));
+        let because = format!("the window closed before change {}{to} was completely available", admitted.change);
         let Some(mut incident) = self.open_by_policy(IncidentOrigin::WindowClosed, &admitted.change, &because) else {
             return;
         };

@@ -10,12 +10,13 @@ use super::Case;
 use super::exceptions::end_of;
 use super::incident::action_of;
 use super::judge::rolled_back_before;
+use super::naming::{name_of, to_release};
 use super::people::may_loosen;
 use super::plan::{ApproveChange, Effect, Readmit};
 use super::reasons::{WANTED, says_nothing};
 use super::turn::Turn;
 use crate::api::decision::{DecisionPhase, DecisionType};
-use crate::api::incident::{Incident, IncidentStage, RollbackTarget};
+use crate::api::incident::{Incident, IncidentStage};
 use crate::api::trigger::TriggerAction;
 use crate::observation::{Change, PilotDecision, Workload};
 use crate::release::marks::{Admitted, HeldVerdict, quarantine_of};
@@ -135,7 +136,7 @@ impl<'a> Turn<'a> {
                 };
                 match self.cannot_roll_back(target) {
                     Some(why) => Err(why),
-                    None => Ok(format!("rolling back to {}", revisions(target))),
+                    None => Ok(format!("rolling back{}", to_release(target.name()))),
                 }
             }
         }
@@ -193,15 +194,17 @@ impl<'a> Turn<'a> {
             return Err("an incident is open; readmit once it has closed".to_owned());
         }
         let payload = decision.payload.as_deref().unwrap_or_default();
+        let release = || name_of(&self.case, payload).unwrap_or_else(|| "the release".to_owned());
+        let applicable = || format!("{} may be applied again", release());
         let knows = |w: &Workload| w.marks.quarantined.contains(payload) || w.snapshot_of(payload).is_some();
         if self.workloads().iter().any(knows) {
-            return Ok("the release may be applied again".to_owned());
+            return Ok(applicable());
         }
         // Its mark is gone or does not list it: it is judged by the records, which this Decision joins.
         let is_gone = self.workloads().len() < self.case.declaration.workloads.len();
         let is_unlisted = is_gone || self.workloads().iter().any(|workload| workload.marks.quarantine_is_full());
         if is_unlisted && rolled_back_before(&self.case).iter().any(|it| it == payload) {
-            return Ok("the release may be applied again".to_owned());
+            return Ok(applicable());
         }
         Err("that release is not quarantined; copy its digest from the refusal".to_owned())
     }
@@ -255,10 +258,6 @@ impl<'a> Turn<'a> {
             }));
         }
     }
-}
-
-fn revisions(target: &RollbackTarget) -> String {
-    target.workloads.iter().map(|part| part.revision.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 const fn strictness(type_: DecisionType) -> u8 {

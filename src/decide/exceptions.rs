@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::Case;
+use super::naming::name_of;
 use super::people::is_service_account;
 use super::people::may_loosen;
 use super::plan::{DeclareEmergency, Effect};
@@ -159,11 +160,11 @@ impl Turn<'_> {
     pub(super) fn weigh_override(&self, decision: &PilotDecision) -> Result<String, String> {
         let until = end_of(decision, self.case.now)?;
         let payload = decision.payload.as_deref().ok_or("Override needs the payload digest of a release")?;
-        let release = payload.get(..8).unwrap_or(payload);
+        let release = name_of(&self.case, payload).unwrap_or_else(|| "the release that it names".to_owned());
         let fix = if decision.fix { "an open incident, and " } else { "" };
         Ok(format!(
-            "until {until:.0} release {release} passes {fix}windows, a budget freeze and the decision date where someone \
-             else applies it (a service account needs two owners)"
+            "until {until:.0} {release} passes {fix}windows, a budget freeze and the decision date where someone else \
+             applies it (a service account needs two owners)"
         ))
     }
 

@@ -13,6 +13,7 @@ use super::whole::waiting_changes;
 use crate::api::decision::Requester;
 use crate::api::incident::IncidentStage;
 use crate::observation::Workload;
+use crate::release::images::release_name;
 use crate::release::marks::{Admitted, AdmittedVerdict, Held};
 
 /// Releases that wait for the same window begin within this time of its opening, not all at once.
@@ -73,6 +74,7 @@ impl Turn<'_> {
             gitops: GitOps::default(),
             one_live_release: true,
             annotations: workload.annotations,
+            images: held.images.clone(),
             replicas_before: Some(workload.replicas),
             replicas_after: Some(workload.replicas),
         };
@@ -93,6 +95,7 @@ fn waiting_on(held: &Held, judgement: &Judgement) -> Waiting {
     let problems = judgement.findings.iter().map(|finding| finding.problem.clone());
     Waiting {
         change: held.change.clone(),
+        release: release_name(&held.images, &held.payload),
         by: held.by.clone(),
         problems: problems.collect(),
         allowed_from: judgement.allowed_from(),

@@ -22,6 +22,7 @@ mod incident;
 mod inquiry;
 pub mod judge;
 pub mod lateness;
+pub mod naming;
 mod opening;
 mod ownership;
 pub mod people;

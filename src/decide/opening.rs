@@ -2,6 +2,7 @@
 
 use super::ending::still_due;
 use super::incident::{action_of, end_continue};
+use super::naming::to_release;
 use super::triggers::Firing;
 use super::turn::Turn;
 use crate::api::decimal::Decimal;
@@ -215,7 +216,7 @@ impl<'a> Turn<'a> {
         match self.find_suspect(trigger, &target) {
             Ok(suspect) => Choice {
                 action: TriggerAction::Rollback,
-                because: format!("change {} is blamed", suspect.change),
+                because: format!("change {}{} is blamed", suspect.change, to_release(suspect.name())),
                 suspect: Some(suspect),
                 target: Some(target),
             },

@@ -51,6 +51,8 @@ pub struct SloFigures {
 pub struct Waiting {
     /// The name that its ChangeRecord will have.
     pub change: String,
+    /// The name of the release, if any of its images is known.
+    pub release: Option<String>,
     /// Who asked for it.
     pub by: String,
     /// What the guards found.

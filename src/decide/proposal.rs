@@ -30,6 +30,8 @@ pub struct Proposal {
     /// Whether the rollout can be paused, and all pods that there are belong to one release, so that a pause keeps
     /// exactly what runs.
     pub one_live_release: bool,
+    /// The images that would run.
+    pub images: Vec<String>,
     /// Bytes of all annotations that the workload would carry, but for our marks.
     pub annotations: usize,
     /// The replicas before, where there were any.

@@ -59,7 +59,7 @@ impl Turn<'_> {
             release.retain(|part| !workload.reference.is(part.kind, &part.name));
             let PartReference { kind, name } = workload.reference.clone();
             let (template, payload) = (held.template.clone(), held.payload.clone());
-            release.push(ReleasePart { kind, name, template, payload });
+            release.push(ReleasePart { kind, name, template, payload, images: held.images.clone() });
         }
         self.effects.push(Effect::OpenChange(OpenChange {
             name: first.change.clone(),

@@ -30,7 +30,12 @@ impl Turn<'_> {
             _ => Ok(()),
         };
         dependencies.and(began).and(worse)?;
-        Ok(Suspect { change: admitted.change.clone(), payload: admitted.payload.clone(), admitted_at: admitted.at })
+        Ok(Suspect {
+            change: admitted.change.clone(),
+            payload: admitted.payload.clone(),
+            admitted_at: admitted.at,
+            images: self.whole.images.clone(),
+        })
     }
 
     /// The change that brought what runs, if one did: neither an adoption nor a rollback.
@@ -41,6 +46,7 @@ impl Turn<'_> {
             change: admitted.change.clone(),
             payload: admitted.payload.clone(),
             admitted_at: admitted.at,
+            images: self.whole.images.clone(),
         })
     }
 

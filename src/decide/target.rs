@@ -8,6 +8,7 @@ use super::turn::Turn;
 use crate::api::incident::{RollbackTarget, TargetPart};
 use crate::api::workload::ReleasePart;
 use crate::observation::{Snapshot, Workload};
+use crate::release::images::once;
 use crate::release::vector::release_payload;
 
 /// A release of the whole pilot that was good: for each workload the snapshot that holds its part.
@@ -110,6 +111,7 @@ impl Candidate<'_> {
             name: workload.reference.name.clone(),
             template: snapshot.template.clone(),
             payload: snapshot.payload.clone(),
+            images: Vec::new(),
         };
         release_payload(&self.parts.iter().map(part).collect::<Vec<_>>()) == self.payload
     }
@@ -141,6 +143,7 @@ impl Candidate<'_> {
             revision: snapshot.name.clone(),
         };
         Some(RollbackTarget {
+            images: once(self.parts.iter().flat_map(|(_, snapshot)| snapshot.images.clone())),
             payload: self.payload.to_owned(),
             known_good_at: self.parts.iter().filter_map(|(_, snapshot)| snapshot.known_good_at).min()?,
             workloads: self.parts.iter().map(part).collect(),

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Case;
 use crate::api::workload::ReleasePart;
 use crate::observation::Workload;
+use crate::release::images::once;
 use crate::release::marks::{Admitted, AdmittedVerdict, Held};
 use crate::release::vector::{release_digest, release_payload};
 
@@ -15,6 +16,8 @@ use crate::release::vector::{release_digest, release_payload};
 pub(super) struct Whole {
     /// The payload digest that the pilot runs; empty where nothing runs.
     pub(super) payload: String,
+    /// Its images.
+    pub(super) images: Vec<String>,
     /// What brought it: the mark of the change that is newest, with the digests of the whole release. `None` while
     /// some workload runs what has no mark.
     pub(super) admitted: Option<Admitted>,
@@ -30,6 +33,7 @@ impl Whole {
             return Self::default();
         }
         let payload = release_payload(&parts);
+        let images = once(parts.iter().flat_map(|part| part.images.clone()));
         let stamps: Option<Vec<_>> =
             running(workloads).map(|it| Some((it.admitted()?, it.change_label.as_deref()))).collect();
         let admitted = stamps.and_then(|stamps| {
@@ -42,7 +46,7 @@ impl Whole {
             part.payload = workload.variant_of().unwrap_or(&part.payload).to_owned();
         }
         let variant_of = Some(release_payload(&meant)).filter(|meant| *meant != payload);
-        Self { payload, admitted, variant_of }
+        Self { payload, images, admitted, variant_of }
     }
 }
 
@@ -53,6 +57,7 @@ pub(super) fn parts_of(workloads: &[Workload]) -> Vec<ReleasePart> {
         name: workload.reference.name.clone(),
         template: workload.template.clone(),
         payload: workload.payload.clone(),
+        images: workload.images_of(&workload.payload),
     };
     running(workloads).map(part).collect()
 }

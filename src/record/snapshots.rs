@@ -21,6 +21,7 @@ use crate::act::{StoredConfiguration, StoredRelease};
 use crate::api::workload::PartKind;
 use crate::observation::Snapshot;
 use crate::release::digest::template_digest;
+use crate::release::images::images;
 use crate::release::marks::rollback_unsafe;
 use crate::release::ownership::LAST_APPLIED;
 use crate::release::workload;
@@ -89,6 +90,7 @@ pub fn read(revision: &ControllerRevision) -> Option<(String, String, Snapshot)>
         revision: revision.revision,
         known_good_in: known_good_in(revision),
         payload: stored.payload_digest,
+        images: images(&stored.template),
         template: stored.template_digest,
         known_good_at: time(KNOWN_GOOD_AT),
         last_running_at: time(LAST_RUNNING_AT),

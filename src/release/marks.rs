@@ -30,6 +30,9 @@ pub const CHANGE: &str = "pilotguard.dev/change";
 /// Maximum size of the mark of an admitted or held change, in bytes. Findings, then groups are left out of a larger one.
 const MOST_OF_A_MARK: usize = 4 << 10;
 
+/// Maximum number of images that the mark of a held change lists.
+const MOST_IMAGES: usize = 3;
+
 /// Maximum number of payload digests that the mark of quarantined releases lists. The records of incidents know the others.
 const MOST_QUARANTINED: usize = 64;
 
@@ -130,6 +133,9 @@ pub struct Held {
     pub at: Timestamp,
     /// The change that it will be: the name of its ChangeRecord.
     pub change: String,
+    /// The first images that it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
     /// Somebody else had paused the rollout before, so releasing it does not un-pause it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub was_paused: bool,
@@ -184,6 +190,7 @@ impl Held {
     /// The annotation, of bounded size.
     pub fn to_annotation(&self) -> String {
         let mut mark = self.clone();
+        mark.images.truncate(MOST_IMAGES);
         bounded(&mut mark, |mark| leave_out(&mut mark.reasons, &mut mark.groups))
     }
 }
@@ -325,6 +332,7 @@ mod tests {
             groups,
             at: Timestamp::UNIX_EPOCH,
             change: "c".repeat(253),
+            images: vec!["i".repeat(256); 16],
             was_paused: true,
             reasons,
         };

@@ -5,6 +5,7 @@ pub mod configuration;
 pub mod digest;
 pub mod drift;
 pub mod foreign;
+pub mod images;
 pub mod marks;
 pub mod ownership;
 pub mod vector;

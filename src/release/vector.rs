@@ -39,6 +39,7 @@ mod tests {
             name: name.to_owned(),
             template: format!("t-{payload}"),
             payload: payload.to_owned(),
+            images: Vec::new(),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::observation::Workload;
 use crate::release::configuration;
 use crate::release::digest::{digest, payload_digest, template_digest};
 use crate::release::foreign::foreign;
+use crate::release::images::images;
 use crate::release::marks::{CHANGE, Held, HeldVerdict, Marks, break_glass, bytes_of_others, rollback_unsafe};
 use crate::release::ownership::owes_fields;
 
@@ -33,6 +34,7 @@ pub fn read(kind: PartKind, object: &Value) -> Option<Workload> {
         uid: text(object, "/metadata/uid"),
         resource_version: text(object, "/metadata/resourceVersion"),
         generation: number(object, "/metadata/generation").unwrap_or_default(),
+        images: images(&stored),
         template,
         payload,
         replicas: wanted(kind, object),

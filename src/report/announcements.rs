@@ -6,9 +6,10 @@
 use jiff::Timestamp;
 
 use super::exceptions;
-use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent, Verification};
+use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent, RollbackTarget, Verification};
 use crate::api::trigger::TriggerAction;
 use crate::decide::Case;
+use crate::decide::naming::{name_of, to_release};
 use crate::decide::plan::{Effect, Plan, ScaleDown, Waiting};
 use crate::release::marks::{AdmittedVerdict, Contained};
 
@@ -43,8 +44,10 @@ pub fn announce(case: &Case<'_>, plan: &Plan) -> Vec<Announcement> {
                 is_warning: false,
                 reason: "HeldChangeReleased",
                 note: format!(
-                    "change {} of {} is allowed now and rolls out",
-                    release.admitted.change, release.admitted.by
+                    "change {}{} of {} is allowed now and rolls out",
+                    release.admitted.change,
+                    to_release(name_of(case, &release.admitted.payload)),
+                    release.admitted.by
                 ),
             });
         }
@@ -55,7 +58,11 @@ pub fn announce(case: &Case<'_>, plan: &Plan) -> Vec<Announcement> {
                 key: stamp.admitted.change.clone(),
                 is_warning: true,
                 reason: "UnauthorizedChange",
-                note: format!("a release that was never admitted runs; it is recorded as {}", stamp.admitted.change),
+                note: format!(
+                    "a release that was never admitted runs; it is recorded as change {}{}",
+                    stamp.admitted.change,
+                    to_release(name_of(case, &stamp.admitted.payload))
+                ),
             });
         }
     }
@@ -81,7 +88,8 @@ fn contained_again(case: &Case<'_>, act: &ScaleDown) -> Option<Announcement> {
 
 /// Told anew whenever the time moves, as it does when a freeze is declared.
 fn of_waiting(waiting: &Waiting) -> Announcement {
-    let Waiting { change, by, problems, allowed_from } = waiting;
+    let Waiting { change, release, by, problems, allowed_from } = waiting;
+    let to = to_release(release.clone());
     let (moment, when) = match allowed_from {
         Some(from) => (from.as_second().to_string(), format!("rolls out by itself from {from:.0} on")),
         None => ("open".to_owned(), "rolls out by itself once that has ended".to_owned()),
@@ -90,7 +98,7 @@ fn of_waiting(waiting: &Waiting) -> Announcement {
         key: format!("{change}-waits-{moment}"),
         is_warning: false,
         reason: "HeldChangeWaiting",
-        note: format!("change {change} of {by} waits, because {}; it {when}", problems.join(", and ")),
+        note: format!("change {change}{to} of {by} waits, because {}; it {when}", problems.join(", and ")),
     }
 }
 
@@ -107,8 +115,9 @@ fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
         let round = incident.deadline.as_millisecond();
         let evidence = incident.evidence.last().map_or("", |evidence| evidence.text.as_str());
         let follows = format!(
-            "{} follows at {} unless an owner decides otherwise",
+            "{}{} follows at {} unless an owner decides otherwise",
             follows(incident.action),
+            to_target(incident, incident.action),
             incident.deadline.strftime("%Y-%m-%dT%H:%M:%SZ")
         );
         told.push(tell(
@@ -131,7 +140,8 @@ fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
     if let Some(intent) = incident.intent.as_ref().filter(|_| !was_only_observed) {
         let stage = format!("intent-{:?}", intent.action);
         let (doing, why) = (doing(intent.action), why(intent));
-        let note = format!("{}: {doing} because {why}; {}", incident.id, incident.because);
+        let to = to_target(incident, intent.action);
+        let note = format!("{}: {doing}{to} because {why}; {}", incident.id, incident.because);
         told.push(tell(&stage, true, reason_of(intent.action), note));
     }
     if let Some(paged) = &incident.paged {
@@ -144,6 +154,12 @@ fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
         told.push(tell("closed", false, "IncidentClosed", format!("{}: {}", incident.id, closing.summary)));
     }
     told
+}
+
+/// The release that a rollback restores, after its verb.
+fn to_target(incident: &Incident, action: TriggerAction) -> String {
+    let target = incident.target.as_ref().filter(|_| action == TriggerAction::Rollback);
+    to_release(target.and_then(RollbackTarget::name))
 }
 
 const fn follows(action: TriggerAction) -> &'static str {
@@ -215,10 +231,27 @@ mod tests {
     }
 
     #[test]
+    fn a_rollback_names_the_release_that_it_restores() {
+        let at = "2026-11-23T09:00:00Z";
+        let incident = serde_json::from_value(json!({
+            "id": "burn-1", "trigger": "burn", "openedAt": at, "stage": "Acting", "deadline": at, "declared": "Rollback",
+            "action": "Rollback", "because": "change web-2 to web:2 (ba9876543210) is blamed",
+            "evidence": [{"trigger": "burn", "at": at, "text": "it burns"}],
+            "intent": {"action": "Rollback", "decidedBy": "Deadline", "at": at},
+            "target": {"payload": "0123456789abcdef", "knownGoodAt": at, "images": ["web:1"], "workloads": []},
+        }))
+        .unwrap();
+        let [opened, acts] = of_incident(&incident, at.parse().unwrap()).try_into().unwrap();
+        assert!(opened.note.contains(". A rollback to web:1 (0123456789ab) follows at 2026"), "{}", opened.note);
+        assert!(acts.note.starts_with("burn-1: rolling back to web:1 (0123456789ab) because "), "{}", acts.note);
+    }
+
+    #[test]
     fn what_waits_is_told_anew_when_its_time_moves() {
         let told = |allowed_from: Option<&str>| {
             of_waiting(&Waiting {
                 change: "web-2".to_owned(),
+                release: Some("web:2 (0123456789ab)".to_owned()),
                 by: "argocd".to_owned(),
                 problems: vec!["in a freeze: migration of calendar platform".to_owned()],
                 allowed_from: allowed_from.map(|at| at.parse().unwrap()),
@@ -227,7 +260,7 @@ mod tests {
         let (first, later) = (told(Some("2026-11-23T09:00:00Z")), told(Some("2026-11-24T09:00:00Z")));
         assert_eq!(
             first.note,
-            "change web-2 of argocd waits, because in a freeze: migration of calendar platform; \
+            "change web-2 to web:2 (0123456789ab) of argocd waits, because in a freeze: migration of calendar platform; \
              it rolls out by itself from 2026-11-23T09:00:00Z on"
         );
         assert!(told(None).note.ends_with("platform; it rolls out by itself once that has ended"));

@@ -23,6 +23,7 @@ use crate::decide::judge::holds_changes;
 use crate::decide::{Case, Ledger};
 use crate::observation::Workload;
 use crate::release::configuration::is_generated_from;
+use crate::release::images::release_name;
 use crate::release::marks::{AdmittedVerdict, Held, HeldVerdict};
 
 /// Every reason that a condition can carry.
@@ -252,14 +253,20 @@ fn up_to_date(case: &Case<'_>) -> Finding {
 
 /// A change that is stored or asked for elsewhere and does not run.
 fn put_off(workload: &Workload) -> Option<(Reason, String)> {
-    let release = |held: &Held| format!("release {} of {}", held.payload.get(..8).unwrap_or_default(), held.by);
+    let release = |held: &Held| {
+        let name =
+            release_name(&held.images, &held.payload).unwrap_or_else(|| format!("a change of {}", workload.reference));
+        format!("{name}, applied by {},", held.by)
+    };
     let why = |held: &Held| held.reasons.join("; ");
     if let Some(held) = &workload.waiting {
         let text = format!("{} is stored and rolls out once it is allowed: {}", release(held), why(held));
         return Some((Reason::ChangeHeld, text));
     }
     let held = workload.marks.held.as_ref().filter(|held| held.verdict == HeldVerdict::Pin)?;
-    let text = format!("{} is kept out, and what ran before runs: {}", release(held), why(held));
+    let running = release_name(&workload.images_of(&workload.payload), &workload.payload);
+    let running = running.unwrap_or_else(|| "what ran before".to_owned());
+    let text = format!("{} is kept out, and {running} runs: {}", release(held), why(held));
     let is_quarantined = workload.marks.quarantined.contains(&held.payload);
     Some((if is_quarantined { Reason::ReleaseQuarantined } else { Reason::ChangePinned }, text))
 }

@@ -4,8 +4,11 @@ use super::announcements::Announcement;
 use crate::api::change_record::{ApprovalOwed, ChangeClass};
 use crate::api::decision::{DecisionPhase, DecisionType};
 use crate::decide::Case;
+use crate::decide::naming::{name_of, to_release};
 use crate::decide::plan::{Effect, Stamp};
 use crate::release::digest;
+use crate::release::images::{once, release_name};
+use crate::release::vector::release_payload;
 
 /// What an effect tells of an exception, if it is about one.
 pub(super) fn of(case: &Case<'_>, effect: &Effect) -> Option<Announcement> {
@@ -14,12 +17,17 @@ pub(super) fn of(case: &Case<'_>, effect: &Effect) -> Option<Announcement> {
         Effect::Stamp(stamp) => of_broken_glass(case, stamp),
         Effect::OpenChange(open) if open.class == ChangeClass::Emergency => {
             let found = open.findings.join("; ");
-            Some(of_emergency(&open.name, &open.requested_by.user, &found, open.approval_owed.as_ref()))
+            let images = once(open.release.iter().flat_map(|part| part.images.clone()));
+            let release = release_name(&images, &release_payload(&open.release));
+            Some(of_emergency((&open.name, release), &open.requested_by.user, &found, open.approval_owed.as_ref()))
         }
         Effect::DeclareEmergency(emergency) => {
             let found = "it had been held";
-            let owed = Some(&emergency.approval_owed);
-            Some(of_emergency(&emergency.change, owed?.not_from.as_deref().unwrap_or_default(), found, owed))
+            let owed = &emergency.approval_owed;
+            let record = case.seen.changes.iter().find(|change| change.name == emergency.change);
+            let release = record.and_then(|change| name_of(case, &change.payload));
+            let by = owed.not_from.as_deref().unwrap_or_default();
+            Some(of_emergency((&emergency.change, release), by, found, Some(owed)))
         }
         _ => None,
     }
@@ -55,12 +63,18 @@ fn of_broken_glass(case: &Case<'_>, stamp: &Stamp) -> Option<Announcement> {
     })
 }
 
-fn of_emergency(change: &str, by: &str, found: &str, owed: Option<&ApprovalOwed>) -> Announcement {
+fn of_emergency(
+    (change, release): (&str, Option<String>),
+    by: &str,
+    found: &str,
+    owed: Option<&ApprovalOwed>,
+) -> Announcement {
     let from = owed.map(|owed| owed.from.join(", ")).unwrap_or_default();
+    let to = to_release(release);
     Announcement {
         key: format!("{change}-emergency"),
         is_warning: true,
         reason: "EmergencyChange",
-        note: format!("change {change} of {by} is an emergency and owes an approval by one of {from}; {found}"),
+        note: format!("change {change}{to} of {by} is an emergency and owes an approval by one of {from}; {found}"),
     }
 }

@@ -11,7 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::remedy::{Remedy, remedies};
 use crate::api::pilot::Mode;
 use crate::decide::Case;
-use crate::decide::proposal::{Finding, Judgement, Proposal, Until, Verdict};
+use crate::decide::proposal::{Finding, Judgement, Operation, Proposal, Until, Verdict};
+use crate::release::images::release_name;
 
 /// The longest one-line rendering, in bytes: longer warnings may be cut by the API server.
 pub const LONGEST_LINE: usize = 250;
@@ -23,6 +24,10 @@ pub struct Refusal {
     pub what: String,
     /// The Pilot that guards it, by name.
     pub pilot: String,
+    /// The release that runs, if the request replaces it. Example: `from shop/checkout:1.0 (0123456789ab)`.
+    pub from: Option<String>,
+    /// The release that would run, if the request moves one. Example: `to shop/checkout:2.0 (0123456789ab)`.
+    pub to: Option<String>,
     /// What the guards found, in the order in which people read it.
     pub clauses: Vec<Clause>,
     /// Who owns it. Example: `Ada Lovelace (service owner), ada@example.com`.
@@ -63,9 +68,14 @@ impl Refusal {
             Until::Instant(instant) => Some(instant),
             Until::Someone(_) => None,
         });
+        let is_moved = proposal.moves_release && !proposal.ends_workload();
+        let to = release_name(&proposal.images, &proposal.payload).filter(|_| is_moved);
+        let preposition = if proposal.operation == Operation::Create { "with" } else { "to" };
         Self {
             what,
             pilot: case.declaration.pilot.name.clone(),
+            from: running(case, proposal).filter(|_| is_moved).map(|name| format!("from {name}")),
+            to: to.map(|name| format!("{preposition} {name}")),
             owner: owner(case),
             allowed_from: latest.max().map(|at| Moment {
                 at,
@@ -79,7 +89,9 @@ impl Refusal {
 
     /// The whole refusal, one statement a line.
     pub fn full(&self) -> String {
-        let mut lines = vec![format!("Refused: {}, guarded by pilot {}.", flat(&self.what), flat(&self.pilot))];
+        let what = [Some(&self.what), self.from.as_ref(), self.to.as_ref()];
+        let what: Vec<String> = what.into_iter().flatten().map(|text| flat(text)).collect();
+        let mut lines = vec![format!("Refused: {}, guarded by pilot {}.", what.join(" "), flat(&self.pilot))];
         lines.extend(self.clauses.iter().map(|clause| match &clause.after {
             Some(after) => format!("- {}; allowed after {}", flat(&clause.problem), flat(after)),
             None => format!("- {}", flat(&clause.problem)),
@@ -97,7 +109,8 @@ impl Refusal {
         let problems = self.clauses.iter().map(|clause| clause.problem.as_str()).collect::<Vec<_>>().join(", and ");
         let earliest = self.earliest().map(|text| format!("; {}", lower_first(&text))).unwrap_or_default();
         let owner = self.owner.as_deref().map(|owner| format!("; owner: {owner}")).unwrap_or_default();
-        let text = format!("{prefix}{} (pilot {}): {problems}{earliest}{owner}", self.what, self.pilot);
+        let to = self.to.as_deref().map(|to| format!(" {to}")).unwrap_or_default();
+        let text = format!("{prefix}{}{to} (pilot {}): {problems}{earliest}{owner}", self.what, self.pilot);
         shorten(&flat(&text), LONGEST_LINE)
     }
 
@@ -106,6 +119,12 @@ impl Refusal {
         let time_decides_alone = self.clauses.iter().all(|clause| clause.after.is_none());
         Some(format!("{} {moment}", if time_decides_alone { "Allowed from" } else { "In any case not before" }))
     }
+}
+
+/// The release that the workload runs, if it is not the one that is asked for.
+fn running(case: &Case<'_>, proposal: &Proposal) -> Option<String> {
+    let workload = case.seen.workload(&proposal.workload).filter(|it| it.payload != proposal.payload)?;
+    release_name(&workload.images_of(&workload.payload), &workload.payload)
 }
 
 impl Clause {

@@ -364,7 +364,9 @@ async fn a_refusal_reaches_the_terminal(scene: &Scene) -> anyhow::Result<()> {
     println!("{}", output.stderr);
     ensure!(!output.succeeded() && calls == 1, "{output:?}");
     ensure!(
-        output.stderr.contains("Refused: updating Deployment web, guarded by pilot checkout.\n- outside"),
+        output.stderr.contains("Refused: updating Deployment web from web:long-5 (")
+            && output.stderr.contains("to web:3 (")
+            && output.stderr.contains("), guarded by pilot checkout.\n- outside"),
         "{output:?}"
     );
     ensure!(output.stderr.contains("Owner: Ada Lovelace (service owner), ada@example.com"), "{output:?}");

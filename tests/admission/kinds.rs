@@ -37,8 +37,8 @@ fn people_are_refused_tools_are_pinned_and_windows_let_both_pass() {
         let guarded = guarded(&[pilot_of(kind)]);
         let refused = denied(judge(&guarded, CLOSED, &review("UPDATE", "grace", &argo(kind), &moved(kind))));
         let begins =
-            format!("Refused: updating {kind} checkout, guarded by pilot checkout.\n- outside the change windows");
-        assert!(refused.starts_with(&begins), "{refused}");
+            format!("Refused: updating {kind} checkout from web:1 (8612dfb8064e) to web:2 (89dd472676be), guarded");
+        assert!(refused.starts_with(&begins) && refused.contains("\n- outside the change windows"), "{refused}");
         let deleted = denied(judge(&guarded, CLOSED, &review("DELETE", "grace", &argo(kind), &Value::Null)));
         assert!(deleted.starts_with(&format!("Refused: deleting {kind} checkout")), "{deleted}");
 
@@ -53,7 +53,7 @@ fn people_are_refused_tools_are_pinned_and_windows_let_both_pass() {
         }
         let created = denied(judge(&guarded, CLOSED, &review("CREATE", TOOL, &Value::Null, &moved(kind))));
         assert!(
-            created.starts_with(&format!("Refused: creating {kind} checkout")),
+            created.starts_with(&format!("Refused: creating {kind} checkout with web:2 (89dd472676be), guarded")),
             "there is nothing to keep: {created}"
         );
     }

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use pilotguard::admit::wire::Answer;
 use pilotguard::release::digest::payload_digest;
 use pilotguard::release::marks::{BREAK_GLASS_GROUP, BREAK_GLASS_REASON, QUARANTINED};
 use serde_json::{Value, json};
@@ -33,13 +34,27 @@ fn in_incident(stage: &str, action: &str) -> Value {
 #[test]
 fn a_closed_window_names_the_next_opening_in_its_own_zone() {
     insta::assert_snapshot!(refused(&pilot(), CLOSED, &update("grace", &with_image("web:2"))), @r#"
-    Refused: updating Deployment checkout, guarded by pilot checkout.
+    Refused: updating Deployment checkout from web:1 (8612dfb8064e) to web:2 (89dd472676be), guarded by pilot checkout.
     - outside the change windows; the next is weekday-mornings
     Allowed from Mon 2026-11-23 09:00 Europe/Berlin (08:00 UTC, in 2d 14h)
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release through now (an emergency change), an owner other than grace can run, with a reason of their own:
       echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"<why it cannot wait>","type":"Override","until":"2026-11-20T18:48:00Z"}}' | kubectl create -n shop -f -
     "#);
+}
+
+#[test]
+fn one_line_names_the_release_too() {
+    let old = with(deployment("web:1"), &json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "tool"}}}));
+    let tool = "system:serviceaccount:ci:deployer";
+    let mut pinning = pilot();
+    pinning["spec"]["changes"]["outsideWindow"] = json!("Pin");
+    let new = with(old.clone(), &json!({"spec": {"template": template("web:2")}}));
+    let answer = judge(&guarded(&[pinning]), CLOSED, &review("UPDATE", tool, &old, &new));
+    let Answer::PutOff { warning, .. } = answer else { panic!("{answer:?}") };
+    let begins = "pilotguard kept the stored release instead of: updating Deployment checkout to web:2 (89dd472676be) \
+                  (pilot checkout): outside the change windows";
+    assert!(warning.starts_with(begins), "{warning}");
 }
 
 #[test]
@@ -59,7 +74,7 @@ fn a_freeze_names_its_reason() {
 #[test]
 fn a_quarantined_release_comes_with_the_command_that_readmits_it() {
     insta::assert_snapshot!(refused(&pilot(), CLOSED, &quarantined()), @r#"
-    Refused: updating Deployment checkout, guarded by pilot checkout.
+    Refused: updating Deployment checkout from web:1 (8612dfb8064e) to web:2 (89dd472676be), guarded by pilot checkout.
     - this release was rolled back after an incident; allowed after an owner readmits it (any other release may be applied)
     - outside the change windows; the next is weekday-mornings
     In any case not before Mon 2026-11-23 09:00 Europe/Berlin (08:00 UTC, in 2d 14h)
@@ -75,14 +90,14 @@ fn a_quarantined_release_comes_with_the_command_that_readmits_it() {
 fn an_incident_comes_with_the_command_that_rolls_a_fix_forward() {
     let change = update("grace", &with_image("web:2"));
     insta::assert_snapshot!(refused(&in_incident("DecisionWindow", "Rollback"), OPEN, &change), @r#"
-    Refused: updating Deployment checkout, guarded by pilot checkout.
+    Refused: updating Deployment checkout from web:1 (8612dfb8064e) to web:2 (89dd472676be), guarded by pilot checkout.
     - incident fast-burn-3f9c2a71 is open; Rollback follows at 2026-11-18T10:05:00Z; allowed after the incident has closed, or an owner decides
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release through as the fix (an emergency change), an owner can run, with a reason of their own:
       echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"fix":true,"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"<why it cannot wait>","type":"Override","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
     "#);
     insta::assert_snapshot!(refused(&in_incident("Standing", "HoldChanges"), OPEN, &change), @r#"
-    Refused: updating Deployment checkout, guarded by pilot checkout.
+    Refused: updating Deployment checkout from web:1 (8612dfb8064e) to web:2 (89dd472676be), guarded by pilot checkout.
     - incident fast-burn-3f9c2a71 holds changes; allowed after it is clear, or an owner resumes
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release through as the fix (an emergency change), an owner can run, with a reason of their own:
@@ -91,7 +106,7 @@ fn an_incident_comes_with_the_command_that_rolls_a_fix_forward() {
       echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-resume-"},"spec":{"incident":"fast-burn-3f9c2a71","pilot":"checkout","reason":"<why it is safe>","type":"Resume"}}' | kubectl create -n shop -f -
     "#);
     insta::assert_snapshot!(refused(&in_incident("Acting", "Rollback"), OPEN, &change), @r#"
-    Refused: updating Deployment checkout, guarded by pilot checkout.
+    Refused: updating Deployment checkout from web:1 (8612dfb8064e) to web:2 (89dd472676be), guarded by pilot checkout.
     - incident fast-burn-3f9c2a71 is open; allowed after it has closed
     Owner: Ada Lovelace (service owner), ada@example.com
     "#);
@@ -114,7 +129,7 @@ fn what_a_person_holds_names_who_and_why_and_the_command_that_ends_it() {
     let cluster = records(&[], &[serde_json::from_value(word).unwrap()]);
     let answer = judge_beside(&cluster, &guarded(std::slice::from_ref(&held)), OPEN, &change);
     insta::assert_snapshot!(denial(answer).message, @r#"
-    Refused: updating Deployment checkout, guarded by pilot checkout.
+    Refused: updating Deployment checkout from web:1 (8612dfb8064e) to web:2 (89dd472676be), guarded by pilot checkout.
     - incident person-77aa01bc holds changes by word of mallory: wrong totals in the basket; allowed after an owner resumes
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release through as the fix (an emergency change), an owner can run, with a reason of their own:
@@ -165,7 +180,7 @@ fn a_past_decision_date_names_who_has_to_decide() {
     let resumed = with(deployment("web:1"), &json!({"spec": {"paused": true}}));
     let review = review("UPDATE", "grace", &resumed, &deployment("web:1"));
     insta::assert_snapshot!(refused(&pilot(), "2027-01-05T10:00:00Z", &review), @r#"
-    Refused: resuming the rollout of Deployment checkout, guarded by pilot checkout.
+    Refused: resuming the rollout of Deployment checkout to web:1 (8612dfb8064e), guarded by pilot checkout.
     - the pilot's decision date 2026-12-31T00:00:00Z has passed; allowed after the owners decide to scale, iterate or stop, and move intent.decisionDate
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release through now (an emergency change), an owner other than grace can run, with a reason of their own:

@@ -25,7 +25,7 @@ async fn outside_the_windows_no_way_leads_in(cluster: &Cluster) -> anyhow::Resul
     let (later, day) = Scene::later();
     let moment = format!("Allowed from {day} 09:00 Europe/Berlin (08:00 UTC, in ");
     let help = [
-        "Deployment web, guarded by pilot web.",
+        ", guarded by pilot web.",
         "- outside the change windows",
         &moment,
         "Owner: Ada Lovelace (service owner), ada@example.com",

@@ -12,7 +12,7 @@ use pilotguard::observation::{Change, Observation, PilotDecision, Snapshot};
 use pilotguard::release::marks::{AdmittedVerdict, Contained, HeldVerdict};
 use pilotguard::release::vector::release_payload;
 
-use crate::world::{Deployment, World, payload_of, template_of};
+use crate::world::{Deployment, World, images_of, payload_of, template_of};
 
 /// The operator admits nothing: it keeps a verdict, or says how a release came in.
 fn check_stamp(verdict: AdmittedVerdict, seen: &Observation) {
@@ -268,6 +268,7 @@ impl World {
     }
 
     fn take_snapshot(&mut self, name: &str, payload: &str) -> Result<(), String> {
+        let reference = self.reference(name);
         let deployment = self.deployment_mut(name).ok_or("no Deployment")?;
         if payload_of(&deployment.runs) != payload {
             return Err("another release runs by now".to_owned());
@@ -285,6 +286,7 @@ impl World {
             known_good_in: Vec::new(),
             last_running_at: None,
             is_legacy: false,
+            images: images_of(&reference, &deployment.runs),
             rollback_unsafe: deployment.unsafe_reason.clone(),
         });
         Ok(())

@@ -53,6 +53,7 @@ impl Place {
         let ledger = Ledger {
             incident: self.incident.map(|(stage, action)| incident(stage, action)),
             rollback_target: self.target.map(|payload| RollbackTarget {
+                images: Vec::new(),
                 payload: payload.to_owned(),
                 known_good_at: zero(),
                 workloads: vec![TargetPart {
@@ -107,6 +108,7 @@ fn workload(marks: Marks) -> Workload {
         snapshots: Vec::new(),
         unreadable_snapshots: Vec::new(),
         annotations: 0,
+        images: Vec::new(),
     }
 }
 
@@ -148,6 +150,7 @@ pub fn moves_to(payload: &str) -> Proposal {
         gitops: GitOps::default(),
         one_live_release: true,
         annotations: 0,
+        images: Vec::new(),
         replicas_before: Some(3),
         replicas_after: Some(3),
     }

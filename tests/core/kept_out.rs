@@ -1,12 +1,13 @@
 //! What the conditions say while something is kept out: the pilot is Ready, and a condition of its own tells a GitOps tool.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use pilotguard::api::status::PilotStatus;
 use pilotguard::decide::{Case, Ledger};
 use pilotguard::report::projection::project;
 use pilotguard::report::surroundings::{Enforced, Surroundings};
 
 use crate::story::{Story, play};
-use crate::world::World;
+use crate::world::{World, payload_of};
 
 /// The status that the world would be reported with.
 pub fn projected(world: &World, decided: &Ledger, before: Option<&PilotStatus>) -> PilotStatus {
@@ -21,14 +22,19 @@ pub fn projected(world: &World, decided: &Ledger, before: Option<&PilotStatus>) 
     project(&Case { declaration, source, seen: &seen, ledger: decided, now }, decided, &surroundings)
 }
 
-/// `Ready`, and the reason of `UpToDate`, at the end of a timeline.
-fn told(timeline: &str) -> (String, String) {
+/// `Ready` and `UpToDate` at the end of a timeline.
+fn conditions(timeline: &str) -> [Condition; 2] {
     let story: Story =
         serde_yaml::from_str(&format!("title: t\nstory: s\ntimeline:\n{timeline}\nuntil: 3h\nexpect: {{}}\n")).unwrap();
     let world = play(&story).world;
     let status = projected(&world, &Ledger::read(&world.status), None);
-    let condition = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_).unwrap().clone();
-    (condition("Ready").status, condition("UpToDate").reason)
+    ["Ready", "UpToDate"].map(|type_| status.conditions.iter().find(|it| it.type_ == type_).unwrap().clone())
+}
+
+/// Whether the pilot is Ready, and the reason of `UpToDate`.
+fn told(timeline: &str) -> (String, String) {
+    let [ready, up_to_date] = conditions(timeline);
+    (ready.status, up_to_date.reason)
 }
 
 const ROLLED_BACK: &str = "- {at: 1h, deploy: v2, errors: {v2: 0.5}}";
@@ -44,4 +50,12 @@ fn a_pilot_is_ready_after_a_rollback_and_says_what_is_kept_out() {
     assert_eq!(told(&readmitted), ready("NothingKeptOut"), "nothing keeps it out any more");
     let by_nobody = format!("{ROLLED_BACK}\n- {{at: 2h, decide: {{type: Readmit, by: mallory, release: v2}}}}");
     assert_eq!(told(&by_nobody), ready("ReleaseQuarantined"), "only an owner readmits");
+}
+
+#[test]
+fn what_is_kept_out_and_what_runs_are_named_by_their_images() {
+    let [_, up_to_date] = conditions(ROLLED_BACK);
+    let name = |release: &str| format!("shop/checkout:{release} ({})", &payload_of(release)[..12]);
+    let begins = format!("{}, applied by dev, is kept out, and {} runs: incident ", name("v2"), name("v1"));
+    assert!(up_to_date.message.starts_with(&begins), "{}", up_to_date.message);
 }

@@ -98,9 +98,9 @@ fn a_record_says_what_was_done_and_whether_it_helped() {
     };
     let healthy = record(&life("burn", &[]));
     for part in [
-        "rolled back Deployment checkout at 2026-03-02T10:1",
+        "rolled back Deployment checkout to shop/checkout:v1 (",
         "the service is healthy again over 1m, judged by burn",
-        "change checkout-",
+        " to shop/checkout:v2 (",
     ] {
         assert!(healthy.contains(part), "{part:?} is missing: {healthy}");
     }
@@ -123,7 +123,7 @@ fn a_record_says_what_was_done_and_whether_it_helped() {
     };
     let late = record(&play(&story));
     for part in [
-        "rolled back Deployment checkout at ",
+        "rolled back Deployment checkout to shop/checkout:v1 (",
         "the service is still unhealthy, judged by burn; its triggers are clear",
     ] {
         assert!(late.contains(part), "{part:?} is missing: {late}");

@@ -99,6 +99,11 @@ pub fn template_of(release: &str) -> String {
     digest(&json!({"template": release}))
 }
 
+/// The images of a release of a workload; a ConfigMap has none.
+pub fn images_of(workload: &PartReference, release: &str) -> Vec<String> {
+    if workload.kind.has_pods() { vec![format!("shop/{}:{release}", workload.name)] } else { Vec::new() }
+}
+
 /// The user under which a GitOps tool applies releases.
 pub const GITOPS: &str = "system:serviceaccount:argocd:argocd-application-controller";
 
@@ -183,7 +188,7 @@ impl World {
         name.filter(is_guarded).unwrap_or(&self.declaration.workloads[0].name).clone()
     }
 
-    fn reference(&self, name: &str) -> PartReference {
+    pub fn reference(&self, name: &str) -> PartReference {
         let declared = self.declaration.workloads.iter().find(|workload| workload.name == name);
         declared.cloned().unwrap_or(PartReference { kind: PartKind::Deployment, name: name.to_owned() })
     }
@@ -208,24 +213,23 @@ impl World {
         let stored = seen.workload(&workload);
         let replicas = stored.map(|stored| stored.replicas);
         let moves_release = stored.is_none_or(|stored| stored.payload != payload);
-        let judgement = judge(
-            &case,
-            &Proposal {
-                one_live_release: workload.kind == PartKind::Deployment
-                    && self.deployment(name).is_some_and(|it| it.serves == it.runs && it.foreign.is_none()),
-                workload,
-                operation: Operation::Update,
-                requester: Requester { user: user.to_owned(), groups: Vec::new() },
-                moves_release,
-                gains_owner: false,
-                template: template_of(release),
-                payload: payload.clone(),
-                gitops: GitOps { manages_workload: user == GITOPS, is_named: false },
-                annotations: 0,
-                replicas_before: replicas,
-                replicas_after: replicas,
-            },
-        );
+        let proposal = Proposal {
+            one_live_release: workload.kind == PartKind::Deployment
+                && self.deployment(name).is_some_and(|it| it.serves == it.runs && it.foreign.is_none()),
+            workload,
+            operation: Operation::Update,
+            requester: Requester { user: user.to_owned(), groups: Vec::new() },
+            moves_release,
+            gains_owner: false,
+            template: template_of(release),
+            payload: payload.clone(),
+            gitops: GitOps { manages_workload: user == GITOPS, is_named: false },
+            annotations: 0,
+            images: images_of(&self.reference(name), release),
+            replicas_before: replicas,
+            replicas_after: replicas,
+        };
+        let judgement = judge(&case, &proposal);
         let findings = judgement.reasons();
         if judgement.verdict == Verdict::Deny {
             return Err(findings);
@@ -270,6 +274,7 @@ impl World {
             at: self.now,
             change: change_name(&self.declaration.pilot.name, &payload, self.now),
             was_paused: false,
+            images: images_of(&self.reference(name), release),
             reasons,
             payload,
         };
@@ -363,6 +368,7 @@ impl World {
     fn workload(&self, reference: &PartReference, deployment: &Deployment) -> Workload {
         let mut snapshots = deployment.snapshots.clone();
         snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.revision));
+        let waiting = deployment.marks.held.as_ref().filter(|held| held.verdict == HeldVerdict::Hold);
         Workload {
             reference: reference.clone(),
             uid: deployment.uid.clone(),
@@ -377,7 +383,7 @@ impl World {
                 && self.now >= deployment.rolled_out_at + PROGRESS_DEADLINE,
             rollback_unsafe: deployment.unsafe_reason.clone(),
             owes_fields: deployment.owes_fields,
-            waiting: deployment.marks.held.clone().filter(|held| held.verdict == HeldVerdict::Hold),
+            waiting: waiting.cloned(),
             break_glass: deployment.break_glass.clone(),
             change_label: deployment.change_label.clone(),
             foreign: deployment.foreign,
@@ -385,6 +391,7 @@ impl World {
             marks: deployment.marks.clone(),
             snapshots,
             unreadable_snapshots: Vec::new(),
+            images: waiting.as_ref().map_or_else(|| images_of(reference, &deployment.runs), |held| held.images.clone()),
             annotations: 0,
         }
     }
@@ -437,6 +444,7 @@ impl World {
         if self.deployments.len() > 1 {
             let seen = self.observe();
             let part = |workload: &Workload| ReleasePart {
+                images: Vec::new(),
                 kind: workload.reference.kind,
                 name: workload.reference.name.clone(),
                 template: workload.template.clone(),
@@ -472,7 +480,7 @@ impl World {
     /// Digests in a text, long and short, become the releases' names.
     pub fn readable(&self, text: &str) -> String {
         self.names.iter().fold(text.to_owned(), |text, (payload, release)| {
-            text.replace(payload, release).replace(&payload[..8], release)
+            text.replace(payload, release).replace(&payload[..12], release).replace(&payload[..8], release)
         })
     }
 }
