@@ -34,7 +34,7 @@ pub(super) fn missing(request: &Request) -> Option<String> {
     let how = match request.operation {
         Verb::Delete => "before deleting, write one that begins with \"delete: \"",
         _ if request.target.ends_with("/scale") => "patch spec.replicas and write one in the same request",
-        _ => "write one that does not stand there yet, in the same request",
+        _ => "write a new one in the same request",
     };
     Some(format!("Break-glass needs a new reason in the annotation {BREAK_GLASS_REASON}: {how}."))
 }

@@ -188,7 +188,7 @@ impl Healing {
         let is_repeated = self.last.is_some_and(|last| now.duration_since(last) < QUIET);
         if is_repeated && self.wait == FIRST_WAIT {
             let by = edit.by.as_deref().unwrap_or("someone who deletes them");
-            tracing::warn!(%by, "the webhook configurations are edited again and again; edits are undone ever more slowly");
+            tracing::warn!(%by, "the webhook configurations are edited repeatedly; pilotguard restores them ever more slowly");
         }
         self.wait = if is_repeated { (self.wait * 2).min(LONGEST_WAIT) } else { FIRST_WAIT };
         self.last = Some(now);

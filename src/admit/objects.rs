@@ -37,7 +37,7 @@ pub fn of_own(request: &Request, context: &Context<'_>) -> Answer {
         ("pilotguard.dev/pilots", Verb::Update) if gains_owner(&request.old_object, &request.object) => {
             // The garbage collector deletes what has lost its owners.
             let before = parse::<Pilot>("Pilot", &request.old_object).ok();
-            let what = "adding an owner, with whose end it is deleted, to";
+            let what = "adding an owner reference to";
             let refused = before.and_then(|pilot| refused_under_way(request, &pilot, what));
             refused.unwrap_or_else(|| of_pilot(request, context))
         }

@@ -168,10 +168,10 @@ impl<'a> Attempt<'a> {
         let replicas_after = after.and_then(|object| workload::replicas(kind, object));
         let verb = match move_ {
             _ if operation == Operation::Create => "creating".to_owned(),
-            _ if gains_owner => "adding an owner, with whose end it is deleted, to".to_owned(),
+            _ if gains_owner => "adding an owner reference to".to_owned(),
             Move::Deletes => "deleting".to_owned(),
             Move::Resumes => "resuming the rollout of".to_owned(),
-            Move::Withdraws => "taking back the waiting change of".to_owned(),
+            Move::Withdraws => "withdrawing the waiting change of".to_owned(),
             Move::Nothing if replicas_before != replicas_after => "scaling".to_owned(),
             Move::Nothing | Move::Relabels | Move::Releases => "updating".to_owned(),
         };
@@ -304,14 +304,14 @@ impl<'a> Attempt<'a> {
         if guardian.is_enforcing() {
             let list = listed(violations);
             let message = format!(
-                "Refused: {}, because pilot {pilot}, which guards it, cannot be used as written:{list}\nCorrect the Pilot, then try again.",
+                "Refused: {}, because the spec of pilot {pilot}, which guards it, is invalid:{list}\nCorrect the Pilot, then try again.",
                 self.what
             );
             return self.denied(message);
         }
         let first = violations.first().map(ToString::to_string).unwrap_or_default();
         let line =
-            format!("pilotguard (observing): pilot {pilot} cannot be used as written and judged nothing: {first}");
+            format!("pilotguard (observing): the spec of pilot {pilot} is invalid, so nothing was judged: {first}");
         Answer::Allowed { patch: self.restored(), warnings: vec![shorten(&line.replace('\n', " "), LONGEST_LINE)] }
     }
 

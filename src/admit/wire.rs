@@ -200,7 +200,7 @@ impl Answer {
     /// The object cannot be used as written.
     pub fn invalid(kind: &str, name: &str, causes: Vec<Violation>) -> Self {
         let list = listed(&causes);
-        let message = format!("{kind} {name:?} cannot be used as written:{list}");
+        let message = format!("{kind} {name:?} is invalid:{list}");
         Self::Denied(Denial { code: 422, reason: "Invalid", message, causes })
     }
 

@@ -28,7 +28,7 @@ pub struct Changes {
     pub runway: Duration,
     /// Action on a change that is not completely available when its window closes. `Finish` lets the rollout continue.
     /// `Revert` restores the known-good release without blaming the change, which may be applied again in the next
-    /// window; without a rollback target, or if going back is declared unsafe, the rollout continues. Default Finish.
+    /// window; without a rollback target, or if rolling back is declared unsafe, the rollout continues. Default Finish.
     #[serde(default)]
     pub on_window_close: OnWindowClose,
     /// Time for which a change is watched after it is completely available, before its release becomes known-good. Time

@@ -26,7 +26,7 @@ const LONGEST_ACT: SignedDuration = SignedDuration::from_mins(10);
 const LONGEST_ROLLOUT: SignedDuration = SignedDuration::from_mins(15);
 
 /// Another controller appeared since the act was decided.
-const TAKEN_OVER: &str = "another controller drives the workload by now";
+const TAKEN_OVER: &str = "another controller now drives the workload";
 
 /// How far an act has come.
 enum Progress {
@@ -67,7 +67,7 @@ impl<'a> Turn<'a> {
             self.put_its_errors_aside(incident);
             self.ledger.memory.available_since = None;
         } else if self.case.now >= began + LONGEST_ACT {
-            let why = "the API server did not take the patch for 10 minutes; the operator's log says why";
+            let why = "the API server refused the patch for 10 minutes; read the operator's log";
             self.stand(incident, &format!("{why}{done}"));
         } else {
             self.effects.extend(due);
@@ -82,10 +82,10 @@ impl<'a> Turn<'a> {
         let is_marked = intent.quarantine.iter().all(|payload| workload.marks.quarantined.contains(payload));
         match (&intent.to, intent.replicas) {
             (Some(to), _) if intent.lands_as.as_ref() == Some(&intent.from) && intent.from != *to => {
-                Progress::Overtaken("other admission turns the release to go back to into the one that runs")
+                Progress::Overtaken("other admission changes the rollback target into the running release")
             }
             (Some(_), _) if intent.lands_as.as_ref().is_some_and(|it| workload.marks.quarantined.contains(it)) => {
-                Progress::Overtaken("other admission turns the release to go back to into one that is quarantined")
+                Progress::Overtaken("other admission changes the rollback target into a quarantined release")
             }
             (Some(_), _) if has_arrived(incident, intent, workload) && is_marked => Progress::Done,
             (Some(_), _) if workload.payload != intent.from && !has_arrived(incident, intent, workload) => {
@@ -93,7 +93,7 @@ impl<'a> Turn<'a> {
             }
             (Some(_), _) if workload.foreign.is_some() => Progress::Overtaken(TAKEN_OVER),
             (Some(_), _) if is_target_lost(workload, intent) => {
-                Progress::Overtaken("the snapshot of the release to go back to is gone")
+                Progress::Overtaken("the snapshot of the rollback target is gone")
             }
             (Some(to), _) => Progress::Due(Box::new(Effect::RollBack(self.roll_back(incident, intent, to, workload)))),
             // An incident may scale down again, further, what it has contained before.
@@ -196,7 +196,7 @@ impl<'a> Turn<'a> {
     /// enough events after the release was available. Long budgets remember the incident and are not asked.
     pub(super) fn verify(&mut self, incident: &mut Incident) {
         if self.workloads().is_empty() {
-            return self.stand(incident, "the workload does not exist any more");
+            return self.stand(incident, "the workload no longer exists");
         }
         if let Some(intent) = incident.intent.as_ref().filter(|intent| intent.action == TriggerAction::ScaleDown) {
             // Not by availability: a release that never becomes available would leave the incident here for ever.
@@ -206,7 +206,7 @@ impl<'a> Turn<'a> {
             return;
         }
         if self.workloads().iter().any(|workload| workload.progress_deadline_exceeded) {
-            let why = "the release that was rolled back to does not become available";
+            let why = "the restored release does not become available";
             return self.rollback_failed(incident, why);
         }
         if !self.is_complete() {
@@ -214,7 +214,7 @@ impl<'a> Turn<'a> {
             let done_at = incident.intent.as_ref().and_then(|intent| intent.done_at).unwrap_or(self.case.now);
             if self.case.now >= done_at + LONGEST_ROLLOUT {
                 incident.verified = Some(Verification::Unhealthy);
-                let why = "the release that was rolled back to was not available within 15 minutes";
+                let why = "the restored release was not available within 15 minutes";
                 give_account(incident, why);
                 self.stand(incident, why);
             }
@@ -223,7 +223,7 @@ impl<'a> Turn<'a> {
         let since = *self.ledger.memory.available_since.get_or_insert(self.case.now);
         let triggers = self.triggers_behind_the_act(incident);
         let Some(span) = triggers.iter().map(|trigger| verification_span(trigger)).max() else {
-            return self.rollback_succeeded(incident, "the release that was restored is available");
+            return self.rollback_succeeded(incident, "the restored release is available");
         };
         let asks_at = since + self.case.source.query_offset + span;
         if self.case.now < asks_at {
@@ -276,7 +276,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// The rollback did not help, or nobody knows: people are called and changes stay held. Scaling down follows
+    /// The rollback did not help, or nobody knows: people are paged and changes stay held. Scaling down follows
     /// only where it was declared.
     fn rollback_failed(&mut self, incident: &mut Incident, why: &str) {
         let scales_down = self
@@ -322,7 +322,7 @@ impl<'a> Turn<'a> {
             incident.stage = IncidentStage::Closing;
         } else if self.case.now >= began + LONGEST_ACT {
             incident.closing = None;
-            let why = "the API server did not let the replicas be restored; the operator's log says why";
+            let why = "the API server refused to restore the replicas; read the operator's log";
             self.stand(incident, why);
         } else {
             let contained = self.workloads().iter().filter(|workload| workload.marks.contained.is_some());

@@ -27,8 +27,8 @@ pub(super) fn unauthorized(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
     Some(Finding {
         guard: GuardName::Unauthorized,
         mode: case.declaration.enforcement.changes,
-        problem: format!("what {of} runs came in past the guards (change {})", stamp.change),
-        until: Until::Someone("an owner accepts it, or the known-good release is back".to_owned()),
+        problem: format!("the running release of {of} bypassed admission (change {})", stamp.change),
+        until: Until::Someone("an owner accepts it, or the known-good release is restored".to_owned()),
     })
 }
 
@@ -126,7 +126,7 @@ impl Turn<'_> {
             return None;
         }
         if workload.runs_what_was_good() && !self.is_quarantined(workload) {
-            let reasons = vec!["it was known to be good before".to_owned()];
+            let reasons = vec!["it was known-good".to_owned()];
             return Some(Admitted { verdict: AdmittedVerdict::Adopted, reasons, ..known.clone() });
         }
         let overrides = overrides_of(&self.case, &workload.payload);
@@ -156,13 +156,13 @@ impl Turn<'_> {
 
     fn why_it_is_undone(&self, workload: &Workload) -> Option<&'static str> {
         if self.is_quarantined(workload) {
-            return Some("a release that had been rolled back came in past the guards");
+            return Some("a release that had been rolled back bypassed admission");
         }
         let is_declared = self.case.declaration.unauthorized == UnauthorizedPolicy::Rollback;
         let is_accepted = !overrides_of(&self.case, &workload.payload).is_empty();
         // Somebody went back by hand to what was good; that is allowed in any case.
         (is_declared && !is_accepted && !workload.runs_what_was_good())
-            .then_some("a release came in past the guards, and changes.unauthorized is Rollback")
+            .then_some("a release bypassed admission, and changes.unauthorized is Rollback")
     }
 
     /// The change that a stamp names, with the release that runs now.

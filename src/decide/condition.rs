@@ -59,7 +59,11 @@ impl Turn<'_> {
             }
             Condition::ConsecutiveFailedChanges { count } => {
                 let failed = consecutive_failures(&self.case.seen.changes);
-                if failed >= *count { State::Holds(format!("{failed} changes in a row failed")) } else { State::Clear }
+                if failed >= *count {
+                    State::Holds(format!("{failed} consecutive changes failed"))
+                } else {
+                    State::Clear
+                }
             }
             Condition::Workload(WorkloadCondition::ProgressDeadlineExceeded) => {
                 let is_stuck = |workload: &Workload| workload.progress_deadline_exceeded;
@@ -157,7 +161,7 @@ fn describe_burn(
     factor: f64,
 ) -> String {
     format!(
-        "{} burns its error budget {:.1} times too fast over {} and {:.1} over {}, above {factor} ({:.0} bad of {:.0} events)",
+        "the burn rate of {} is {:.1} over {} and {:.1} over {}, above {factor} ({:.0} bad of {:.0} events)",
         slo.name,
         over_long.measured / slo.allowed,
         text(long),

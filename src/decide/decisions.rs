@@ -86,7 +86,7 @@ impl<'a> Turn<'a> {
             return Ok("followed".to_owned());
         }
         if says_nothing(&decision.reason) {
-            return Err(format!("its reason says nothing; {WANTED}"));
+            return Err(format!("its reason is empty or a placeholder; {WANTED}"));
         }
         let incident = self.ledger.incident.as_ref();
         if let Some(named) = &decision.incident
@@ -131,7 +131,7 @@ impl<'a> Turn<'a> {
             DecisionType::Rollback => {
                 self.weigh_act(decision, incident)?;
                 let Some(target) = &self.ledger.rollback_target else {
-                    let why = "there is no known-good release to go back to; ScaleDown or HoldChanges remain";
+                    let why = "there is no known-good release to roll back to; ScaleDown or HoldChanges remain";
                     return Err(why.to_owned());
                 };
                 match self.cannot_roll_back(target) {
@@ -149,7 +149,7 @@ impl<'a> Turn<'a> {
         let is_newer = |admitted: &Admitted| decision.received_at.is_some_and(|received| admitted.at > received);
         if decision.incident.is_none() && stamps.any(is_newer) {
             return Err(
-                "another release was rolled out since it was written; write it again if it is still meant".to_owned()
+                "another release was rolled out after this Decision; create it again if it still applies".to_owned()
             );
         }
         weigh_act(incident)
@@ -182,7 +182,7 @@ impl<'a> Turn<'a> {
         let until = end_of(decision, self.case.now)?;
         match incident.map(|incident| incident.stage) {
             Some(IncidentStage::DecisionWindow | IncidentStage::Continued) => {
-                Ok(format!("the release runs on until {until}; changes stay held"))
+                Ok(format!("the release keeps running until {until}; changes stay held"))
             }
             Some(_) => Err("the incident's decision window is over".to_owned()),
             None => Err("no incident is open".to_owned()),
@@ -295,9 +295,9 @@ fn weigh_resume(incident: Option<&Incident>) -> Result<String, String> {
     match incident.map(|incident| incident.stage) {
         Some(IncidentStage::Standing) => Ok("the incident ends".to_owned()),
         Some(IncidentStage::DecisionWindow) => {
-            Err("the decision window is open; Continue lets the release run on".to_owned())
+            Err("the decision window is open; a Continue keeps the release running".to_owned())
         }
-        Some(_) => Err("the incident is still being acted on; resume once it stands".to_owned()),
+        Some(_) => Err("the action is still being carried out; resume when it has ended".to_owned()),
         None => Err("no incident is open".to_owned()),
     }
 }

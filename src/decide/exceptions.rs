@@ -172,7 +172,7 @@ impl Turn<'_> {
         let named = decision.change.as_deref().unwrap_or_default();
         let mut changes = self.case.seen.changes.iter();
         let Some(change) = changes.find(|change| change.name == named) else {
-            return Err(format!("this pilot has no change {named}; {}", self.owing()));
+            return Err(format!("change {named} does not exist in this pilot; {}", self.owing()));
         };
         match &change.approval_owed {
             None if change.approved_by.as_ref() == Some(&decision.name) => Ok(format!("change {named} is approved")),
@@ -181,7 +181,7 @@ impl Turn<'_> {
                 let by = decision.by.as_ref().map_or("", |by| by.user.as_str());
                 if owed.not_from.as_deref() == Some(by) {
                     let from = owed.from.join(", ");
-                    return Err(format!("{by} asked for change {named} and cannot approve it; ask another of {from}"));
+                    return Err(format!("{by} requested change {named} and cannot approve it; ask another of {from}"));
                 }
                 Ok(format!("change {named} is approved"))
             }

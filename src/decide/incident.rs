@@ -94,7 +94,9 @@ impl<'a> Turn<'a> {
             (None, Some(FreshReading { burning: true, .. })) => {
                 self.start(incident, incident.action, DecidedBy::Deadline, None);
             }
-            (None, _) => self.stand(incident, "the decision window ended without fresh data, and the last was well"),
+            (None, _) => {
+                self.stand(incident, "the decision window ended without fresh data; the last reading was healthy")
+            }
         }
     }
 
@@ -110,7 +112,7 @@ impl<'a> Turn<'a> {
             self.reopen_window(incident);
         } else if self.case.now >= continued.until {
             if self.incident_suffers(incident) == Some(false) {
-                self.recover(incident, "the service was well when the owner's Continue ended");
+                self.recover(incident, "the service was healthy when the owner's Continue ended");
             } else {
                 self.reopen_window(incident);
             }
@@ -213,16 +215,16 @@ impl<'a> Turn<'a> {
 
     fn rollback_intent(&self, incident: &Incident, decided_by: DecidedBy) -> Result<Vec<WorkloadIntent>, String> {
         if self.running().next().is_none() {
-            return Err("the workload does not exist any more".to_owned());
+            return Err("the workload no longer exists".to_owned());
         }
-        let target = incident.target.as_ref().ok_or("there is no known-good release to go back to")?;
+        let target = incident.target.as_ref().ok_or("there is no known-good release to roll back to")?;
         if let Some(why) = self.cannot_roll_back(target) {
             return Err(why);
         }
         if decided_by != DecidedBy::Person
             && let Some(reason) = self.unsafe_to_cross(target)
         {
-            return Err(format!("going back is declared unsafe ({reason})"));
+            return Err(format!("rolling back is declared unsafe ({reason})"));
         }
         let is_blamed = incident.suspect.as_ref().is_some_and(|suspect| suspect.payload == self.payload());
         let blamed_since = incident.suspect.as_ref().map(|suspect| suspect.admitted_at);
@@ -235,14 +237,14 @@ impl<'a> Turn<'a> {
         }
         let moves = intents.iter().any(|intent| intent.to.as_ref() != Some(&intent.from));
         if decided_by == DecidedBy::Deadline && !is_blamed && moves {
-            return Err("another release than the one that is blamed was rolled out before the deadline".to_owned());
+            return Err("another release than the blamed one was rolled out before the deadline".to_owned());
         }
         Ok(intents)
     }
 
     fn scale_down_intent(&self, incident: &Incident) -> Result<Vec<WorkloadIntent>, String> {
         if self.workloads().is_empty() {
-            return Err("the workload does not exist any more".to_owned());
+            return Err("the workload no longer exists".to_owned());
         }
         if let Some(why) = self.cannot_scale_down() {
             return Err(why);
@@ -260,7 +262,7 @@ impl<'a> Turn<'a> {
         Ok(self.workloads().iter().filter(|workload| workload.reference.kind.has_pods()).map(intent).collect())
     }
 
-    /// Nothing more happens by itself; people are called.
+    /// Nothing more happens by itself; people are paged.
     pub(super) fn stand(&mut self, incident: &mut Incident, why: &str) {
         if self.case.declaration.enforcement.actions == Mode::Observe {
             let intent = incident.intent.get_or_insert_with(|| Intent {
@@ -272,7 +274,7 @@ impl<'a> Turn<'a> {
                 workloads: Vec::new(),
             });
             let decided_by = intent.decided_by;
-            let ended = format!("would have held changes and called people: {why}");
+            let ended = format!("would have held changes and paged people: {why}");
             return self.close(incident, decided_by, None, &ended);
         }
         incident.stage = IncidentStage::Standing;
@@ -391,9 +393,10 @@ fn part_intent(
     target: &RollbackTarget,
     blamed_since: Option<Timestamp>,
 ) -> Result<WorkloadIntent, String> {
-    let part = target.part_of(workload).ok_or_else(|| format!("{} is no part of the target", workload.reference))?;
+    let part =
+        target.part_of(workload).ok_or_else(|| format!("{} is not part of the rollback target", workload.reference))?;
     if !workload.snapshots.iter().any(|snapshot| snapshot.name == part.revision) {
-        return Err("the snapshot of the release to go back to is gone".to_owned());
+        return Err("the snapshot of the rollback target is gone".to_owned());
     }
     // What stays as it is, is not marked either.
     let quarantine = match keeps_its_release(workload) {

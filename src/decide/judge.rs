@@ -183,7 +183,7 @@ fn by_whose_word(case: &Case<'_>, incident: &Incident) -> String {
     }
     let named = incident.intent.as_ref().and_then(|intent| intent.decision.as_ref());
     let decision = case.seen.decisions.iter().find(|decision| Some(&decision.name) == named);
-    let who = decision.and_then(|decision| decision.by.as_ref()).map(|by| format!(" by word of {}", by.user));
+    let who = decision.and_then(|decision| decision.by.as_ref()).map(|by| format!(", decided by {}", by.user));
     format!("{}: {}", who.unwrap_or_default(), incident.because)
 }
 
@@ -220,7 +220,7 @@ fn blast_radius(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
     (after > most && grows).then(|| Finding {
         guard: GuardName::BlastRadius,
         mode: case.declaration.enforcement.changes,
-        problem: format!("{after} replicas are more than blastRadius.maxReplicas allows ({most})"),
+        problem: format!("{after} replicas exceed blastRadius.maxReplicas ({most})"),
         until: Until::Someone("the owners raise blastRadius.maxReplicas".to_owned()),
     })
 }

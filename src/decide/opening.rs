@@ -205,13 +205,13 @@ impl<'a> Turn<'a> {
             return Choice { action: trigger.action, because, suspect: None, target: None };
         }
         let Some(target) = self.ledger.rollback_target.clone() else {
-            return instead("there is no known-good release to go back to".to_owned());
+            return instead("there is no known-good release to roll back to".to_owned());
         };
         if let Some(why) = self.cannot_roll_back(&target) {
             return instead(why);
         }
         if let Some(reason) = self.unsafe_to_cross(&target) {
-            return instead(format!("going back is declared unsafe ({reason})"));
+            return instead(format!("rolling back is declared unsafe ({reason})"));
         }
         match self.find_suspect(trigger, &target) {
             Ok(suspect) => Choice {

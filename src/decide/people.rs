@@ -14,10 +14,10 @@ pub fn is_service_account(requester: &Requester) -> bool {
 /// Whether someone is a person who holds a loosening role, directly or as a delegate.
 pub fn may_loosen(owners: &Owners, by: Option<&Requester>) -> Result<(), String> {
     let Some(by) = by else {
-        return Err("who decided is not stamped on it: it was written with pilotguard's own account or while pilotguard was down; create it again, as a person".to_owned());
+        return Err("it does not show who decided: it was written with pilotguard's own account or while pilotguard was down; create it again, as a person".to_owned());
     };
     if is_service_account(by) {
-        return Err(format!("{} is a service account; loosening needs a person", by.user));
+        return Err(format!("{} is a service account; relaxing a guard needs a person", by.user));
     }
     let is_one_of = |identities: &Identities| {
         identities.users.contains(&by.user) || identities.groups.iter().any(|group| by.groups.contains(group))
@@ -29,5 +29,5 @@ pub fn may_loosen(owners: &Owners, by: Option<&Requester>) -> Result<(), String>
         return Ok(());
     }
     let named: Vec<String> = owners.who_may_loosen().map(|(role, owner)| format!("{} ({role})", owner.name)).collect();
-    Err(format!("{} holds no role that may loosen; ask {}", by.user, named.join(", ")))
+    Err(format!("{} has no role that may relax guards; ask {}", by.user, named.join(", ")))
 }

@@ -28,11 +28,15 @@ impl Turn<'_> {
 pub(super) fn keeps_its_release(workload: &Workload) -> Option<String> {
     let reference = &workload.reference;
     // What its pods wrote to volumes and nodes stays, and nobody but its team knows whether an older release can read it.
-    let keeps = || format!("{reference} is not rolled back by itself; apply the older release by hand if that is safe");
+    let keeps =
+        || format!("{reference} is never rolled back automatically; apply the older release by hand if that is safe");
     driven(workload).or_else(|| (!reference.kind.is_rolled_back()).then(keeps))
 }
 
 fn driven(workload: &Workload) -> Option<String> {
     let foreign = workload.foreign?.as_str();
-    Some(format!("{} is driven by {foreign}, against which pilotguard does not act", workload.reference))
+    Some(format!(
+        "{} is driven by {foreign}, and pilotguard does not act against another controller",
+        workload.reference
+    ))
 }

@@ -18,7 +18,7 @@ impl Turn<'_> {
     pub(super) fn find_suspect(&self, trigger: &Trigger, target: &RollbackTarget) -> Result<Suspect, String> {
         let admitted = self.change_in_bake(trigger)?;
         if admitted.payload == target.payload {
-            return Err("what runs is the release that a rollback would go back to".to_owned());
+            return Err("the running release is the rollback target".to_owned());
         }
         // All are looked up before any is judged, so that everything is asked in one round.
         let dependencies = self.dependencies_are_well();
@@ -54,7 +54,9 @@ impl Turn<'_> {
         let admitted = self.whole.admitted.as_ref().ok_or("no admitted change runs")?;
         match admitted.verdict {
             AdmittedVerdict::Adopted => return Err("no change was made since the pilot was adopted".to_owned()),
-            AdmittedVerdict::Rollback => return Err("what runs was itself rolled back to".to_owned()),
+            AdmittedVerdict::Rollback => {
+                return Err("the running release is itself the result of a rollback".to_owned());
+            }
             AdmittedVerdict::Allow
             | AdmittedVerdict::Hold
             | AdmittedVerdict::Pin
@@ -70,11 +72,7 @@ impl Turn<'_> {
                 .changes
                 .iter()
                 .any(|change| change.name == admitted.change && change.outcome == Outcome::Failed);
-            return if failed {
-                Ok(admitted)
-            } else {
-                Err("the newest failed change does not run any more".to_owned())
-            };
+            return if failed { Ok(admitted) } else { Err("the newest failed change no longer runs".to_owned()) };
         }
         let is_baked = self
             .ledger
@@ -88,9 +86,9 @@ impl Turn<'_> {
         let dependencies = &self.case.declaration.dependencies;
         let judge = |dependency: &Dependency| match self.inquiry.value(&dependency.query, self.case.now, false) {
             Reading::Fresh(0.0) => Ok(()),
-            Reading::Fresh(_) => Err(format!("the dependency {} is in breach", dependency.name)),
+            Reading::Fresh(_) => Err(format!("dependency {} is unhealthy", dependency.name)),
             Reading::Unknown(why) => {
-                Err(format!("whether the dependency {} is well is unknown ({})", dependency.name, why.as_str()))
+                Err(format!("the state of dependency {} is unknown ({})", dependency.name, why.as_str()))
             }
         };
         dependencies.iter().map(judge).fold(Ok(()), Result::and)
@@ -149,7 +147,7 @@ impl Turn<'_> {
             Reading::Fresh(before)
                 if before.counts.total >= slo.min_events && since.at_least <= 2.0 * before.measured =>
             {
-                Err("the errors since the last change are less than twice those of before".to_owned())
+                Err("the error ratio since the last change is less than twice that before it".to_owned())
             }
             Reading::Unknown(why) if !matches!(why, Unknown::LowTraffic | Unknown::NoSeries) => {
                 Err(format!("the error ratio before the last change is unknown ({})", why.as_str()))

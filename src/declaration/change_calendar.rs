@@ -82,7 +82,7 @@ impl SharedCalendar {
                 let list = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join(" · ");
                 calendar.closed_by(Unusable {
                     calendar: self.name.clone(),
-                    why: format!("cannot be used as written: {list}"),
+                    why: format!("is invalid: {list}"),
                     remedy: format!("a platform admin corrects ChangeCalendar {}", self.name),
                 })
             }

@@ -59,7 +59,7 @@ pub fn announce(case: &Case<'_>, plan: &Plan) -> Vec<Announcement> {
                 is_warning: true,
                 reason: "UnauthorizedChange",
                 note: format!(
-                    "a release that was never admitted runs; it is recorded as change {}{}",
+                    "a release bypassed admission; it is recorded as change {}{}",
                     stamp.admitted.change,
                     to_release(name_of(case, &stamp.admitted.payload))
                 ),
@@ -91,8 +91,8 @@ fn of_waiting(waiting: &Waiting) -> Announcement {
     let Waiting { change, release, by, problems, allowed_from } = waiting;
     let to = to_release(release.clone());
     let (moment, when) = match allowed_from {
-        Some(from) => (from.as_second().to_string(), format!("rolls out by itself from {from:.0} on")),
-        None => ("open".to_owned(), "rolls out by itself once that has ended".to_owned()),
+        Some(from) => (from.as_second().to_string(), format!("rolls out automatically from {from:.0}")),
+        None => ("open".to_owned(), "rolls out automatically once that has ended".to_owned()),
     };
     Announcement {
         key: format!("{change}-waits-{moment}"),
@@ -133,7 +133,7 @@ fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
         }
     }
     if let Some(continued) = &incident.continued {
-        let note = format!("{}: an owner lets the release run on until {}", incident.id, continued.until);
+        let note = format!("{}: an owner keeps the release running until {}", incident.id, continued.until);
         told.push(tell(&format!("continued-{}", continued.decision), false, "IncidentContinued", note));
     }
     let was_only_observed = incident.closing.as_ref().is_some_and(|closing| !closing.carried_out);
@@ -183,7 +183,7 @@ const fn doing(action: TriggerAction) -> &'static str {
 fn why(intent: &Intent) -> String {
     match (intent.decided_by, &intent.decision) {
         (DecidedBy::Deadline, _) => "the decision window ended and nobody decided otherwise".to_owned(),
-        (DecidedBy::Person, Some(decision)) => format!("the Decision {decision} says so"),
+        (DecidedBy::Person, Some(decision)) => format!("by Decision {decision}"),
         (DecidedBy::Person, None) => "a person decided so".to_owned(),
         (DecidedBy::Policy, _) => "the Pilot declares so".to_owned(),
         (DecidedBy::Recovery, _) => "the service recovered".to_owned(),
@@ -261,9 +261,9 @@ mod tests {
         assert_eq!(
             first.note,
             "change web-2 to web:2 (0123456789ab) of argocd waits, because in a freeze: migration of calendar platform; \
-             it rolls out by itself from 2026-11-23T09:00:00Z on"
+             it rolls out automatically from 2026-11-23T09:00:00Z"
         );
-        assert!(told(None).note.ends_with("platform; it rolls out by itself once that has ended"));
+        assert!(told(None).note.ends_with("platform; it rolls out automatically once that has ended"));
         assert!(first.key != later.key && first.key == told(Some("2026-11-23T09:00:00Z")).key);
     }
 }

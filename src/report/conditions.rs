@@ -203,23 +203,20 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
     if workloads.iter().any(|workload| came_in_unseen(workload).is_some()) {
         return not(
             Reason::UnauthorizedChange,
-            "what runs came in past the guards; an owner accepts it by an Override of that release, or puts back the known-good one".into(),
+            "the running release bypassed admission; an owner accepts it by an Override of that release, or restores the known-good one".into(),
         );
     }
     if let Some(message) = lacks_room(case) {
         return not(Reason::AnnotationsTooLarge, message);
     }
     if workloads.iter().any(|workload| workload.marks.admitted.is_none()) {
-        return not(
-            Reason::AwaitingAdoption,
-            "the release that runs is taken over once it is completely available".into(),
-        );
+        return not(Reason::AwaitingAdoption, "the running release is adopted once it is completely available".into());
     }
     if let Some(message) = act_that_is_not_possible(case) {
         return not(Reason::ConflictingController, message);
     }
     if let Some(kinds) = &surroundings.broken_watches {
-        let message = format!("changes of {kinds} may not be seen; the watch is being taken up again");
+        let message = format!("changes of {kinds} may be missed; the watch is being restarted");
         return not(Reason::WatchBroken, message);
     }
     if let Some(finding) = other_admission::in_the_way_of_a_rollback(case, &surroundings.other_admission) {
@@ -229,7 +226,7 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
         return not(reason, message);
     }
     if is_observing(case) {
-        return finding("Ready", Truth::True, Reason::Observing, "nothing is refused or done, only recorded");
+        return finding("Ready", Truth::True, Reason::Observing, "changes and actions are only recorded");
     }
     let measured = measured(case, decided);
     if measured.status == Truth::False {
@@ -238,7 +235,9 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
     match &surroundings.enforced {
         Enforced::Yes => finding("Ready", Truth::True, Reason::Guarding, ""),
         Enforced::No(why) => not(Reason::NotYetEnforced, why.clone()),
-        Enforced::Unknown => not(Reason::NotYetEnforced, "whether the webhook enforces is being found out".into()),
+        Enforced::Unknown => {
+            not(Reason::NotYetEnforced, "waiting for a dry-run to show that the API server calls the webhook".into())
+        }
     }
 }
 
@@ -369,10 +368,10 @@ fn in_sync(case: &Case<'_>) -> Finding {
 fn came_in_unseen(workload: &Workload) -> Option<String> {
     let admitted = workload.marks.admitted.as_ref()?;
     if admitted.template != workload.template {
-        return Some(format!("the template of {} that is stored was never admitted", workload.reference));
+        return Some(format!("the stored template of {} was never admitted", workload.reference));
     }
     let is_unauthorized = admitted.verdict == AdmittedVerdict::Unauthorized;
-    is_unauthorized.then(|| format!("change {} came in past the guards", admitted.change))
+    is_unauthorized.then(|| format!("change {} bypassed admission", admitted.change))
 }
 
 fn incident_open(decided: &Ledger) -> Finding {

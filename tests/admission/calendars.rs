@@ -92,7 +92,7 @@ fn what_cannot_be_known_counts_as_closed_and_says_who_mends_it() {
             vec![calendar("platform", &json!({}), &odd)],
             pilot(),
             [
-                "calendar platform counts as closed, because it cannot be used as written: spec.windows[name=w].timeZone",
+                "calendar platform counts as closed, because it is invalid: spec.windows[name=w].timeZone",
                 "allowed after a platform admin corrects ChangeCalendar platform",
             ],
         ),

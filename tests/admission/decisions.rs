@@ -67,7 +67,7 @@ fn a_decision_that_would_have_no_effect_is_refused_with_the_reason() {
         (
             "grace",
             json!({"type": "Resume", "incident": open}),
-            Some("grace holds no role that may loosen; ask Ada Lovelace"),
+            Some("grace has no role that may relax guards; ask Ada Lovelace"),
         ),
         ("ada", json!({"type": "Resume", "incident": open}), None),
         (
@@ -85,14 +85,18 @@ fn a_decision_that_would_have_no_effect_is_refused_with_the_reason() {
             json!({"type": "Resume", "incident": "slow-11111111", "pilot": "chekout"}),
             Some("is open for pilot search"),
         ),
-        ("grace", json!({"type": "Override", "payload": DIGEST, "until": until}), Some("holds no role")),
+        ("grace", json!({"type": "Override", "payload": DIGEST, "until": until}), Some("has no role")),
         ("ada", json!({"type": "Override", "payload": DIGEST, "until": until}), None),
         ("ada", json!({"type": "Readmit", "payload": DIGEST}), Some("an incident is open; readmit once it has closed")),
-        ("ada", json!({"type": "Readmit", "payload": DIGEST, "pilot": "search"}), Some("ada holds no role")),
-        ("grace", json!({"type": "Rollback"}), Some("there is no known-good release to go back to")),
+        ("ada", json!({"type": "Readmit", "payload": DIGEST, "pilot": "search"}), Some("ada has no role")),
+        ("grace", json!({"type": "Rollback"}), Some("there is no known-good release to roll back to")),
         ("grace", json!({"type": "HoldChanges"}), None),
-        ("ada", json!({"type": "Approve", "change": "checkout-2"}), Some("no change checkout-2; owing: checkout-1")),
-        ("grace", json!({"type": "Approve", "change": "checkout-1"}), Some("grace holds no role")),
+        (
+            "ada",
+            json!({"type": "Approve", "change": "checkout-2"}),
+            Some("change checkout-2 does not exist in this pilot; owing: checkout-1"),
+        ),
+        ("grace", json!({"type": "Approve", "change": "checkout-1"}), Some("grace has no role")),
         ("ada", json!({"type": "Approve", "change": "checkout-1"}), None),
     ] {
         match (answer(user, &spec), problem) {

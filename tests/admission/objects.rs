@@ -204,8 +204,8 @@ fn only_an_owner_of_both_lets_a_pilot_take_over_from_another() {
         |user: &str, from: &str| judge(&guarded, OPEN, &review("UPDATE", user, &young, &taking_over(&young, from)));
     assert!(matches!(asked("ada", "old"), Answer::Allowed { .. }));
     for (user, from, why) in [
-        ("grace", "old", "grace holds no role that may loosen; ask Ada Lovelace"),
-        ("mallory", "old", "mallory holds no role"),
+        ("grace", "old", "grace has no role that may relax guards; ask Ada Lovelace"),
+        ("mallory", "old", "mallory has no role"),
         ("ada", "elsewhere", "Pilot elsewhere does not exist"),
     ] {
         let refused = denial(asked(user, from));

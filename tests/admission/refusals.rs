@@ -130,7 +130,7 @@ fn what_a_person_holds_names_who_and_why_and_the_command_that_ends_it() {
     let answer = judge_beside(&cluster, &guarded(std::slice::from_ref(&held)), OPEN, &change);
     insta::assert_snapshot!(denial(answer).message, @r#"
     Refused: updating Deployment checkout from web:1 (8612dfb8064e) to web:2 (89dd472676be), guarded by pilot checkout.
-    - incident person-77aa01bc holds changes by word of mallory: wrong totals in the basket; allowed after an owner resumes
+    - incident person-77aa01bc holds changes, decided by mallory: wrong totals in the basket; allowed after an owner resumes
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release through as the fix (an emergency change), an owner can run, with a reason of their own:
       echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"fix":true,"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"<why it cannot wait>","type":"Override","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
@@ -161,7 +161,7 @@ fn who_meant_to_break_the_glass_is_told_what_was_missing() {
         let text = refused(&in_incident("Acting", "Rollback"), OPEN, &review);
         text.lines().last().unwrap_or_default().to_owned()
     };
-    insta::assert_snapshot!(asked(review("UPDATE", "carol", &old, &new)), @"Break-glass needs a new reason in the annotation pilotguard.dev/break-glass-reason: write one that does not stand there yet, in the same request.");
+    insta::assert_snapshot!(asked(review("UPDATE", "carol", &old, &new)), @"Break-glass needs a new reason in the annotation pilotguard.dev/break-glass-reason: write a new one in the same request.");
     insta::assert_snapshot!(asked(review("DELETE", "carol", &old, &Value::Null)), @r#"Break-glass needs a new reason in the annotation pilotguard.dev/break-glass-reason: before deleting, write one that begins with "delete: "."#);
     insta::assert_snapshot!(asked(scale(2, 9)), @"Break-glass needs a new reason in the annotation pilotguard.dev/break-glass-reason: patch spec.replicas and write one in the same request.");
 }
@@ -170,7 +170,7 @@ fn who_meant_to_break_the_glass_is_told_what_was_missing() {
 fn too_many_replicas_name_the_limit() {
     insta::assert_snapshot!(refused(&pilot(), OPEN, &scale(2, 9)), @r#"
     Refused: scaling Deployment checkout from 2 to 9 replicas, guarded by pilot checkout.
-    - 9 replicas are more than blastRadius.maxReplicas allows (4); allowed after the owners raise blastRadius.maxReplicas
+    - 9 replicas exceed blastRadius.maxReplicas (4); allowed after the owners raise blastRadius.maxReplicas
     Owner: Ada Lovelace (service owner), ada@example.com
     "#);
 }

@@ -91,7 +91,7 @@ async fn what_slipped_through_is_a_condition(cluster: &Cluster) -> anyhow::Resul
     let mut unread = scene.release(2, 0);
     unread["metadata"]["name"] = name.into();
     let refused = scene.apply(&scene.grace, &unread).await?;
-    refused.refused(&["which guards it, cannot be used as written:", zone, "Correct the Pilot"])
+    refused.refused(&["which guards it, is invalid:", zone, "Correct the Pilot"])
 }
 
 /// With the webhook away for a moment an invalid spec is stored while an incident is open: the last valid one stays in
@@ -179,7 +179,7 @@ async fn accepted(scene: &Scene<'_>, spec: &Value) -> anyhow::Result<()> {
 async fn settled_by_an_owner_of_both(scene: &Scene<'_>) -> anyhow::Result<()> {
     let take_over = "annotate pilot younger pilotguard.dev/takes-over=web";
     let refused = scene.kubectl(&scene.mallory, take_over).await?;
-    refused.refused(&["pilot younger does not take over from pilot web", "mallory holds no role", "Ada Lovelace"])?;
+    refused.refused(&["pilot younger does not take over from pilot web", "mallory has no role", "Ada Lovelace"])?;
     scene.kubectl(&scene.ada, take_over).await?.accepted()?;
     let message = "Deployment web belongs to Pilot younger, which takes over from this one";
     has(scene, "web", "Stalled", "True", "ConflictingPilot", message).await?;

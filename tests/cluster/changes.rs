@@ -67,7 +67,7 @@ async fn outside_the_windows_no_way_leads_in(cluster: &Cluster) -> anyhow::Resul
         scene.kubectl(&scene.grace, line).await?.accepted().map_err(|error| error.context(line))?;
     }
     let too_many = scene.kubectl(&scene.grace, "scale deployment/web --replicas=6").await?;
-    too_many.refused(&["6 replicas are more than blastRadius.maxReplicas allows (5)", "Ada Lovelace"])
+    too_many.refused(&["6 replicas exceed blastRadius.maxReplicas (5)", "Ada Lovelace"])
 }
 
 async fn a_change_is_adopted_admitted_and_recorded(cluster: &Cluster) -> anyhow::Result<()> {

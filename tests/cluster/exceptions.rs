@@ -72,7 +72,7 @@ async fn the_commands_in_refusals_work_when_pasted(cluster: &Cluster) -> anyhow:
     let refused = scene.kubectl(&scene.grace, change).await?;
     refused.refused(&["outside the change windows", "an owner other than grace can run"])?;
     let who = paste(cluster, &scene.mallory, &refused, "Override").await?;
-    who.refused(&["Override for pilot", "mallory holds no role that may loosen; ask Ada"])?;
+    who.refused(&["Override for pilot", "mallory has no role that may relax guards; ask Ada"])?;
     let why = paste_as_it_is(cluster, &scene.ada, &refused, "Override").await?;
     why.refused(&["spec.reason: says nothing; write why in your own words"])?;
     scene.kubectl(&scene.grace, change).await?.refused(&["outside the change windows"])?;
@@ -99,7 +99,7 @@ async fn the_commands_in_refusals_work_when_pasted(cluster: &Cluster) -> anyhow:
     scene.decide(&scene.mallory, &json!({"type": "HoldChanges"})).await?;
     scene.incident().await?;
     let fix = "set image deployment/web web=web:4";
-    let held = wait_for_refusal(&scene, fix, "holds changes by word of mallory: we looked at it").await?;
+    let held = wait_for_refusal(&scene, fix, "holds changes, decided by mallory: we looked at it").await?;
     paste(cluster, &scene.ada, &held, "Override").await?.accepted()?;
     goes_through(&scene, &scene.grace, fix).await?;
     told(&scene, &["FixForwardAccepted"]).await?;
@@ -127,7 +127,7 @@ async fn the_commands_in_refusals_work_when_pasted(cluster: &Cluster) -> anyhow:
 async fn approve(cluster: &Cluster, scene: &Scene<'_>, message: &str, change: &str) -> anyhow::Result<()> {
     let printed = message.replace("can run: ", "can run:\n");
     let printed = Output { code: 1, stdout: String::new(), stderr: printed };
-    paste(cluster, &scene.grace, &printed, "Approve").await?.refused(&["grace holds no role that may loosen"])?;
+    paste(cluster, &scene.grace, &printed, "Approve").await?.refused(&["grace has no role that may relax guards"])?;
     paste(cluster, &scene.ada, &printed, "Approve").await?.accepted()?;
     scene.until("approval", |pilot| holds(pilot, "ApprovalsCurrent", "True")).await?;
     let is_approved = |record: &ChangeRecord| {
@@ -297,7 +297,7 @@ async fn what_comes_in_past_the_guards_holds_changes_and_is_put_back_where_decla
     let unauthorized = scene.change(ChangeClass::Unauthorized, |_| true).await?;
     told(&scene, &["UnauthorizedChange"]).await?;
     let change = unauthorized.metadata.name.context("a name")?;
-    let refused = wait_for_refusal(&scene, "set image deployment/web web=web:3", "came in past the guards").await?;
+    let refused = wait_for_refusal(&scene, "set image deployment/web web=web:3", "bypassed admission").await?;
     ensure!(refused.stderr.contains(&change), "{}", refused.stderr);
     ensure!(image(&scene.deployment().await?) == Some("web:2"), "it is only told");
 

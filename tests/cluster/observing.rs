@@ -27,7 +27,7 @@ async fn observed_changes_pass_with_a_warning(cluster: &Cluster) -> anyhow::Resu
     ensure!(findings == ["OutsideWindow: outside the change windows; the next is later"], "{findings:?}");
     let grown = scene.kubectl(&scene.grace, "scale deployment/web --replicas=6").await?;
     grown.accepted()?;
-    ensure!(grown.stderr.contains("6 replicas are more than blastRadius.maxReplicas allows (5)"), "{}", grown.stderr);
+    ensure!(grown.stderr.contains("6 replicas exceed blastRadius.maxReplicas (5)"), "{}", grown.stderr);
     Ok(())
 }
 

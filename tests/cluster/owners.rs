@@ -35,7 +35,7 @@ async fn an_owner_lets_it_run_on_and_anyone_ends_it(cluster: &Cluster) -> anyhow
 
     let until = Timestamp::now() + SignedDuration::from_mins(30);
     let go_on = json!({"type": "Continue", "incident": opened.id, "until": until});
-    let no_role = ["mallory holds no role that may loosen; ask Ada Lovelace (service owner)"];
+    let no_role = ["mallory has no role that may relax guards; ask Ada Lovelace (service owner)"];
     scene.propose(&scene.mallory, &go_on).await?.refused(&no_role)?;
     let forged = with(&go_on, &json!({"by": {"user": "ada"}}));
     scene.propose(&scene.mallory, &forged).await?.refused(&no_role)?;

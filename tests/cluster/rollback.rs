@@ -90,7 +90,7 @@ async fn kept_out(scene: &Scene<'_>, payload: &str) -> anyhow::Result<()> {
     let create = ["create", "-o", "name", "--namespace", &scene.namespace, "-f", "-"];
     scene.ada.kubectl_with(&create, manifest).await?.refused(&["spec.reason: says nothing"])?;
     let manifest = &manifest.replace("<why it is safe now>", "the load balancer was to blame");
-    scene.mallory.kubectl_with(&create, manifest).await?.refused(&["mallory holds no role that may loosen"])?;
+    scene.mallory.kubectl_with(&create, manifest).await?.refused(&["mallory has no role that may relax guards"])?;
     let created = scene.ada.kubectl_with(&create, manifest).await?;
     created.accepted()?;
     let name = created.stdout.trim().rsplit('/').next().unwrap_or_default();

@@ -42,6 +42,6 @@ fn a_decision_speaks_of_what_ran_when_it_was_written_whatever_the_api_server_tak
         assert_eq!(phase, DecisionPhase::Accepted, "written 2 s after the release, clock {slow_by} s slow: {message}");
         let (phase, message) = answer(-2, slow_by);
         assert_eq!(phase, DecisionPhase::Refused, "written 2 s before it, clock {slow_by} s slow");
-        assert!(message.starts_with("another release was rolled out since it was written"), "{message}");
+        assert!(message.starts_with("another release was rolled out after this Decision"), "{message}");
     }
 }

@@ -116,7 +116,7 @@ fn told(incident: &Incident) -> String {
         IncidentStage::DecisionWindow => format!(" at {}", since_zero(incident.deadline)),
         _ => String::new(),
     };
-    let paged = incident.paged.as_ref().map(|paged| format!("; people are called: {paged}")).unwrap_or_default();
+    let paged = incident.paged.as_ref().map(|paged| format!("; people are paged: {paged}")).unwrap_or_default();
     let closing =
         incident.closing.as_ref().map(|closing| format!("; decided by {:?}: {}", closing.decided_by, closing.summary));
     let (id, stage, action, because) = (&incident.id, incident.stage, incident.action, &incident.because);

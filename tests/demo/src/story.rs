@@ -228,7 +228,7 @@ impl Story {
     }
 
     async fn rolled_back(&mut self, pilot: &Chronicle, incident: &Incident) -> anyhow::Result<()> {
-        self.narrator.step("Nobody decided otherwise: rolled back by itself");
+        self.narrator.step("Nobody decided otherwise: rolled back automatically");
         let back = || async {
             let runs = self.runs("1.0").await.map_err(|error| format!("{error:#}"))?;
             if runs { Ok(()) } else { Err("the Deployment does not run 1.0".to_owned()) }
