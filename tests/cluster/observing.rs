@@ -18,9 +18,10 @@ async fn observed_changes_pass_with_a_warning(cluster: &Cluster) -> anyhow::Resu
     scene.guard(&scene.pilot(&observed)).await?;
     let output = scene.apply(&scene.grace, &scene.release(2, 0)).await?;
     output.accepted()?;
-    let warning = "Warning: pilotguard (observing): would have refused: updating Deployment web (pilot web): \
-                   outside the change windows; the next is later; allowed from ";
-    ensure!(output.stderr.contains(&format!("{warning}{day} 09:00 Europe/Berlin")), "{}", output.stderr);
+    let begins = "Warning: pilotguard (observing): would have refused: updating Deployment web to web:2 (";
+    let why =
+        format!(" (pilot web): outside the change windows; the next is later; allowed from {day} 09:00 Europe/Berlin");
+    ensure!(output.stderr.contains(begins) && output.stderr.contains(&why), "{}", output.stderr);
     ensure!(scene.marks().await?.admitted.is_some_and(|stamp| stamp.verdict == AdmittedVerdict::Deny));
     let change = scene.change(ChangeClass::Normal, |change| change.status.is_some()).await?;
     let findings = change.status.unwrap_or_default().findings;
@@ -43,13 +44,9 @@ async fn observed_actions_only_leave_a_record(cluster: &Cluster) -> anyhow::Resu
     ensure!(holds(&pilot, "ChangesHeld", "False"), "changes are held");
     let tried = scene.kubectl(&scene.grace, "set image deployment/web web=web:3 --dry-run=server").await?;
     tried.accepted()?;
-    ensure!(
-        tried
-            .stderr
-            .contains(&format!("would have refused: updating Deployment web (pilot web): incident {}", opened.id)),
-        "{}",
-        tried.stderr
-    );
+    let begins = "would have refused: updating Deployment web to web:3 (";
+    let why = format!(" (pilot web): incident {}", opened.id);
+    ensure!(tried.stderr.contains(begins) && tried.stderr.contains(&why), "{}", tried.stderr);
 
     let record = scene.closed(&opened.id).await?;
     let details = record.spec.record.context("a record")?;
