@@ -95,7 +95,7 @@ impl<'a> Turn<'a> {
                 self.start(incident, incident.action, DecidedBy::Deadline, None);
             }
             (None, _) => {
-                self.stand(incident, "the decision window ended without fresh data; the last reading was healthy")
+                self.stand(incident, "the decision window ended without fresh data; the last reading was healthy");
             }
         }
     }
