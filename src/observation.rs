@@ -4,13 +4,15 @@
 //! missing figure into a number.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::change_record::{ApprovalOwed, ChangeClass, Outcome};
+use crate::api::change_record::{Approval, ApprovalOwed, ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionType, Requester};
+use crate::api::incident::IncidentOrigin;
 use crate::api::workload::{PartReference, ReleasePart};
 use crate::release::foreign::Foreign;
 use crate::release::marks::{Admitted, Held, Marks};
@@ -179,10 +181,10 @@ pub struct Observation {
     pub workloads: Vec<Workload>,
     /// A workload that belongs to another, older Pilot.
     pub claimed: Option<Claimed>,
-    /// The pilot's changes, oldest first by their start.
-    pub changes: Vec<Change>,
-    /// The pilot's Decisions, oldest first by their creation.
-    pub decisions: Vec<PilotDecision>,
+    /// The pilot's changes on which decisions can depend, oldest first by their start. Shared until one changes.
+    pub changes: Arc<Vec<Change>>,
+    /// The pilot's Decisions on which decisions can depend, oldest first by their creation. Shared until one changes.
+    pub decisions: Arc<Vec<PilotDecision>>,
     /// What the metrics source answered so far.
     pub answers: BTreeMap<Question, Answer>,
     /// What the API server answered to dry-runs of restoring a release so far; `None` where it refused.
@@ -341,8 +343,8 @@ pub struct Change {
     pub outcome: Outcome,
     /// The approval that it still owes.
     pub approval_owed: Option<ApprovalOwed>,
-    /// The Decision that approved it.
-    pub approved_by: Option<String>,
+    /// The approval that it was given.
+    pub approval: Option<Approval>,
 }
 
 impl Change {
@@ -375,6 +377,8 @@ pub struct PilotDecision {
     pub by: Option<Requester>,
     /// Written by the operator itself.
     pub is_record: bool,
+    /// What opened the recorded incident, where this is a record that says so.
+    pub origin: Option<IncidentOrigin>,
     /// When it was created, by the API server's clock.
     pub created_at: Timestamp,
     /// When admission received it, by the operator's clock.
@@ -385,4 +389,11 @@ pub struct PilotDecision {
     pub quarantined: Vec<String>,
     /// Whether it has been judged before.
     pub phase: Option<DecisionPhase>,
+}
+
+impl PilotDecision {
+    /// Whether a person wrote it and nobody has answered yet.
+    pub const fn is_unjudged(&self) -> bool {
+        !self.is_record && self.phase.is_none()
+    }
 }

@@ -59,7 +59,7 @@ pub(super) fn scaled_workload(
 /// The mark on the same workload, as the watch saw it last.
 fn marked(request: &Request, reference: &PartReference, cluster: &Cluster, uid: &str) -> Option<Contained> {
     let owner = Owner { namespace: request.namespace.clone(), name: reference.name.clone() };
-    let seen = cluster.workloads.of(reference.kind).of(&owner).into_iter().find(|seen| seen.uid == uid)?;
+    let seen = cluster.workloads.of(reference.kind).of(&owner).iter().find(|seen| seen.uid == uid)?.clone();
     seen.marks.contained.clone()
 }
 

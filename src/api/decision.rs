@@ -20,6 +20,8 @@ use super::incident::{DecidedBy, Evidence, IncidentOrigin, RollbackTarget, Suspe
     category = "pilotguard",
     doc = "An immutable record of a judgement. People create one to decide an incident or to make an exception; the operator creates one for every incident that ends.",
     selectable = ".spec.pilot",
+    selectable = ".spec.by.user",
+    selectable = ".status.phase",
     validation = Rule::new("self.spec == oldSelf.spec").message("a Decision is immutable; create another one"),
     printcolumn(name = "Pilot", type_ = "string", json_path = ".spec.pilot"),
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.type"),

@@ -86,7 +86,7 @@ pub struct Incident {
 
 /// What opened an incident: `Trigger`, `Person` (a Decision), `WindowClosed` (a change was not completely available when
 /// its window closed, under `onWindowClose: Revert`) or `Unauthorized` (a release bypassed admission).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum IncidentOrigin {
     /// A trigger fired.
     Trigger,

@@ -18,7 +18,7 @@ use crate::decide::plan::Plan;
 use crate::decide::{Case, Ledger, SourceFacts};
 use crate::declaration::Declaration;
 use crate::observation::{Answer, Claimed, Observation, Question, Reading, Unknown, Workload};
-use crate::observe::cluster::{ObserveError, observe_live};
+use crate::observe::cluster::ObserveError;
 use crate::observe::configuration;
 use crate::observe::prometheus::{Conversation, Source};
 use crate::report::surroundings::SourceState;
@@ -77,7 +77,7 @@ pub async fn look(
     seen.claimed = claimed(context, declaration);
     let mut plan = settle((&mut metrics, facts), declaration, &mut seen, ledger, now).await;
     if plan.is_destructive() {
-        let live = observe_live(context.writer.client(), declaration).await?;
+        let live = context.cluster.observe_live(context.writer.client(), declaration).await?;
         seen = Observation { claimed: seen.claimed, answers: seen.answers, ..live };
         plan = settle((&mut metrics, facts), declaration, &mut seen, ledger, now).await;
     }

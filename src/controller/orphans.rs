@@ -35,11 +35,12 @@ fn due(context: &Context) -> Vec<(String, String, String)> {
     let now = (context.clock)();
     let without = context.cluster.decisions.owners(|it| context.guarded.pilot(&it.namespace, &it.name).is_none());
     let refused = without.iter().flat_map(|owner| {
-        let decisions = context.cluster.decisions.of(owner).into_iter();
-        decisions.filter_map(|decision| {
-            let why = refuse_without_pilot(&decision, &owner.name, now)?;
-            Some((owner.namespace.clone(), decision.name, why))
-        })
+        let decisions = context.cluster.decisions.of(owner);
+        let refused = decisions.iter().filter_map(|decision| {
+            let why = refuse_without_pilot(decision, &owner.name, now)?;
+            Some((owner.namespace.clone(), decision.name.clone(), why))
+        });
+        refused.take(AT_ONCE).collect::<Vec<_>>()
     });
     refused.take(AT_ONCE).collect()
 }

@@ -58,7 +58,7 @@ impl Turn<'_> {
                 }))
             }
             Condition::ConsecutiveFailedChanges { count } => {
-                let failed = consecutive_failures(&self.case.seen.changes);
+                let failed = consecutive_failures(&self.case.seen.changes, None);
                 if failed >= *count {
                     State::Holds(format!("{failed} consecutive changes failed"))
                 } else {
@@ -190,14 +190,20 @@ const fn words(operator: Operator) -> &'static str {
     }
 }
 
-/// How many of the newest decided changes failed in a row. Decided changes are ordered by completion; rollbacks,
-/// aborted, superseded and pending ones are passed over; one that succeeded ends the count.
-pub(super) fn consecutive_failures(changes: &[Change]) -> usize {
-    let mut decided: Vec<&Change> = changes
-        .iter()
-        .filter(|change| change.class != ChangeClass::Rollback)
-        .filter(|change| matches!(change.outcome, Outcome::Succeeded | Outcome::Failed))
-        .collect();
-    decided.sort_by_key(|change| (change.completed_at.unwrap_or(change.started_at), change.started_at));
-    decided.iter().rev().take_while(|change| change.outcome == Outcome::Failed).count()
+/// How many of the newest decided changes failed in a row; `except` names one that is passed over. Decided changes are
+/// ordered by completion; rollbacks, aborted, superseded and pending ones are passed over; one that succeeded ends the count.
+pub(super) fn consecutive_failures(changes: &[Change], except: Option<&str>) -> usize {
+    let decided = |outcome| {
+        let counts = move |change: &&Change| {
+            change.outcome == outcome && change.class != ChangeClass::Rollback && except != Some(&change.name)
+        };
+        changes.iter().filter(counts).map(decided_at)
+    };
+    let last_success = decided(Outcome::Succeeded).max();
+    decided(Outcome::Failed).filter(|at| Some(*at) > last_success).count()
+}
+
+/// Orders decided changes: by completion, then by start.
+pub(super) fn decided_at(change: &Change) -> (Timestamp, Timestamp) {
+    (change.completed_at.unwrap_or(change.started_at), change.started_at)
 }

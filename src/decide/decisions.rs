@@ -34,7 +34,7 @@ pub fn judge_decision(case: &Case<'_>, decision: &PilotDecision) -> Result<Strin
 
 /// Why a Decision has no effect whose Pilot does not exist; `None` while that Pilot may still be on its way.
 pub fn refuse_without_pilot(decision: &PilotDecision, pilot: &str, now: Timestamp) -> Option<String> {
-    let is_due = decision.phase.is_none() && !decision.is_record;
+    let is_due = decision.is_unjudged();
     let is_late = now.duration_since(decision.created_at) >= WITHOUT_PILOT;
     (is_due && is_late).then(|| {
         format!("no Pilot in this namespace is named {pilot}; create another Decision with one of `kubectl get pilots`")
@@ -46,8 +46,8 @@ impl<'a> Turn<'a> {
     pub(super) fn weigh_decisions(&mut self) -> Option<&'a PilotDecision> {
         let mut word: Option<&PilotDecision> = None;
         let mut judged = 0;
-        for decision in &self.case.seen.decisions {
-            if decision.is_record || decision.phase.is_some() {
+        for decision in self.case.seen.decisions.iter() {
+            if !decision.is_unjudged() {
                 continue;
             }
             let (phase, message) = match self.weigh(decision) {

@@ -171,12 +171,12 @@ impl Turn<'_> {
     pub(super) fn weigh_approval(&self, decision: &PilotDecision) -> Result<String, String> {
         let named = decision.change.as_deref().unwrap_or_default();
         let mut changes = self.case.seen.changes.iter();
-        let Some(change) = changes.find(|change| change.name == named) else {
-            return Err(format!("change {named} does not exist in this pilot; {}", self.owing()));
-        };
-        match &change.approval_owed {
-            None if change.approved_by.as_ref() == Some(&decision.name) => Ok(format!("change {named} is approved")),
-            None => Err(format!("change {named} owes no approval; {}", self.owing())),
+        let change = changes.find(|change| change.name == named);
+        let is_given =
+            change.and_then(|change| change.approval.as_ref()).is_some_and(|it| it.decision == decision.name);
+        match change.and_then(|change| change.approval_owed.as_ref()) {
+            None if is_given => Ok(format!("change {named} is approved")),
+            None => Err(format!("no change {named} of this pilot owes an approval; {}", self.owing())),
             Some(owed) => {
                 let by = decision.by.as_ref().map_or("", |by| by.user.as_str());
                 if owed.not_from.as_deref() == Some(by) {

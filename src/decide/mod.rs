@@ -18,6 +18,7 @@ pub mod decisions;
 mod ending;
 pub mod exceptions;
 mod held;
+pub mod history;
 mod incident;
 mod inquiry;
 pub mod judge;

@@ -128,7 +128,7 @@ impl Turn<'_> {
         }
         let blamed = self.ledger.incident.as_ref().and_then(|incident| incident.suspect.clone());
         let was_good = self.running().all(Workload::runs_what_was_good);
-        for change in changes {
+        for change in changes.iter() {
             let is_over = change.outcome == Outcome::Pending
                 && change.name != admitted.change
                 && !waiting.contains(&change.name.as_str());

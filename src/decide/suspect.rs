@@ -101,9 +101,8 @@ impl Turn<'_> {
             // A rollout's own deadline cannot have passed before the rollout.
             Condition::Workload(_) => return Ok(()),
             Condition::ConsecutiveFailedChanges { count } => {
-                let earlier: Vec<_> =
-                    self.case.seen.changes.iter().filter(|change| change.name != admitted.change).cloned().collect();
-                let was_clear = consecutive_failures(&earlier) < *count;
+                let earlier = consecutive_failures(&self.case.seen.changes, Some(&admitted.change));
+                let was_clear = earlier < *count;
                 return if was_clear { Ok(()) } else { Err("the condition held before the last change".to_owned()) };
             }
             _ => {}

@@ -22,6 +22,7 @@ use super::readable::readable;
 use crate::api::change_record::{ChangeRecord, ChangeRecordStatus};
 use crate::api::decision::{Decision, DecisionType, RECEIVED_AT, Requester};
 use crate::api::workload::{PartKind, PartReference};
+use crate::decide::history::{relevant_changes, relevant_decisions, with_unjudged};
 use crate::decide::records::OPERATOR;
 use crate::declaration::{Declaration, PilotId};
 use crate::observation::{Change, Observation, PilotDecision, Snapshot, Workload};
@@ -75,7 +76,7 @@ impl kube::Resource for RawWorkload {
 }
 
 /// What watches have seen, by kind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cluster {
     /// Workloads, by their own name. Of the ConfigMaps there are those that are governed, as they were read last.
     pub workloads: ByKind<Index<Arc<Workload>>>,
@@ -83,12 +84,33 @@ pub struct Cluster {
     pub versions: Index<String>,
     /// Release snapshots, by workload.
     pub snapshots: Index<OwnedSnapshot>,
-    /// ChangeRecords, by pilot.
+    /// ChangeRecords, by pilot: those on which decisions can depend, oldest first.
     pub changes: Index<Change>,
-    /// Decisions, by pilot.
+    /// Decisions, by pilot: those on which decisions can depend, oldest first.
     pub decisions: Index<PilotDecision>,
     /// What narrows the pilots' windows.
     pub calendars: Calendars,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            workloads: ByKind::default(),
+            versions: Index::new(),
+            snapshots: Index::new(),
+            changes: Index::arranged(|all| named(relevant_changes(unnamed(all)), |change| &change.name)),
+            decisions: Index::arranged(|all| named(relevant_decisions(unnamed(all)), |decision| &decision.name)),
+            calendars: Calendars::default(),
+        }
+    }
+}
+
+fn unnamed<T>(entries: Vec<(String, T)>) -> Vec<T> {
+    entries.into_iter().map(|(_, kept)| kept).collect()
+}
+
+fn named<T>(all: Vec<T>, name: impl Fn(&T) -> &String) -> Vec<(String, T)> {
+    all.into_iter().map(|kept| (name(&kept).clone(), kept)).collect()
 }
 
 /// One of each kind: namesakes of different kinds have nothing to do with each other.
@@ -145,10 +167,31 @@ impl Cluster {
         let pilot = Owner { namespace: namespace.clone(), name: declaration.pilot.name.clone() };
         let workloads = declaration.workloads.iter().filter_map(|reference| {
             let owner = Owner { namespace: namespace.clone(), name: reference.name.clone() };
-            let workload = self.workloads.of(reference.kind).of(&owner).pop().map(Arc::unwrap_or_clone)?;
-            Some(with_snapshots(workload, self.snapshots.of(&owner)))
+            let workload = self.workloads.of(reference.kind).one_of(&owner).map(Arc::unwrap_or_clone)?;
+            Some(with_snapshots(workload, &self.snapshots.of(&owner)))
         });
-        gather(workloads.collect(), self.changes.of(&pilot), self.decisions.of(&pilot))
+        let (changes, decisions) = (self.changes.of(&pilot), self.decisions.of(&pilot));
+        Observation { workloads: workloads.collect(), changes, decisions, ..Observation::default() }
+    }
+
+    /// What the API server says about a pilot now: its workloads, and the Decisions that are not judged yet. What else is
+    /// recorded is as the watches saw it: only this process writes that.
+    pub async fn observe_live(&self, client: &Client, declaration: &Declaration) -> Result<Observation, ObserveError> {
+        let namespace = &declaration.pilot.namespace;
+        let workloads = &declaration.workloads;
+        let names = workloads.iter().map(|workload| workload.name.as_str());
+        let of_workloads = ListParams::default().labels(&snapshots::selector(names));
+        let (found, snapshots, unjudged) = tokio::try_join!(
+            within("the workloads", try_join_all(workloads.iter().map(|it| read_workload(client, namespace, it)))),
+            list("the snapshots", client, namespace, of_workloads, reduce_snapshot),
+            list_unjudged(client, &declaration.pilot),
+        )?;
+        let existing = workloads.iter().zip(&found);
+        let existing = existing.filter_map(|(reference, found)| workload::read(reference.kind, found.as_ref()?));
+        let workloads = existing.map(|workload| with_snapshots(workload, &snapshots)).collect();
+        let pilot = Owner { namespace: namespace.clone(), name: declaration.pilot.name.clone() };
+        let decisions = Arc::new(with_unjudged(&self.decisions.of(&pilot), unjudged));
+        Ok(Observation { workloads, changes: self.changes.of(&pilot), decisions, ..Observation::default() })
     }
 
     /// What the watches say about a pilot; `None` before they have seen all of it.
@@ -174,7 +217,7 @@ impl Cluster {
             let is_current = |seen: &Arc<Workload>| {
                 other.kind.has_pods() || self.versions.of(&owner).contains(&seen.resource_version)
             };
-            others.extend(kept.of(&owner).pop().filter(is_current).map(Arc::unwrap_or_clone));
+            others.extend(kept.one_of(&owner).filter(is_current).map(Arc::unwrap_or_clone));
         }
         Some(others)
     }
@@ -183,11 +226,14 @@ impl Cluster {
     pub fn records(&self, pilot: &PilotId) -> Option<Observation> {
         let owner = Owner { namespace: pilot.namespace.clone(), name: pilot.name.clone() };
         let is_known = self.changes.is_ready() && self.decisions.is_ready();
-        is_known.then(|| gather(Vec::new(), self.changes.of(&owner), self.decisions.of(&owner)))
+        is_known.then(|| {
+            let (changes, decisions) = (self.changes.of(&owner), self.decisions.of(&owner));
+            Observation { changes, decisions, ..Observation::default() }
+        })
     }
 
     /// The Decisions that name a pilot, as far as they have been seen.
-    pub fn decisions_of(&self, pilot: &PilotId) -> Vec<PilotDecision> {
+    pub fn decisions_of(&self, pilot: &PilotId) -> Arc<Vec<PilotDecision>> {
         self.decisions.of(&Owner { namespace: pilot.namespace.clone(), name: pilot.name.clone() })
     }
 
@@ -202,25 +248,6 @@ impl Cluster {
         self.decisions.ready().await;
         self.calendars.ready().await;
     }
-}
-
-/// What the API server says about a pilot now.
-pub async fn observe_live(client: &Client, declaration: &Declaration) -> Result<Observation, ObserveError> {
-    let namespace = &declaration.pilot.namespace;
-    let workloads = &declaration.workloads;
-    let names = workloads.iter().map(|workload| workload.name.as_str());
-    let of_pilot = ListParams::default().fields(&format!("spec.pilot={}", declaration.pilot.name));
-    let of_workloads = ListParams::default().labels(&snapshots::selector(names));
-    let (found, snapshots, changes, decisions) = tokio::try_join!(
-        within("the workloads", try_join_all(workloads.iter().map(|it| read_workload(client, namespace, it)))),
-        list("the snapshots", client, namespace, of_workloads, reduce_snapshot),
-        list("the change records", client, namespace, of_pilot.clone(), |record| Some(reduce_change(record))),
-        list("the decisions", client, namespace, of_pilot, |decision| Some(reduce_decision(decision))),
-    )?;
-    let existing = workloads.iter().zip(&found);
-    let existing = existing.filter_map(|(reference, found)| workload::read(reference.kind, found.as_ref()?));
-    let workloads = existing.map(|workload| with_snapshots(workload, snapshots.clone()));
-    Ok(gather(workloads.collect(), changes, decisions))
 }
 
 /// A part of a release as the API server has it now, as one JSON value.
@@ -242,19 +269,30 @@ pub(super) async fn read_raw(
     api.get_opt(&reference.name).await
 }
 
-fn gather(workloads: Vec<Workload>, mut changes: Vec<Change>, mut decisions: Vec<PilotDecision>) -> Observation {
-    changes.sort_by_key(|change| change.started_at);
-    decisions.sort_by_key(|decision| decision.created_at);
-    Observation { workloads, changes, decisions, ..Observation::default() }
+/// The Decisions on a pilot that are not judged yet: years of records are not read before an act.
+async fn list_unjudged(client: &Client, pilot: &PilotId) -> Result<Vec<PilotDecision>, ObserveError> {
+    let read = |fields: String| {
+        let reduce = |decision: &_| Some(reduce_decision(decision));
+        list("the decisions", client, &pilot.namespace, ListParams::default().fields(&fields), reduce)
+    };
+    let of_pilot = format!("spec.pilot={}", pilot.name);
+    let mut decisions = match read(format!("{of_pilot},status.phase=,spec.by.user!={OPERATOR}")).await {
+        // The CustomResourceDefinition is one of an older version, which selects by the pilot alone.
+        Err(ObserveError::Read { source: kube::Error::Api(status), .. }) if status.code == 400 => {
+            read(of_pilot).await?
+        }
+        read => read?,
+    };
+    decisions.retain(PilotDecision::is_unjudged);
+    Ok(decisions)
 }
 
 /// A workload with those snapshots that were taken of it.
-fn with_snapshots(mut workload: Workload, snapshots: Vec<OwnedSnapshot>) -> Workload {
-    let own = snapshots.into_iter().filter(|owned| owned.workload_uid == workload.uid);
-    for owned in own {
-        match owned.snapshot {
-            Ok(snapshot) => workload.snapshots.push(snapshot),
-            Err(name) => workload.unreadable_snapshots.push(name),
+fn with_snapshots(mut workload: Workload, snapshots: &[OwnedSnapshot]) -> Workload {
+    for owned in snapshots.iter().filter(|owned| owned.workload_uid == workload.uid) {
+        match &owned.snapshot {
+            Ok(snapshot) => workload.snapshots.push(snapshot.clone()),
+            Err(name) => workload.unreadable_snapshots.push(name.clone()),
         }
     }
     // Where a legacy snapshot has been repacked and is not deleted yet, the new one counts.
@@ -338,20 +376,21 @@ pub fn reduce_change(record: &ChangeRecord) -> Entry<Change> {
         completed_at,
         outcome,
         approval_owed,
-        approved_by: approval.map(|approval| approval.decision),
+        approval,
     };
     Entry { owner, name, kept }
 }
 
-/// Keeps a Decision under its pilot. Of one that has been judged nobody asks any more why, nor who decided but for the name,
-/// unless it is an Override: it counts until it ends.
+/// Keeps a Decision under its pilot. Of a record, and of one that has been judged, nobody asks any more why, nor who decided
+/// but for the name, unless it is an Override: it counts until it ends.
 pub fn reduce_decision(decision: &Decision) -> Entry<PilotDecision> {
     let created_at = created_at(&decision.metadata);
     let name = decision.name_any();
     let owner = Owner { namespace: decision.namespace().unwrap_or_default(), name: decision.spec.pilot.clone() };
     let by_operator = decision.spec.by.as_ref().is_some_and(|by| by.user == OPERATOR);
     let phase = decision.status.as_ref().and_then(|status| status.phase);
-    let is_over = phase.is_some() && decision.spec.type_ != DecisionType::Override;
+    let is_record = by_operator && decision.spec.record.is_some();
+    let is_over = is_record || (phase.is_some() && decision.spec.type_ != DecisionType::Override);
     let (mut by, mut reason) = (decision.spec.by.clone(), decision.spec.reason.clone());
     if is_over {
         reason.clear();
@@ -366,7 +405,8 @@ pub fn reduce_decision(decision: &Decision) -> Entry<PilotDecision> {
         until: decision.spec.until,
         fix: decision.spec.fix,
         reason,
-        is_record: by_operator && decision.spec.record.is_some(),
+        is_record,
+        origin: decision.spec.record.as_ref().and_then(|record| record.origin),
         by,
         created_at,
         received_at: decision.annotations().get(RECEIVED_AT).and_then(|text| text.parse().ok()),
@@ -384,9 +424,11 @@ fn created_at(metadata: &ObjectMeta) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use axum::extract::RawQuery;
+    use axum::http::StatusCode;
     use axum::routing::get;
     use axum::{Json, Router};
     use jiff::tz::TimeZoneDatabase;
+    use kube::runtime::watcher::Event;
     use serde_json::json;
 
     use super::*;
@@ -394,36 +436,51 @@ mod tests {
     use crate::api::pilot::Pilot;
 
     fn decision(name: &str, until: &str) -> Value {
+        let user = if name.starts_with("incident-") { OPERATOR } else { "ada" };
         json!({
             "apiVersion": "pilotguard.dev/v1alpha1",
             "kind": "Decision",
             "metadata": {"name": name, "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {"pilot": "checkout", "type": "Continue", "reason": "because", "until": until,
-                "by": {"user": OPERATOR}},
+                "by": {"user": user}},
         })
     }
 
-    /// An API server that has three Decisions, which it gives out one a page, and nothing else.
-    async fn api_server() -> Client {
+    fn failure(code: StatusCode) -> (StatusCode, Json<Value>) {
+        (
+            code,
+            Json(
+                json!({"kind": "Status", "status": "Failure", "code": code.as_u16(), "reason": if code == StatusCode::NOT_FOUND { "NotFound" } else { "BadRequest" }}),
+            ),
+        )
+    }
+
+    /// An API server that has nothing but Decisions, which it gives out one a page. `selects` says whether it can select
+    /// those that are not judged.
+    async fn api_server(selects: bool) -> Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let page = |items: Vec<Value>, next: &str| json!({"metadata": {"continue": next}, "items": items});
+        let page = |items: Vec<Value>, next: &str| {
+            (StatusCode::OK, Json(json!({"metadata": {"continue": next}, "items": items})))
+        };
         let decisions = get(async move |RawQuery(query): RawQuery| {
             let query = query.unwrap_or_default();
-            Json(match query.split_once("continue=").map(|(_, token)| token) {
-                None if !query.contains("limit=500") => page(Vec::new(), ""),
+            let unjudged =
+                "fieldSelector=spec.pilot%3Dcheckout%2Cstatus.phase%3D%2Cspec.by.user%21%3Dsystem%3Apilotguard";
+            let of_pilot = "fieldSelector=spec.pilot%3Dcheckout&";
+            if !query.contains(if selects { unjudged } else { of_pilot }) || !query.contains("limit=500") {
+                return failure(StatusCode::BAD_REQUEST);
+            }
+            match query.split_once("continue=").map(|(_, token)| token) {
                 None => page(vec![decision("first", "2026-01-01T01:00:00Z")], "2"),
                 Some("2") => page(vec![decision("unreadable", "9999-12-31T23:59:59Z")], "3"),
+                Some("3") if !selects => page(vec![judged()], "4"),
                 Some(_) => page(vec![decision("last", "2026-01-01T02:00:00Z")], ""),
-            })
+            }
         });
         let empty = get(async move || Json(json!({"metadata": {}, "items": []})));
-        let none = get(async || {
-            let status = json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"});
-            (axum::http::StatusCode::NOT_FOUND, Json(status))
-        });
+        let none = get(async || failure(StatusCode::NOT_FOUND));
         let router = Router::new()
             .route("/apis/pilotguard.dev/v1alpha1/namespaces/shop/decisions", decisions)
-            .route("/apis/pilotguard.dev/v1alpha1/namespaces/shop/changerecords", empty.clone())
             .route("/apis/apps/v1/namespaces/shop/controllerrevisions", empty)
             .route("/apis/apps/v1/namespaces/shop/deployments/checkout", none);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -432,8 +489,13 @@ mod tests {
         Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap()
     }
 
-    #[tokio::test]
-    async fn a_live_reading_reads_every_page_and_passes_over_what_cannot_be_read() {
+    fn judged() -> Value {
+        let mut judged = decision("judged", "2026-01-01T01:00:00Z");
+        judged["status"] = json!({"phase": "Accepted"});
+        judged
+    }
+
+    fn declaration() -> Declaration {
         let pilot: Pilot = serde_json::from_value(json!({
             "apiVersion": "pilotguard.dev/v1alpha1",
             "kind": "Pilot",
@@ -446,29 +508,62 @@ mod tests {
             },
         }))
         .unwrap();
-        let declaration = Declaration::parse(&pilot, &TimeZoneDatabase::bundled()).unwrap();
-        let seen = observe_live(&api_server().await, &declaration).await.unwrap();
-        let mut names: Vec<_> = seen.decisions.iter().map(|decision| decision.name.as_str()).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["first", "last"]);
+        Declaration::parse(&pilot, &TimeZoneDatabase::bundled()).unwrap()
+    }
+
+    async fn live_decisions(selects: bool) -> Vec<String> {
+        let declaration = declaration();
+        let seen = Cluster::default().observe_live(&api_server(selects).await, &declaration).await.unwrap();
+        seen.decisions.iter().map(|decision| decision.name.clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_live_reading_reads_every_page_and_passes_over_what_cannot_be_read() {
+        assert_eq!(live_decisions(true).await, ["first", "last"]);
+    }
+
+    #[tokio::test]
+    async fn where_an_older_definition_cannot_select_all_decisions_are_read() {
+        assert_eq!(live_decisions(false).await, ["first", "last"]);
+    }
+
+    #[test]
+    fn observing_copies_no_history_and_sees_what_changed() {
+        let cluster = Cluster::default();
+        let declaration = declaration();
+        let see = |number: i64| {
+            let decision = serde_json::from_value(decision(&format!("d{number}"), "2026-01-01T01:00:00Z")).unwrap();
+            cluster.decisions.see(&Event::Apply(decision), |decision| Some(reduce_decision(decision)));
+        };
+        see(1);
+        let (first, again) = (cluster.observe(&declaration), cluster.observe(&declaration));
+        assert!(Arc::ptr_eq(&first.decisions, &again.decisions) && Arc::ptr_eq(&first.changes, &again.changes));
+        assert!(Arc::ptr_eq(&first.decisions, &cluster.decisions_of(&declaration.pilot)), "nor does admission");
+        see(2);
+        assert_eq!(cluster.observe(&declaration).decisions.len(), 2);
     }
 
     #[test]
     fn of_a_judged_decision_only_what_counts_is_kept() {
-        let mut object = decision("judged", "2026-01-01T01:00:00Z");
+        let mut object = decision("incident-1", "2026-01-01T01:00:00Z");
         object["spec"]["by"]["groups"] = json!(["system:authenticated"]);
         object["spec"]["record"] = json!({
             "trigger": "slow", "openedAt": "2026-01-01T00:00:00Z", "closedAt": "2026-01-01T00:00:00Z",
             "decidedBy": "Person", "carriedOut": true,
         });
         let read = |object: &Value| reduce_decision(&serde_json::from_value(object.clone()).unwrap()).kept;
+        let record = read(&object);
+        assert_eq!((record.reason.as_str(), record.is_record, record.is_unjudged()), ("", true, false));
+        object["spec"]["record"].take();
+        object["spec"]["by"]["user"] = json!("ada");
         let fresh = read(&object);
-        assert_eq!((fresh.reason.as_str(), fresh.by.is_some(), fresh.is_record), ("because", true, true));
+        assert_eq!((fresh.reason.as_str(), fresh.is_record, fresh.is_unjudged()), ("because", false, true));
+        assert_eq!(fresh.by.unwrap().groups, ["system:authenticated"]);
         object["status"] = json!({"phase": "Accepted"});
         let judged = read(&object);
         assert_eq!(judged.phase, Some(DecisionPhase::Accepted));
         let by = judged.by.unwrap();
-        assert_eq!((judged.reason.as_str(), by.user.as_str(), judged.is_record), ("", OPERATOR, true));
+        assert_eq!((judged.reason.as_str(), by.user.as_str(), judged.is_record), ("", "ada", false));
         assert_eq!(by.groups, Vec::<String>::new(), "nobody asks for them any more");
     }
 }

@@ -29,8 +29,8 @@ async fn refresh_one(
 ) -> Result<(), ObserveError> {
     let owner = Owner { namespace: namespace.to_owned(), name: reference.name.clone() };
     let contents = cluster.workloads.of(reference.kind);
-    let known = contents.of(&owner).pop();
-    let version = cluster.versions.of(&owner).pop();
+    let known = contents.one_of(&owner);
+    let version = cluster.versions.one_of(&owner);
     if version.as_ref() == known.as_ref().map(|known| &known.resource_version) {
         return Ok(());
     }

@@ -1,10 +1,11 @@
 //! What a watch has seen, kept by the pilot or workload that it belongs to.
 //!
 //! One index holds one kind. It is fed by one watch, keeps only what judging needs, and says when the first
-//! complete list has arrived; before that nobody may conclude that something does not exist.
+//! complete list has arrived; before that nobody may conclude that something does not exist. What belongs to one owner is
+//! arranged when it changes and shared until then, so that reading it copies nothing.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
@@ -34,26 +35,54 @@ pub struct Entry<T> {
 pub struct Index<T> {
     entries: RwLock<Entries<T>>,
     ready: watch::Sender<bool>,
+    arrange: Arrange<T>,
+    /// What is kept of an owner that has nothing.
+    nothing: Arc<Vec<T>>,
+}
+
+/// Says which of one owner's entries, each with its name, are kept and in which order. What is left out is met again with
+/// the next complete list.
+pub type Arrange<T> = fn(Vec<(String, T)>) -> Vec<(String, T)>;
+
+/// What belongs to one owner, arranged.
+#[derive(Debug)]
+struct Owned<T> {
+    /// The name of each, in the same order.
+    names: Vec<String>,
+    kept: Arc<Vec<T>>,
 }
 
 #[derive(Debug)]
 struct Entries<T> {
-    current: HashMap<Owner, BTreeMap<String, T>>,
+    current: HashMap<Owner, Owned<T>>,
     /// What a list that is still arriving has brought so far.
     arriving: HashMap<Owner, BTreeMap<String, T>>,
 }
 
 impl<T: Clone> Index<T> {
-    /// An empty index that is not ready.
+    /// An empty index that is not ready and keeps everything, by name.
     pub fn new() -> Self {
-        let entries = Entries { current: HashMap::new(), arriving: HashMap::new() };
-        Self { entries: RwLock::new(entries), ready: watch::Sender::new(false) }
+        Self::arranged(|mut all| {
+            all.sort_by(|(one, _), (other, _)| one.cmp(other));
+            all
+        })
     }
 
-    /// Everything that belongs to an owner, by name.
-    pub fn of(&self, owner: &Owner) -> Vec<T> {
+    /// An empty index that is not ready and keeps of each owner's entries what `arrange` says.
+    pub fn arranged(arrange: Arrange<T>) -> Self {
+        let entries = Entries { current: HashMap::new(), arriving: HashMap::new() };
+        Self { entries: RwLock::new(entries), ready: watch::Sender::new(false), arrange, nothing: Arc::default() }
+    }
+
+    /// What is kept of an owner's entries; shared, and the same until one of them changes.
+    pub fn of(&self, owner: &Owner) -> Arc<Vec<T>> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.current.get(owner).into_iter().flat_map(BTreeMap::values).cloned().collect()
+        entries.current.get(owner).map_or(&self.nothing, |owned| &owned.kept).clone()
+    }
+
+    /// The entry of an owner that has at most one: an object under its own name.
+    pub fn one_of(&self, owner: &Owner) -> Option<T> {
+        self.of(owner).last().cloned()
     }
 
     /// Those owners of anything that are wanted.
@@ -86,7 +115,8 @@ impl<T: Clone> Index<T> {
             }
             Event::InitDone => {
                 let arrived = std::mem::take(&mut entries.arriving);
-                let before = std::mem::replace(&mut entries.current, arrived);
+                let current = arrived.into_iter().map(|(owner, all)| (owner, self.owned(all.into_iter().collect())));
+                let before = std::mem::replace(&mut entries.current, current.collect());
                 // Also those who lost everything.
                 let gone = before.into_keys().filter(|owner| !entries.current.contains_key(owner));
                 let touched = entries.current.keys().cloned().chain(gone).collect();
@@ -96,24 +126,37 @@ impl<T: Clone> Index<T> {
             }
             Event::Apply(object) => {
                 if let Some(entry) = reduce(object) {
-                    let owner = entry.owner.clone();
-                    entries.current.entry(entry.owner).or_default().insert(entry.name, entry.kept);
-                    return vec![owner];
+                    let mut all = entries.current.remove(&entry.owner).map(Owned::into_entries).unwrap_or_default();
+                    all.retain(|(name, _)| *name != entry.name);
+                    all.push((entry.name, entry.kept));
+                    entries.current.insert(entry.owner.clone(), self.owned(all));
+                    return vec![entry.owner];
                 }
             }
             Event::Delete(object) => {
                 if let Some(entry) = reduce(object) {
-                    if let Some(owned) = entries.current.get_mut(&entry.owner) {
-                        owned.remove(&entry.name);
-                        if owned.is_empty() {
-                            entries.current.remove(&entry.owner);
-                        }
+                    let mut left = entries.current.remove(&entry.owner).map(Owned::into_entries).unwrap_or_default();
+                    left.retain(|(name, _)| *name != entry.name);
+                    if !left.is_empty() {
+                        entries.current.insert(entry.owner.clone(), self.owned(left));
                     }
                     return vec![entry.owner];
                 }
             }
         }
         Vec::new()
+    }
+
+    fn owned(&self, all: Vec<(String, T)>) -> Owned<T> {
+        let (names, kept): (Vec<_>, Vec<_>) = (self.arrange)(all).into_iter().unzip();
+        Owned { names, kept: Arc::new(kept) }
+    }
+}
+
+impl<T: Clone> Owned<T> {
+    /// Copies only where somebody still reads it.
+    fn into_entries(self) -> Vec<(String, T)> {
+        self.names.into_iter().zip(Arc::unwrap_or_clone(self.kept)).collect()
     }
 }
 
@@ -140,12 +183,12 @@ mod tests {
         for event in [Event::Init, Event::InitApply(("a", 1)), Event::InitDone, Event::Apply(("b", 2))] {
             index.see(&event, reduce);
         }
-        assert_eq!(index.of(&owner), [1, 2]);
+        assert_eq!(*index.of(&owner), [1, 2]);
         index.see(&Event::Init, reduce);
         index.see(&Event::InitApply(("b", 3)), reduce);
-        assert_eq!(index.of(&owner), [1, 2], "half a list is no list");
+        assert_eq!(*index.of(&owner), [1, 2], "half a list is no list");
         index.see(&Event::InitDone::<(&str, i32)>, reduce);
-        assert_eq!(index.of(&owner), [3], "what the list lacks is gone");
+        assert_eq!(*index.of(&owner), [3], "what the list lacks is gone");
         assert_eq!(index.see(&Event::Delete(("b", 3)), reduce), std::slice::from_ref(&owner));
         assert!(index.of(&owner).is_empty());
     }
@@ -158,5 +201,42 @@ mod tests {
             index.see(&event, reduce);
         }
         assert_eq!(index.see(&Event::InitDone::<(&str, i32)>, reduce), [owner]);
+    }
+
+    /// Keeps the two largest.
+    fn largest(mut all: Vec<(String, i32)>) -> Vec<(String, i32)> {
+        all.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+        all.truncate(2);
+        all
+    }
+
+    #[test]
+    fn entries_are_arranged_when_one_changes_and_shared_until_then() {
+        let index = Index::arranged(largest);
+        let owner = Owner { namespace: "shop".to_owned(), name: "web".to_owned() };
+        for event in [Event::Init, Event::InitApply(("a", 1)), Event::InitApply(("b", 2)), Event::InitApply(("c", 3))] {
+            index.see(&event, reduce);
+        }
+        index.see(&Event::<(&str, i32)>::InitDone, reduce);
+        let seen = index.of(&owner);
+        assert_eq!(*seen, [3, 2]);
+        assert!(Arc::ptr_eq(&seen, &index.of(&owner)), "a reading copies nothing");
+        index.see(&Event::Apply(("b", 4)), reduce);
+        assert_eq!((&*index.of(&owner), &*seen), (&vec![4, 3], &vec![3, 2]), "a reader keeps what it has read");
+        index.see(&Event::Apply(("d", 1)), reduce);
+        assert_eq!(*index.of(&owner), [4, 3], "what is not kept takes no place");
+    }
+
+    #[test]
+    fn an_owner_without_entries_takes_no_memory() {
+        let index = Index::arranged(largest);
+        for event in [Event::Init, Event::InitDone, Event::Apply(("a", 1)), Event::Apply(("b", 2))] {
+            index.see(&event, reduce);
+        }
+        for event in [Event::Apply(("c", 3)), Event::Delete(("a", 1)), Event::Delete(("b", 2)), Event::Delete(("c", 3))]
+        {
+            index.see(&event, reduce);
+        }
+        assert_eq!(index.owners(|_| true), []);
     }
 }

@@ -94,7 +94,7 @@ fn a_decision_that_would_have_no_effect_is_refused_with_the_reason() {
         (
             "ada",
             json!({"type": "Approve", "change": "checkout-2"}),
-            Some("change checkout-2 does not exist in this pilot; owing: checkout-1"),
+            Some("no change checkout-2 of this pilot owes an approval"),
         ),
         ("grace", json!({"type": "Approve", "change": "checkout-1"}), Some("grace has no role")),
         ("ada", json!({"type": "Approve", "change": "checkout-1"}), None),

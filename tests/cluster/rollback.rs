@@ -2,18 +2,52 @@
 //! again, and leaves a record that says why.
 
 use anyhow::{Context, ensure};
+use kube::api::ListParams;
 use pilotguard::api::change_record::{ChangeClass, ChangeRecord, Outcome as ChangeOutcome};
 use pilotguard::api::decision::{Decision, DecisionPhase, DecisionType};
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::trigger::TriggerAction;
 use pilotguard::release::digest::payload_digest;
 use pilotguard::release::marks::AdmittedVerdict;
+use pilotguard_rig::AuditEvent;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::scene::{Outcome, Scene, holds};
 
-tests![a_bad_release_is_rolled_back_once_and_kept_out];
+tests![a_bad_release_is_rolled_back_once_and_kept_out, an_act_reads_no_history];
+
+/// A Decision is followed at once, and before the act only those that are not judged are read anew. The history of a pilot
+/// may have grown for years.
+async fn an_act_reads_no_history(cluster: &Cluster) -> anyhow::Result<()> {
+    let scene = Scene::set(cluster).await?;
+    scene.bake(&scene.pilot(&json!({}))).await?;
+    scene.apply(&scene.grace, &scene.release(2, 0)).await?.accepted()?;
+    // Nobody judges what names a Pilot that is still to come.
+    let early = scene.propose(&scene.grace, &json!({"pilot": "later", "type": "HoldChanges"})).await?;
+    early.accepted()?;
+    scene.rolled_back_by(&scene.ada).await?;
+
+    let is_listed = |event: &AuditEvent| {
+        (event.verb == "list" && event.user == scene.operator.account.name && event.namespace == scene.namespace)
+            && ["changerecords", "decisions"].contains(&event.resource.as_str())
+    };
+    let lists: Vec<AuditEvent> = cluster.rig.audit()?.into_iter().filter(is_listed).collect();
+    ensure!(!lists.is_empty(), "an act rests on a live reading");
+    for list in lists {
+        let selects = list.uri.contains("fieldSelector=spec.pilot%3Dweb%2Cstatus.phase%3D%2C");
+        ensure!(selects && list.code == 200, "{list:?}");
+    }
+
+    let listed = async |fields: &str| -> anyhow::Result<Vec<Decision>> {
+        Ok(scene.api::<Decision>().list(&ListParams::default().fields(fields)).await?.items)
+    };
+    let unjudged = "status.phase=,spec.by.user!=system:pilotguard";
+    ensure!(listed("spec.pilot=web").await?.len() == 2, "a person's Decision, and the record of its incident");
+    ensure!(listed(&format!("spec.pilot=web,{unjudged}")).await?.is_empty(), "one is judged, and one a record");
+    ensure!(listed(&format!("spec.pilot=later,{unjudged}")).await?.len() == 1, "what nobody has judged is found");
+    Ok(())
+}
 
 async fn a_bad_release_is_rolled_back_once_and_kept_out(cluster: &Cluster) -> anyhow::Result<()> {
     let scene = Scene::set(cluster).await?;

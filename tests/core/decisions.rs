@@ -21,6 +21,7 @@ fn a_decision_without_a_pilot_is_refused_after_a_minute() {
         reason: "errors".to_owned(),
         by: None,
         is_record: false,
+        origin: None,
         received_at: None,
         created_at: zero(),
         follows: None,

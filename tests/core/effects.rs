@@ -2,7 +2,7 @@
 //! no longer holds, and each leaves the same world however often it is carried out. At every act it is checked what
 //! must never happen.
 
-use pilotguard::api::change_record::{ChangeClass, Outcome};
+use pilotguard::api::change_record::{Approval, ChangeClass, Outcome};
 use pilotguard::api::decision::{DecisionPhase, DecisionSpec};
 use pilotguard::api::incident::{DecidedBy, Incident, IncidentStage};
 use pilotguard::api::trigger::TriggerAction;
@@ -84,6 +84,7 @@ impl World {
                 reason: spec.reason.clone(),
                 by: spec.by.clone(),
                 is_record: spec.record.is_some(),
+                origin: spec.record.as_ref().and_then(|record| record.origin),
                 follows: spec.record.as_ref().and_then(|record| record.decision.clone()),
                 quarantined: spec.record.as_ref().map(|record| record.quarantined.clone()).unwrap_or_default(),
                 created_at: self.now - self.api_server_is_slow_by,
@@ -235,7 +236,7 @@ impl World {
                     completed_at: None,
                     outcome: Outcome::Pending,
                     approval_owed: open.approval_owed.clone(),
-                    approved_by: None,
+                    approval: None,
                 });
             }
             Effect::DeclareEmergency(emergency) => {
@@ -246,7 +247,8 @@ impl World {
             Effect::ApproveChange(approve) => {
                 let change = self.changes.iter_mut().find(|change| change.name == approve.change).unwrap();
                 change.approval_owed = None;
-                change.approved_by = Some(approve.decision.clone());
+                let (by, decision) = (approve.by.clone(), approve.decision.clone());
+                change.approval = Some(Approval { by, at: approve.at, decision });
             }
             Effect::UpdateChange(update) => {
                 let was = seen.changes.iter().find(|change| change.name == update.name).cloned();

@@ -488,7 +488,7 @@ fn failures_in_a_row_peak_at_the_eighth_change() {
             completed_at: Some(completed),
             outcome,
             approval_owed: None,
-            approved_by: None,
+            approval: None,
         });
         fired.insert(name, fires_after(&changes));
     }
@@ -509,7 +509,7 @@ fn undecided_changes_neither_count_nor_end_a_streak() {
         completed_at: Some(at(minute + 1)),
         outcome,
         approval_owed: None,
-        approved_by: None,
+        approval: None,
     };
     let between = |class, outcome| {
         let failed = |minute| change(minute, ChangeClass::Normal, Outcome::Failed);
@@ -531,7 +531,7 @@ fn fires_after(changes: &[Change]) -> bool {
     let declaration = Declaration::parse(&pilot(&over), &zones).unwrap();
     let seen = Observation {
         workloads: vec![workload(Marks::default())],
-        changes: changes.to_vec(),
+        changes: std::sync::Arc::new(changes.to_vec()),
         ..Observation::default()
     };
     let ledger = Ledger::default();

@@ -7,6 +7,7 @@ mod clocks;
 mod decisions;
 mod edits;
 mod effects;
+mod history;
 mod judging;
 mod kept_out;
 mod operator;

@@ -184,9 +184,10 @@ fn fault() -> impl Strategy<Value = (usize, Fault)> {
 fn history() -> impl Strategy<Value = Story> {
     let steps = prop::collection::vec((event(), 1..40_i64), 12..22);
     let faults = prop::collection::vec(fault(), 2..30);
-    (pilots(), steps, faults, 0..2_i64).prop_map(|(pilot, steps, faults, offset)| {
+    let past = prop::option::of(any::<u64>());
+    (pilots(), steps, faults, 0..2_i64, past).prop_map(|(pilot, steps, faults, offset, past)| {
         let mut seconds = 1500;
-        let mut timeline = vec![values_at_start()];
+        let mut timeline = vec![Event { past, ..values_at_start() }];
         for (event, wait) in steps {
             timeline.push(Event { at: format!("{seconds}s"), ..event });
             seconds += wait * 15;
@@ -212,7 +213,7 @@ fn values_at_start() -> Event {
     Event { at: "0s".to_owned(), values: Some(values), ..Event::default() }
 }
 
-fn bounded(cases: u32) -> ProptestConfig {
+pub fn bounded(cases: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(cases);
     ProptestConfig { cases, max_shrink_time: 60_000, failure_persistence: None, ..ProptestConfig::default() }
 }
@@ -236,7 +237,7 @@ proptest! {
             is_just_open || matches!(stage, None | Some(IncidentStage::Standing)),
             "after an hour of quiet: {stage:?}\n{}", outturn.trace
         );
-        let undecided = outturn.world.decisions.iter().filter(|decision| decision.phase.is_none()).count();
+        let undecided = outturn.world.decisions.iter().filter(|decision| decision.is_unjudged()).count();
         prop_assert_eq!(undecided, 0, "Decisions were left unjudged");
         for deployment in &outturn.world.deployments {
             prop_assert!(!deployment.owes_fields, "fields were not given back\n{}", outturn.trace);
@@ -258,6 +259,7 @@ proptest! {
             event.decide = None;
             event.stuck = None;
             event.metrics = None;
+            event.past = None;
             event.values = event.values.take().filter(|_| event.at == "0s");
         }
         story.pilot["changes"]["unauthorized"] = json!("Notify");

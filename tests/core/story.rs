@@ -14,6 +14,7 @@ use pilotguard::release::foreign::Foreign;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::history::{past_changes, past_decisions};
 use crate::operator::{Fault, Look, Operator};
 use crate::pilots::{duration, pilot, source, zero};
 use crate::trace::Teller;
@@ -165,6 +166,9 @@ pub struct Event {
     pub delete: bool,
     /// The Deployment is created anew with this release.
     pub create: Option<String>,
+    /// A year of changes and Decisions came before; which is drawn from this number.
+    #[serde(skip)]
+    pub past: Option<u64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -300,6 +304,10 @@ fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mu
     if let Some((good, bad)) = event.requests {
         world.traffic.burst(world.now, good + bad, bad);
         teller.say(world, &format!("{good} good and {bad} bad requests"));
+    }
+    if let Some(seed) = event.past {
+        world.changes = past_changes(&world.declaration.workloads, 700, seed);
+        world.decisions = past_decisions(700, seed);
     }
     if let Some(replicas) = event.scale {
         world.scale(replicas);

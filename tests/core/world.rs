@@ -1,6 +1,7 @@
 //! A simulated cluster: the workloads of one Pilot, called deployments here whatever their kind, their marks, snapshots, change records, decisions and the Pilot's status.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use pilotguard::api::decision::{DecisionType, Requester};
@@ -23,6 +24,7 @@ use pilotguard::release::marks::{Admitted, Held, HeldVerdict, Marks};
 use pilotguard::release::vector::release_payload;
 use serde_json::{Value, json};
 
+use crate::history::bounded;
 use crate::traffic::Traffic;
 
 /// In place of a JSON pointer: what the metrics source reads is edited, as by a platform admin.
@@ -230,6 +232,7 @@ impl World {
             replicas_after: replicas,
         };
         let judgement = judge(&case, &proposal);
+        assert_eq!(judgement, judge(&Case { seen: &bounded(&seen), ..case }, &proposal), "a bounded history judges");
         let findings = judgement.reasons();
         if judgement.verdict == Verdict::Deny {
             return Err(findings);
@@ -325,6 +328,7 @@ impl World {
             reason: format!("{by} says so"),
             by: Some(Requester { user: by.to_owned(), groups: Vec::new() }),
             is_record: false,
+            origin: None,
             follows: None,
             quarantined: Vec::new(),
             created_at: self.now - self.api_server_is_slow_by,
@@ -358,8 +362,8 @@ impl World {
         Observation {
             workloads: existing.map(|(reference, deployment)| self.workload(reference, deployment)).collect(),
             claimed: None,
-            changes: self.changes.clone(),
-            decisions: self.decisions.clone(),
+            changes: Arc::new(self.changes.clone()),
+            decisions: Arc::new(self.decisions.clone()),
             answers: BTreeMap::new(),
             landings: BTreeMap::new(),
         }

@@ -42,6 +42,8 @@ struct Store {
     log: Vec<(u64, Place, &'static str, Value)>,
     /// How many requests each verb and resource got.
     requests: BTreeMap<String, usize>,
+    /// How many objects of each resource were listed, beside those of watches.
+    listed: BTreeMap<String, usize>,
 }
 
 /// Says what a request is refused with, if it is.
@@ -95,6 +97,11 @@ impl ApiServer {
     /// How many requests of this verb (`PATCH`, …) this resource got.
     pub fn requests(&self, verb: &str, resource: &str) -> usize {
         self.lock().requests.get(&format!("{verb} {resource}")).copied().unwrap_or_default()
+    }
+
+    /// How many objects of this resource were listed, beside those of watches.
+    pub fn listed(&self, resource: &str) -> usize {
+        self.lock().listed.get(resource).copied().unwrap_or_default()
     }
 
     /// From now on refuses what `refusal` says, by verb and path.
@@ -199,9 +206,10 @@ impl ApiServer {
     }
 
     fn list(&self, asked: &Asked) -> Value {
-        let store = self.lock();
-        let items: Vec<&Value> =
-            store.objects.iter().filter(|(place, object)| asked.selects(place, object)).map(|(_, it)| it).collect();
+        let mut store = self.lock();
+        let chosen = store.objects.iter().filter(|(place, object)| asked.selects(place, object));
+        let items: Vec<Value> = chosen.map(|(_, object)| object.clone()).collect();
+        *store.listed.entry(asked.place.resource.clone()).or_default() += items.len();
         json!({ "metadata": {"resourceVersion": store.version.to_string()}, "items": items })
     }
 
@@ -322,7 +330,8 @@ impl Asked {
     }
 }
 
-/// `key`, `key=value` or `key in (a,b)`: one requirement is all that the operator asks for.
+/// `key` or `key in (a,b)`, or any number of `key=value` and `key!=value`: the operator asks for no more. What is absent
+/// is empty.
 fn selects<'a>(selector: &str, value: impl Fn(&str) -> Option<&'a str>) -> bool {
     if selector.is_empty() {
         return true;
@@ -331,10 +340,14 @@ fn selects<'a>(selector: &str, value: impl Fn(&str) -> Option<&'a str>) -> bool 
         let values = values.trim_matches(['(', ')']);
         return value(key).is_some_and(|value| values.split(',').any(|one| one.trim() == value));
     }
-    match selector.split_once('=') {
-        Some((key, wanted)) => value(key) == Some(wanted.trim_start_matches('=')),
-        None => value(selector).is_some(),
+    if !selector.contains('=') {
+        return value(selector).is_some();
     }
+    selector.split(',').all(|requirement| match (requirement.split_once("!="), requirement.split_once('=')) {
+        (Some((key, unwanted)), _) => value(key).unwrap_or_default() != unwanted,
+        (None, Some((key, wanted))) => value(key).unwrap_or_default() == wanted.trim_start_matches('='),
+        (None, None) => false,
+    })
 }
 
 fn line(event: &str, object: &Value) -> String {

@@ -6,6 +6,7 @@ mod api_server;
 mod blindness;
 mod clock;
 mod failures;
+mod history;
 mod isolation;
 mod manifests;
 mod metrics;

@@ -1,6 +1,7 @@
 //! Reads the API server's audit log: who wrote what, when, and with which answer.
 //!
-//! Only requests that change something are logged, once answered; `dryRun` requests are among them and marked.
+//! Requests that change something are logged, once answered; `dryRun` requests are among them and marked. So are the lists
+//! of a pilot's records, which may be long.
 
 use std::path::Path;
 
@@ -14,6 +15,8 @@ pub(crate) const POLICY: &str = r#"{
   "omitStages": ["RequestReceived", "ResponseStarted"],
   "rules": [
     {"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"]},
+    {"level": "Metadata", "verbs": ["list"],
+     "resources": [{"group": "pilotguard.dev", "resources": ["changerecords", "decisions"]}]},
     {"level": "None"}
   ]
 }
@@ -30,7 +33,7 @@ pub enum AuditError {
     Parse(#[from] serde_json::Error),
 }
 
-/// One answered request that changed something or was meant to.
+/// One answered request that changed something or was meant to, or that listed records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
     /// When the request arrived.
@@ -39,7 +42,7 @@ pub struct AuditEvent {
     pub answered: Timestamp,
     /// Who sent it, for example `alice` or `system:serviceaccount:kube-system:deployment-controller`.
     pub user: String,
-    /// `create`, `update`, `patch`, `delete` or `deletecollection`.
+    /// `create`, `update`, `patch`, `delete`, `deletecollection` or `list`.
     pub verb: String,
     /// The API group, empty for the core group.
     pub group: String,
@@ -51,6 +54,8 @@ pub struct AuditEvent {
     pub namespace: String,
     /// Empty where the server chose the name.
     pub name: String,
+    /// The path and query, as sent.
+    pub uri: String,
     /// The HTTP status code of the answer.
     pub code: u16,
     /// Whether the request asked not to be stored.
@@ -115,6 +120,7 @@ impl From<Line> for AuditEvent {
             name: line.object_ref.name,
             code: line.response_status.code,
             dry_run: line.uri.contains("dryRun=All"),
+            uri: line.uri,
         }
     }
 }

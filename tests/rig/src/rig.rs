@@ -236,7 +236,7 @@ impl Rig {
         Ok(Leashed::spawn(command, &self.directory.logs().join(format!("{name}.log")))?)
     }
 
-    /// All requests so far that changed something or were meant to, oldest first.
+    /// All requests so far that changed something or were meant to, and lists of records, oldest first.
     ///
     /// The server may log a request a moment after it has answered: to find one, read again until a deadline.
     pub fn audit(&self) -> Result<Vec<AuditEvent>, RigError> {
