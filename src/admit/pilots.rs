@@ -136,6 +136,12 @@ impl Guarded {
         index.pilots.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
+    /// Whether this very Pilot exists, as far as is known: before the first complete list every one may.
+    pub fn knows(&self, pilot: &PilotId) -> bool {
+        let known = self.pilot(&pilot.namespace, &pilot.name);
+        !self.is_ready() || known.is_some_and(|known| known.id == *pilot)
+    }
+
     /// The Pilots of a namespace.
     pub fn pilots_of(&self, namespace: &str) -> Vec<Arc<Guardian>> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);

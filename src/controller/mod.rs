@@ -36,7 +36,7 @@ pub use supervisor::Watches;
 pub use watches::{Watching, watch};
 
 use crate::act::writer::{WriteError, Writer};
-use crate::admit::pilots::Guarded;
+use crate::admit::pilots::{Guarded, WorkloadKey};
 use crate::api::pilot::{Mode, Pilot};
 use crate::api::status::PilotStatus;
 use crate::decide::storage::storage;
@@ -44,6 +44,7 @@ use crate::decide::unmeasured::unmeasured;
 use crate::decide::{Case, lateness};
 use crate::declaration::{Declaration, PilotId};
 use crate::observe::cluster::{Cluster, ObserveError};
+use crate::observe::configuration;
 use crate::observe::sources::Sources;
 use crate::record::declared::{InForce, in_force};
 use crate::record::events;
@@ -108,6 +109,10 @@ pub async fn reconcile(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Actio
         Ok(_) => context.failing.forget(&pilot.uid().unwrap_or_default()),
         Err(error) => context.note_failure(&pilot, error).await,
     }
+    if !context.guarded.knows(&PilotId::of(&pilot)) {
+        // It was deleted meanwhile.
+        context.forget(&pilot);
+    }
     context.metrics.failing(context.failing.persistent());
     outcome
 }
@@ -171,6 +176,9 @@ impl Context {
         kept.remove(&pilot.uid().unwrap_or_default());
         self.failing.forget(&pilot.uid().unwrap_or_default());
         self.metrics.forget(&PilotId::of(pilot));
+        let is_governed =
+            |namespace: &str, part: &_| self.guarded.guardian(&WorkloadKey::new(namespace, part)).is_some();
+        configuration::forget(&self.cluster, is_governed);
     }
 
     /// What is kept of a Pilot; at first what the API server says now.

@@ -300,13 +300,13 @@ fn watch_pilots(
     let (store, writer) = reflector::store();
     let events = watching.readable::<Pilot>(config());
     let forgetting = wake.context.clone();
-    let events = noticing_gone(events, store.clone(), move |pilot| forgetting.forget(pilot))
-        .inspect(move |event| {
-            for rival in wake.context.guarded.see(event) {
-                wake.wake(&Owner { namespace: rival.namespace, name: rival.name });
-            }
-        })
-        .map(Ok);
+    let events = events.inspect(move |event| {
+        for rival in wake.context.guarded.see(event) {
+            wake.wake(&Owner { namespace: rival.namespace, name: rival.name });
+        }
+    });
+    // After that: an evaluation that still runs looks there whether its Pilot exists.
+    let events = noticing_gone(events, store.clone(), move |pilot| forgetting.forget(pilot)).map(Ok);
     let touched = reflector::reflector(writer, events)
         .touched_objects()
         // A label may name a ChangeCalendar.

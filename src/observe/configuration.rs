@@ -10,7 +10,7 @@ use kube::{Client, ResourceExt};
 
 use super::cluster::{Cluster, ObserveError, read_raw, reduce_workload, within};
 use super::index::{Entry, Owner};
-use crate::api::workload::PartReference;
+use crate::api::workload::{PartKind, PartReference};
 use crate::declaration::Declaration;
 
 /// Reads those that a Pilot governs and that have moved since they were read last.
@@ -46,6 +46,13 @@ async fn refresh_one(
         contents.see(&Event::Delete(owner), entry);
     }
     Ok(())
+}
+
+/// Forgets what was read of those that no Pilot governs any more.
+pub fn forget(cluster: &Cluster, is_governed: impl Fn(&str, &PartReference) -> bool) {
+    let kind = PartKind::ConfigMap;
+    let reference = |owner: &Owner| PartReference { kind, name: owner.name.clone() };
+    cluster.workloads.of(kind).retain(|owner| is_governed(&owner.namespace, &reference(owner)));
 }
 
 /// Keeps the resourceVersion of a ConfigMap under its own name.

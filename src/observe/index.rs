@@ -91,6 +91,12 @@ impl<T: Clone> Index<T> {
         entries.current.keys().filter(|owner| is_wanted(owner)).cloned().collect()
     }
 
+    /// Forgets owners that are not wanted any more.
+    pub fn retain(&self, is_wanted: impl Fn(&Owner) -> bool) {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.current.retain(|owner, _| is_wanted(owner));
+    }
+
     /// Whether the first complete list has arrived.
     pub fn is_ready(&self) -> bool {
         *self.ready.borrow()

@@ -88,6 +88,17 @@ impl ApiServer {
         self.write(&place, wanted);
     }
 
+    /// Deletes an object.
+    pub fn delete(&self, resource: &str, namespace: &str, name: &str) {
+        let (resource, namespace, name) = (resource.to_owned(), namespace.to_owned(), name.to_owned());
+        self.remove(&Place { resource, namespace, name });
+    }
+
+    /// The names of all objects of a resource.
+    pub fn names(&self, resource: &str) -> Vec<String> {
+        self.lock().objects.keys().filter(|place| place.resource == resource).map(|place| place.name.clone()).collect()
+    }
+
     /// An object as it stands.
     pub fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
         let place = Place { resource: resource.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() };

@@ -5,6 +5,7 @@
 mod api_server;
 mod blindness;
 mod clock;
+mod deletion;
 mod failures;
 mod history;
 mod isolation;

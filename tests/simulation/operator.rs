@@ -1,7 +1,7 @@
 //! The operator's real loop, put together as `run` does, on the simulated API server, clock and sources.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use jiff::tz::TimeZoneDatabase;
@@ -23,6 +23,7 @@ use crate::metrics::{Manner, Metrics};
 pub struct Simulation {
     pub api: ApiServer,
     pub own_metrics: Arc<OwnMetrics>,
+    context: OnceLock<Arc<Context>>,
     sources: Arc<Mutex<BTreeMap<String, Metrics>>>,
     stop: CancellationToken,
 }
@@ -33,7 +34,8 @@ impl Simulation {
         clock::start();
         let api = ApiServer::default();
         api.apply("core/namespaces", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}));
-        Self { api, own_metrics: Arc::default(), sources: Arc::default(), stop: CancellationToken::new() }
+        let (own_metrics, sources, stop) = (Arc::default(), Arc::default(), CancellationToken::new());
+        Self { api, own_metrics, context: OnceLock::new(), sources, stop }
     }
 
     /// Adds a source.
@@ -80,7 +82,13 @@ impl Simulation {
             failing: Failing::default(),
             watches: Watches::default(),
         });
+        assert!(self.context.set(context.clone()).is_ok(), "started twice");
         tokio::spawn(watch(watching, context, store));
+    }
+
+    /// What the operator that was started works with.
+    pub fn context(&self) -> &Context {
+        self.context.get().unwrap()
     }
 
     /// Lets time pass.
