@@ -1,6 +1,6 @@
 //! How anything is written to the API server: once, with a deadline, under our own name as field manager.
 //!
-//! A write is never repeated here. Whether it arrived is seen at the next look, and decided anew there.
+//! A write is never repeated here. Whether it arrived is seen at the next evaluation, and decided anew there.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl WriteError {
         }
     }
 
-    /// Whether the object exists already, or what the patch tested is true no more: the next look tells.
+    /// Whether the object exists already, or what the patch tested is true no more: the next evaluation tells.
     /// A refusal by a policy may carry the same code as a failed test; it is no conflict and has to be seen.
     pub fn is_conflict(&self) -> bool {
         match self.code() {

@@ -1,9 +1,9 @@
-//! Carries a plan's effects out, each on its own: one that fails is due again at the next look.
+//! Carries a plan's effects out, each on its own: one that fails is due again at the next evaluation.
 
 use serde_json::Value;
 
 use super::Context;
-use super::look::Look;
+use super::evaluation::Evaluation;
 use crate::act::writer::{WriteError, Writer};
 use crate::act::{self, StoredConfiguration};
 use crate::api::workload::{PartKind, PartReference};
@@ -47,7 +47,7 @@ pub enum EffectError {
 }
 
 impl EffectError {
-    /// Whether the world moved on in between, which the next look sees.
+    /// Whether the world moved on in between, which the next evaluation sees.
     pub fn is_conflict(&self) -> bool {
         match self {
             Self::Write(error) | Self::Snapshot(SnapshotError::Write(error)) => error.is_conflict(),
@@ -73,7 +73,7 @@ impl EffectError {
     }
 }
 
-/// What became of a look's effects.
+/// What became of an evaluation's effects.
 #[derive(Debug)]
 pub struct CarriedOut {
     /// Whether all went well.
@@ -82,11 +82,16 @@ pub struct CarriedOut {
     pub storage: Vec<(String, Result<(), String>)>,
 }
 
-/// Carries all effects of a look out.
-pub async fn carry_out(context: &Context, declaration: &Declaration, look: &Look, now: Timestamp) -> CarriedOut {
+/// Carries all effects of an evaluation out.
+pub async fn carry_out(
+    context: &Context,
+    declaration: &Declaration,
+    evaluation: &Evaluation,
+    now: Timestamp,
+) -> CarriedOut {
     let (mut all_well, mut storage) = (true, Vec::new());
-    for effect in &look.plan.effects {
-        let hand = Hand { writer: &context.writer, declaration, look, now };
+    for effect in &evaluation.plan.effects {
+        let hand = Hand { writer: &context.writer, declaration, evaluation, now };
         let outcome = hand.carry_out(effect).await;
         if let Some(key) = effect.storage_key() {
             storage.push((key, storage_outcome(&outcome)));
@@ -115,7 +120,7 @@ pub async fn carry_out(context: &Context, declaration: &Declaration, look: &Look
     CarriedOut { all_well, storage }
 }
 
-/// What is remembered of a write of a snapshot: what moved on in between, or is gone, is seen at the next look.
+/// What is remembered of a write of a snapshot: what moved on in between, or is gone, is seen at the next evaluation.
 fn storage_outcome(outcome: &Result<(), EffectError>) -> Result<(), String> {
     match outcome {
         Err(error) if !error.is_conflict() && !error.is_gone() => Err(error.cause().chars().take(300).collect()),
@@ -126,7 +131,7 @@ fn storage_outcome(outcome: &Result<(), EffectError>) -> Result<(), String> {
 struct Hand<'a> {
     writer: &'a Writer,
     declaration: &'a Declaration,
-    look: &'a Look,
+    evaluation: &'a Evaluation,
     now: Timestamp,
 }
 
@@ -142,7 +147,7 @@ impl Hand<'_> {
             | Effect::GiveBack(_)
             | Effect::Readmit(_) => self.change_workload(effect).await?,
             Effect::TakeSnapshot { workload, payload } => {
-                let seen = self.look.seen.workload(workload);
+                let seen = self.evaluation.seen.workload(workload);
                 let newest = seen.and_then(|seen| seen.snapshots.iter().map(|snapshot| snapshot.revision).max());
                 let stored = self.stored(workload).await?;
                 if workload::read(workload.kind, &stored).is_some_and(|stored| stored.payload == *payload) {
@@ -217,7 +222,7 @@ impl Hand<'_> {
         }
         let stored = self.stored(&effect.workload).await?;
         if !effect.workload.kind.has_pods() && !self.is_as_seen(&effect.workload, &stored) {
-            // It has no generation that would tell; the next look decides about what it is now.
+            // It has no generation that would tell; the next evaluation decides about what it is now.
             return Ok(());
         }
         let generation = self.generation(&effect.workload, &stored, effect.generation);
@@ -268,7 +273,7 @@ impl Hand<'_> {
     /// Whether it is what the decision was about.
     fn is_as_seen(&self, workload: &PartReference, live: &Value) -> bool {
         let live = workload::read(workload.kind, live);
-        live.zip(self.look.seen.workload(workload)).is_some_and(|(live, seen)| {
+        live.zip(self.evaluation.seen.workload(workload)).is_some_and(|(live, seen)| {
             live.uid == seen.uid && live.template == seen.template && live.replicas == seen.replicas
         })
     }
@@ -341,7 +346,7 @@ impl Hand<'_> {
 
     /// The stamp of what a workload was seen to run.
     fn stamp_of(&self, workload: &PartReference) -> Option<&Admitted> {
-        self.look.seen.workload(workload)?.admitted()
+        self.evaluation.seen.workload(workload)?.admitted()
     }
 
     /// Stamps what an act's own write was answered with, where other admission made something else of it.

@@ -7,7 +7,7 @@ mod backoff;
 mod calendars;
 mod effects;
 mod enforcement;
-mod look;
+mod evaluation;
 mod orphans;
 mod proof;
 mod rehearsal;
@@ -56,9 +56,9 @@ use crate::report::{invalid, measuring};
 use crate::runtime::metrics::Metrics;
 use crate::violation::Violation;
 use backoff::PERSISTENT;
-use look::{Look, look};
+use evaluation::{Evaluation, observe_and_decide};
 
-/// Everything that a look needs from outside.
+/// Everything that an evaluation needs from outside.
 pub struct Context {
     /// Writes to the API server.
     pub writer: Writer,
@@ -76,7 +76,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The only clock.
     pub clock: fn() -> Timestamp,
-    /// What is kept of each Pilot between looks, by uid.
+    /// What is kept of each Pilot between evaluations, by uid.
     pub kept: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Kept>>>>>,
     /// The Pilots whose last evaluation failed.
     pub failing: Failing,
@@ -84,7 +84,7 @@ pub struct Context {
     pub watches: Watches,
 }
 
-/// Why a look came to nothing; the pilot is looked at again.
+/// Why an evaluation came to nothing; the pilot is looked at again.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     /// The cluster could not be read.
@@ -101,7 +101,7 @@ pub enum ReconcileError {
     Panicked,
 }
 
-/// One look at one pilot; what goes wrong with one is no other's trouble.
+/// One evaluation of one pilot; what goes wrong with one is no other's trouble.
 pub async fn reconcile(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let evaluating = AssertUnwindSafe(evaluate(pilot.clone(), context.clone())).catch_unwind();
     let outcome = evaluating.await.unwrap_or(Err(ReconcileError::Panicked));
@@ -129,25 +129,25 @@ async fn evaluate(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Action, Re
         Err(violations) => return context.report_invalid(kept, &pilot, &violations, now).await,
     };
     let declaration = context.cluster.calendars.narrow(&in_force.declaration);
-    let look = Box::pin(look(&context, &declaration, &kept.ledger, now)).await?; // observe, decide
-    let enforced = context.enforced(&declaration, &look).await;
-    let other = context.rehearsals.of(&context.writer, &declaration.pilot.namespace, look.own_workloads()).await;
-    let status = context.report(kept, &pilot, (&declaration, &in_force), &look, (&enforced, other), now);
-    kept.write(&context.writer, status, look.plan.ledger.clone()).await?; // record
-    if look.plan.ledger.incident.as_ref().is_some_and(|incident| incident.closing.is_some()) {
+    let evaluation = Box::pin(observe_and_decide(&context, &declaration, &kept.ledger, now)).await?; // observe, decide
+    let enforced = context.enforced(&declaration, &evaluation).await;
+    let other = context.rehearsals.of(&context.writer, &declaration.pilot.namespace, evaluation.own_workloads()).await;
+    let status = context.report(kept, &pilot, (&declaration, &in_force), &evaluation, (&enforced, other), now);
+    kept.write(&context.writer, status, evaluation.plan.ledger.clone()).await?; // record
+    if evaluation.plan.ledger.incident.as_ref().is_some_and(|incident| incident.closing.is_some()) {
         // Once its record is seen an incident is forgotten; nobody would tell its end after that.
-        context.tell(kept, &declaration, &look, now).await;
+        context.tell(kept, &declaration, &evaluation, now).await;
     }
-    let carried_out = effects::carry_out(&context, &declaration, &look, now).await; // act
+    let carried_out = effects::carry_out(&context, &declaration, &evaluation, now).await; // act
     kept.note_storage(carried_out.storage, now);
-    context.tell(kept, &declaration, &look, now).await; // report
+    context.tell(kept, &declaration, &evaluation, now).await; // report
     let is_settled = carried_out.all_well && !matches!(enforced, Enforced::No(_));
     kept.unsettled = if is_settled { 0 } else { kept.unsettled.saturating_add(1) };
-    Ok(Action::requeue(wait(kept.unsettled, look.plan.look_again.unsigned_abs())))
+    Ok(Action::requeue(wait(kept.unsettled, evaluation.plan.evaluate_again.unsigned_abs())))
 }
 
-/// How long a pilot waits until the next look: as planned; sooner where something is to be done over, but ever
-/// less soon, because every look asks the metrics source as well.
+/// How long a pilot waits until the next evaluation: as planned; sooner where something is to be done over, but ever
+/// less soon, because every evaluation asks the metrics source as well.
 fn wait(unsettled: u32, planned: Duration) -> Duration {
     match unsettled.checked_sub(1) {
         None => planned,
@@ -155,10 +155,10 @@ fn wait(unsettled: u32, planned: Duration) -> Duration {
     }
 }
 
-/// How long a pilot waits whose look failed.
+/// How long a pilot waits whose evaluation failed.
 #[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
 pub fn retry(pilot: Arc<Pilot>, error: &ReconcileError, context: Arc<Context>) -> Action {
-    context.metrics.look_failed();
+    context.metrics.evaluation_failed();
     let (namespace, name) = (pilot.namespace().unwrap_or_default(), pilot.name_any());
     tracing::warn!(namespace, pilot = name, cause = chain(error), "an evaluation failed and will be retried");
     Action::requeue(context.failing.wait(&pilot.uid().unwrap_or_default()))
@@ -228,11 +228,11 @@ impl Context {
     }
 
     /// Whether what the Pilot enforces really reaches the webhook.
-    async fn enforced(&self, declaration: &Declaration, look: &Look) -> Enforced {
+    async fn enforced(&self, declaration: &Declaration, evaluation: &Evaluation) -> Enforced {
         let enforcement = declaration.enforcement;
         let binds = enforcement.changes == Mode::Enforce || enforcement.actions == Mode::Enforce;
-        if binds && !look.seen.workloads.is_empty() && look.seen.claimed.is_none() {
-            self.enforcement.of(&self.writer, &declaration.pilot.namespace, &look.seen.workloads).await
+        if binds && !evaluation.seen.workloads.is_empty() && evaluation.seen.claimed.is_none() {
+            self.enforcement.of(&self.writer, &declaration.pilot.namespace, &evaluation.seen.workloads).await
         } else {
             Enforced::Unknown
         }
@@ -243,7 +243,7 @@ impl Context {
         kept: &Kept,
         pilot: &Pilot,
         (declaration, in_force): (&Declaration, &InForce),
-        look: &Look,
+        evaluation: &Evaluation,
         (enforced, other_admission): (&Enforced, OtherAdmission),
         now: Timestamp,
     ) -> PilotStatus {
@@ -253,29 +253,29 @@ impl Context {
             rejected: in_force.rejected.clone(),
             conditions: kept.status().conditions,
             enforced: enforced.clone(),
-            source: look.source_state.clone(),
+            source: evaluation.source_state.clone(),
             broken_watches: self.watches.broken(),
             other_admission,
         };
-        let case = Case { declaration, source: look.source, seen: &look.seen, ledger: &kept.ledger, now };
+        let case = Case { declaration, source: evaluation.source, seen: &evaluation.seen, ledger: &kept.ledger, now };
         self.metrics.late_by(lateness::lag(&case));
-        let unmeasured = unmeasured(declaration, &look.plan.ledger, now);
+        let unmeasured = unmeasured(declaration, &evaluation.plan.ledger, now);
         self.metrics.unmeasured(&declaration.pilot, unmeasured.len());
-        project(&case, &look.plan.ledger, &surroundings)
+        project(&case, &evaluation.plan.ledger, &surroundings)
     }
 
-    async fn tell(&self, kept: &mut Kept, declaration: &Declaration, look: &Look, now: Timestamp) {
-        self.metrics.looked(&declaration.pilot, &look.plan);
-        self.metrics.stored(&declaration.pilot, &storage(&look.seen, &kept.ledger.memory));
-        let case = Case { declaration, source: look.source, seen: &look.seen, ledger: &kept.ledger, now };
-        let announcements = announce(&case, &look.plan);
+    async fn tell(&self, kept: &mut Kept, declaration: &Declaration, evaluation: &Evaluation, now: Timestamp) {
+        self.metrics.looked(&declaration.pilot, &evaluation.plan);
+        self.metrics.stored(&declaration.pilot, &storage(&evaluation.seen, &kept.ledger.memory));
+        let case = Case { declaration, source: evaluation.source, seen: &evaluation.seen, ledger: &kept.ledger, now };
+        let announcements = announce(&case, &evaluation.plan);
         // What is no longer to be told need not be remembered.
         kept.told.retain(|key| announcements.iter().any(|announcement| announcement.key == *key));
         for announcement in announcements {
             if kept.told.contains(&announcement.key) {
                 continue;
             }
-            match events::tell(&self.writer, declaration, &look.seen.workloads, &announcement, now).await {
+            match events::tell(&self.writer, declaration, &evaluation.seen.workloads, &announcement, now).await {
                 Ok(is_news) => {
                     if is_news {
                         self.metrics.told(announcement.reason);

@@ -118,7 +118,7 @@ async fn survey(writer: &Writer, namespace: &str, seen: &Workload) -> OtherAdmis
             let what = format!("{} of {reference} is changed by {by}", changed.join(", "));
             if is_stable { OtherAdmission::Altered(what) } else { OtherAdmission::Unstable(what) }
         }
-        // Somebody else wrote in between, or it is gone: the next look tells.
+        // Somebody else wrote in between, or it is gone: the next evaluation tells.
         Err(error) if error.is_conflict() || error.code() == Some(404) => OtherAdmission::Unknown,
         Err(error) => match error.message() {
             Some(message) => OtherAdmission::Refused(format!("{reference}: {message}")),

@@ -234,7 +234,7 @@ pub async fn watch(
         of_source(&name);
         future::ready(())
     });
-    let looking = async {
+    let of_pilots = async {
         // Deciding on half a picture would mistake what has not arrived for what does not exist.
         if watching.stop.run_until_cancelled(context.cluster.ready()).await.is_some() {
             controller.run(reconcile, retry, context.clone()).for_each(|_| future::ready(())).await;
@@ -243,7 +243,7 @@ pub async fn watch(
     let of_sources = source_status::keep(&context, sources, of_source, watching.stop.clone());
     let of_calendars = calendars::keep_status(&context, watching.stop.clone());
     let of_nobody = orphans::refuse(&context, watching.stop.clone());
-    future::join5(looking, sources_moving, of_sources, of_calendars, of_nobody).await;
+    future::join5(of_pilots, sources_moving, of_sources, of_calendars, of_nobody).await;
 }
 
 /// Begins the watches on what pilots are judged by.

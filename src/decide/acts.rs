@@ -227,7 +227,7 @@ impl<'a> Turn<'a> {
         };
         let asks_at = since + self.case.source.query_offset + span;
         if self.case.now < asks_at {
-            return self.look_again_at(asks_at);
+            return self.evaluate_again_at(asks_at);
         }
         self.put_its_errors_aside(incident);
         let answers: Vec<_> = triggers.iter().map(|trigger| self.still_suffers(trigger, since)).collect();

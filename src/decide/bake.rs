@@ -141,8 +141,10 @@ impl Turn<'_> {
             self.ledger.memory.bake_counts_since = None;
         }
         let mut until = self.ledger.memory.bake_until.unwrap_or_else(|| self.stored_bake_end(release));
-        match self.ledger.memory.last_look.filter(|_| !self.is_newly_declared) {
-            Some(last_look) if pause.is_some() => until += now.duration_since(last_look).max(SignedDuration::ZERO),
+        match self.ledger.memory.last_evaluation.filter(|_| !self.is_newly_declared) {
+            Some(last_evaluation) if pause.is_some() => {
+                until += now.duration_since(last_evaluation).max(SignedDuration::ZERO)
+            }
             Some(_) => {}
             // A process that has just started does not know for how long conditions have held, nor is it known of a
             // trigger that has just been edited.
@@ -156,7 +158,7 @@ impl Turn<'_> {
             (release.bake_until, release.bake_remaining, release.bake_paused_by) = (None, None, None);
             return;
         }
-        self.look_again_at(until);
+        self.evaluate_again_at(until);
         self.show_bake(release, until, pause);
     }
 
@@ -175,7 +177,7 @@ impl Turn<'_> {
         }
         let settled_at = self.ledger.memory.bake_counts_since.unwrap_or(now) + SETTLED_AFTER;
         if release.bake_paused_by.is_some() && now < settled_at {
-            return self.look_again_at(settled_at);
+            return self.evaluate_again_at(settled_at);
         }
         (release.bake_until, release.bake_remaining, release.bake_paused_by) = (Some(until), None, None);
     }

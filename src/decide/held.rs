@@ -1,4 +1,4 @@
-//! Releasing what was held: a stored release is judged again at every look, and rolled out once all guards allow.
+//! Releasing what was held: a stored release is judged again at every evaluation, and rolled out once all guards allow.
 //!
 //! Nothing here holds a change; that happens at admission. What is still refused simply goes on waiting.
 
@@ -51,7 +51,7 @@ impl Turn<'_> {
         let is_urgent = judgements.iter().any(Judgement::is_emergency);
         let starts_at = if is_urgent { since } else { since + self.jitter(first, since) };
         if self.case.now < starts_at {
-            return self.look_again_at(starts_at);
+            return self.evaluate_again_at(starts_at);
         }
         let now = self.case.now;
         let released = change.iter().zip(judgements).map(|((workload, held), judgement)| {
@@ -82,7 +82,7 @@ impl Turn<'_> {
         judge(&case, &proposal)
     }
 
-    /// The same for one workload at every look, different for others.
+    /// The same for one workload at every evaluation, different for others.
     fn jitter(&self, workload: &Workload, since: Timestamp) -> SignedDuration {
         let left = self.case.declaration.calendar.next_close(since).map(|closes| closes.duration_since(since));
         let longest = left.map_or(LONGEST_JITTER, |left| (left / JITTER_OF_WINDOW).min(LONGEST_JITTER));

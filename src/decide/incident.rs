@@ -54,7 +54,7 @@ impl<'a> Turn<'a> {
             }
             IncidentStage::Acting | IncidentStage::Verifying | IncidentStage::Resuming | IncidentStage::Closing => {}
         }
-        // One look may carry an incident through several stages, each written down with the next.
+        // One evaluation may carry an incident through several stages, each written down with the next.
         if incident.stage == IncidentStage::Acting {
             self.act(&mut incident);
         }
@@ -79,17 +79,17 @@ impl<'a> Turn<'a> {
             if now >= recovered_at {
                 return self.recover(incident, "the service recovered within the decision window");
             }
-            self.look_again_at(recovered_at);
+            self.evaluate_again_at(recovered_at);
         }
         if now < incident.deadline {
             let half = incident.opened_at + half_of(incident.deadline.duration_since(incident.opened_at));
-            self.look_again_at(half);
-            self.look_again_at(incident.deadline);
+            self.evaluate_again_at(half);
+            self.evaluate_again_at(incident.deadline);
             return;
         }
         match (self.incident_suffers(incident), incident.last_fresh.as_ref()) {
             (Some(true), _) => self.start(incident, incident.action, DecidedBy::Deadline, None),
-            // Well on fresh data, only not for long enough yet: the next look decides.
+            // Well on fresh data, only not for long enough yet: the next evaluation decides.
             (Some(false), _) => {}
             (None, Some(FreshReading { burning: true, .. })) => {
                 self.start(incident, incident.action, DecidedBy::Deadline, None);
@@ -107,7 +107,7 @@ impl<'a> Turn<'a> {
         let Some(continued) = incident.continued.clone() else {
             return self.reopen_window(incident);
         };
-        self.look_again_at(continued.until);
+        self.evaluate_again_at(continued.until);
         if self.burn_has_doubled_since_trip(incident) {
             self.reopen_window(incident);
         } else if self.case.now >= continued.until {
@@ -155,7 +155,7 @@ impl<'a> Turn<'a> {
         if self.case.now >= clear_at {
             self.close(incident, DecidedBy::Recovery, None, "its triggers are clear");
         } else {
-            self.look_again_at(clear_at);
+            self.evaluate_again_at(clear_at);
         }
     }
 
@@ -165,7 +165,7 @@ impl<'a> Turn<'a> {
         {
             incident.stage = IncidentStage::Continued;
             incident.continued = Some(Continued { until, decision: word.name.clone() });
-            self.look_again_at(until);
+            self.evaluate_again_at(until);
         } else if let Some(action) = action_of(word.type_) {
             if action == TriggerAction::Rollback {
                 // The word speaks of what runs and of the target that it was told, whatever was chosen at the trip.
@@ -288,7 +288,7 @@ impl<'a> Turn<'a> {
         end_continue(incident, self.case.now);
         incident.deadline = self.case.now + window;
         self.ledger.memory.well_since = None;
-        self.look_again_at(incident.deadline);
+        self.evaluate_again_at(incident.deadline);
     }
 
     /// When, if the service stays well, the decision window is cancelled: after `clearAfter`, at most half the

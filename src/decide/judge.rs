@@ -1,7 +1,7 @@
 //! May this proposed change happen? Every guard is a plain function over the same case; all run, all
 //! findings are returned, the strictest wins.
 //!
-//! Metrics are never asked here: a judgement needs only what the last look has already decided.
+//! Metrics are never asked here: a judgement needs only what the last evaluation has already decided.
 
 use jiff::Timestamp;
 

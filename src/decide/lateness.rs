@@ -23,7 +23,7 @@ impl Turn<'_> {
         let now = self.case.now;
         let longest = longest_step(self.case.source);
         let memory = &mut self.ledger.memory;
-        let Some(gap) = memory.last_look.map(|last| now.duration_since(last)) else { return };
+        let Some(gap) = memory.last_evaluation.map(|last| now.duration_since(last)) else { return };
         let unwatched = (gap - longest).max(SignedDuration::ZERO);
         let paused = |since: Option<Timestamp>| since.filter(|_| gap <= TOLERANCE).map(|since| since + unwatched);
         for timer in memory.timers.values_mut() {
@@ -41,7 +41,7 @@ impl Turn<'_> {
             return now;
         }
         let gap = now.duration_since(at);
-        let follows = self.case.ledger.memory.last_look == Some(at);
+        let follows = self.case.ledger.memory.last_evaluation == Some(at);
         let watched = if follows { gap.min(longest_step(self.case.source)) } else { SignedDuration::ZERO };
         since + (gap - watched)
     }

@@ -80,7 +80,7 @@ pub struct SourceFacts {
 }
 
 /// What was decided before: the durable part of a Pilot's status and what one process remembers of its own
-/// last looks. Losing the second part delays, and never repeats, an act.
+/// last evaluations. Losing the second part delays, and never repeats, an act.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     /// The open incident.
@@ -93,23 +93,23 @@ pub struct Ledger {
     pub rollback_target: Option<RollbackTarget>,
     /// Whether an error budget holds changes.
     pub budget_freeze: Option<BudgetFreezeStatus>,
-    /// How each SLO stood at the last look.
+    /// How each SLO stood at the last evaluation.
     pub slos: Vec<SloStatus>,
-    /// What this process remembers of its own last looks.
+    /// What this process remembers of its own last evaluations.
     pub memory: Memory,
 }
 
-/// What one process remembers of its own last looks at a pilot. Never stored: without it timers start anew.
+/// What one process remembers of its own last evaluations of a pilot. Never stored: without it timers start anew.
 /// Whatever was learned of an SLO or a trigger belongs to its definition, and is forgotten when that is edited.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     /// When the pilot was last looked at.
-    pub last_look: Option<Timestamp>,
+    pub last_evaluation: Option<Timestamp>,
     /// When the next evaluation is due.
     pub due: Option<Timestamp>,
     /// What is Unknown, other than for low traffic or warm-up.
     pub unknown: BTreeMap<unmeasured::Subject, UnknownSince>,
-    /// The definitions of all SLOs and triggers at the last look.
+    /// The definitions of all SLOs and triggers at the last evaluation.
     pub definitions: BTreeSet<String>,
     /// Whose data all that was learned from, as in [`SourceFacts::data`].
     pub data: Option<u64>,

@@ -1,4 +1,4 @@
-//! What becomes of this pilot now? The steps of one look, in the order in which they depend on each other.
+//! What becomes of this pilot now? The steps of one evaluation, in the order in which they depend on each other.
 
 use super::Case;
 use super::plan::Plan;
@@ -39,7 +39,7 @@ impl Turn<'_> {
         let (calendar, now) = (&self.case.declaration.calendar, self.case.now);
         let edge = if calendar.opening_at(now).open { calendar.next_close(now) } else { calendar.next_open(now) };
         if let Some(edge) = edge {
-            self.look_again_at(edge);
+            self.evaluate_again_at(edge);
         }
     }
 }

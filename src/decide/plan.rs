@@ -29,8 +29,8 @@ pub struct Plan {
     pub effects: Vec<Effect>,
     /// The changes that are stored and may not be rolled out yet.
     pub waiting: Vec<Waiting>,
-    /// How long to wait before the next look where nothing is seen to change.
-    pub look_again: SignedDuration,
+    /// How long to wait before the next evaluation where nothing is seen to change.
+    pub evaluate_again: SignedDuration,
 }
 
 /// The exact figures of an SLO, as far as they are known.

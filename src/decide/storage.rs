@@ -59,7 +59,7 @@ impl Turn<'_> {
         self.effects.retain(|effect| retry_at(effect).is_none_or(|at| at <= now));
         let next = problems.values().map(|problem| problem.retry_at).filter(|at| *at > now).min();
         if let Some(next) = next {
-            self.look_again_at(next);
+            self.evaluate_again_at(next);
         }
     }
 

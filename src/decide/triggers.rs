@@ -75,7 +75,7 @@ impl<'a> Turn<'a> {
         let State::Holds(text) = state else { return None };
         let fires_at = held_since? + trigger.hold_for;
         if now < fires_at {
-            self.look_again_at(fires_at);
+            self.evaluate_again_at(fires_at);
             return None;
         }
         if is_destructive(trigger)

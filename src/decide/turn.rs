@@ -1,4 +1,4 @@
-//! One look at one pilot while it is being decided: the case, and what has been concluded so far.
+//! One evaluation of one pilot while it is being decided: the case, and what has been concluded so far.
 //!
 //! Each step of [`super::pilot::decide`] reads the case and adds to the turn; none of them does anything in
 //! the world.
@@ -24,9 +24,9 @@ pub(super) struct Turn<'a> {
     pub(super) waiting: Vec<Waiting>,
     pub(super) figures: Vec<SloFigures>,
     pub(super) whole: Whole,
-    /// An SLO or a trigger is declared otherwise than at the last look, or there was none.
+    /// An SLO or a trigger is declared otherwise than at the last evaluation, or there was none.
     pub(super) is_newly_declared: bool,
-    look_again: Option<Timestamp>,
+    evaluate_again: Option<Timestamp>,
 }
 
 impl<'a> Turn<'a> {
@@ -40,7 +40,7 @@ impl<'a> Turn<'a> {
             figures: Vec::new(),
             whole: Whole::of(&case),
             is_newly_declared: false,
-            look_again: None,
+            evaluate_again: None,
         }
     }
 
@@ -101,9 +101,9 @@ impl<'a> Turn<'a> {
     }
 
     /// Makes sure that the pilot is looked at again at this instant, if it lies ahead.
-    pub(super) fn look_again_at(&mut self, instant: Timestamp) {
+    pub(super) fn evaluate_again_at(&mut self, instant: Timestamp) {
         if instant > self.case.now {
-            self.look_again = Some(self.look_again.map_or(instant, |earlier| earlier.min(instant)));
+            self.evaluate_again = Some(self.evaluate_again.map_or(instant, |earlier| earlier.min(instant)));
         }
     }
 
@@ -112,9 +112,9 @@ impl<'a> Turn<'a> {
         let interval = if asks_metrics { self.case.source.evaluation_interval } else { RESYNC };
         // What protects users does not wait behind what is written down.
         self.effects.sort_by_key(|effect| !effect.is_destructive());
-        let wait = self.look_again.map_or(interval, |instant| instant.duration_since(self.case.now).min(interval));
+        let wait = self.evaluate_again.map_or(interval, |instant| instant.duration_since(self.case.now).min(interval));
         let wait = wait.max(SignedDuration::from_millis(10));
-        self.ledger.memory.last_look = Some(self.case.now);
+        self.ledger.memory.last_evaluation = Some(self.case.now);
         self.ledger.memory.due = self.case.now.checked_add(wait).ok();
         let (ask, rehearse) = self.inquiry.into_missing();
         Plan {
@@ -124,7 +124,7 @@ impl<'a> Turn<'a> {
             figures: self.figures,
             effects: self.effects,
             waiting: self.waiting,
-            look_again: wait,
+            evaluate_again: wait,
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::observation::{Change, Observation, PilotDecision, Snapshot, Workload}
 use crate::record::snapshots;
 use crate::release::workload;
 
-/// A live reading that takes longer is given up; the look is made again.
+/// A live reading that takes longer is given up; the evaluation is repeated.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A list is read in pages of so many objects: years of records fit no single answer.

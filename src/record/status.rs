@@ -2,7 +2,7 @@
 //!
 //! What this process decided last is its own truth, because a cache may lag behind its own writes. The status
 //! is replaced under the resourceVersion that was read or written last; where someone else has written in
-//! between, their incident is taken over and nothing is done until the next look.
+//! between, their incident is taken over and nothing is done until the next evaluation.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use crate::decide::Ledger;
 /// How long a refused write waits before the pilot is looked at again.
 pub const RETRY: Duration = Duration::from_millis(500);
 
-/// What is kept of one Pilot between looks.
+/// What is kept of one Pilot between evaluations.
 #[derive(Debug)]
 pub struct Kept {
     /// What was decided last.
     pub ledger: Ledger,
     /// What was told already, by key.
     pub told: HashSet<String>,
-    /// How many looks in a row left something to be done over.
+    /// How many evaluations in a row left something to be done over.
     pub unsettled: u32,
     /// The Pilot as it was read or written last; its spec is never used.
     stored: Pilot,

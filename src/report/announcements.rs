@@ -1,7 +1,7 @@
 //! What is told to people when something happens: Events on the Pilot and on its workload.
 //!
 //! Announcements follow from the state that was decided, each with a key that says what it speaks of, so that
-//! telling them again at every look, or after a crash, tells them once.
+//! telling them again at every evaluation, or after a crash, tells them once.
 
 use jiff::Timestamp;
 

@@ -230,7 +230,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a look and shows what it decided.
+    /// Counts an evaluation and shows what it decided.
     pub fn looked(&self, pilot: &PilotId, plan: &Plan) {
         self.evaluations.inc();
         let labels = PilotLabels { namespace: pilot.namespace.clone(), pilot: pilot.name.clone() };
@@ -290,8 +290,8 @@ impl Metrics {
         self.source_breaker.remove(&SourceLabels { source: source.to_owned() });
     }
 
-    /// Counts a look that came to nothing.
-    pub fn look_failed(&self) {
+    /// Counts an evaluation that came to nothing.
+    pub fn evaluation_failed(&self) {
         self.failed_evaluations.inc();
     }
 

@@ -1,5 +1,5 @@
 //! Figures of the objectives against an independent calculation (Python), asked through the
-//! same door as everything else: what one look finds.
+//! same door as everything else: what one evaluation finds.
 
 use jiff::SignedDuration;
 use pilotguard::api::decimal::Decimal;

@@ -17,7 +17,7 @@ use crate::world::World;
 /// No look may need more round trips to the metrics source.
 const MOST_ROUNDS: usize = 4;
 
-/// What goes wrong in one look.
+/// What goes wrong in one evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Fault {
@@ -41,9 +41,9 @@ pub enum Fault {
 pub struct Operator {
     /// What this process carries from look to look; none after a crash.
     ledger: Option<Ledger>,
-    pub next_look: Option<Timestamp>,
+    pub next_evaluation: Option<Timestamp>,
     views: VecDeque<(Timestamp, Observation)>,
-    /// The seam at which the next look fails.
+    /// The seam at which the next evaluation fails.
     pub fault: Option<Fault>,
     /// What goes wrong later: after so many more looks each.
     pub faults: VecDeque<(usize, Fault)>,
@@ -53,7 +53,7 @@ pub struct Operator {
     pub looks: usize,
 }
 
-/// What one look did: the plan, and which of its effects arrived.
+/// What one evaluation did: the plan, and which of its effects arrived.
 pub struct Look {
     pub plan: Plan,
     pub arrived: Vec<Effect>,
@@ -83,7 +83,7 @@ impl Operator {
             seen = Observation { answers: seen.answers, changes, decisions, ..live };
             plan = self.ask_and_decide(world, &ledger, &mut seen);
         }
-        self.next_look = Some(world.now + plan.look_again.max(self.apart));
+        self.next_evaluation = Some(world.now + plan.evaluate_again.max(self.apart));
         if fault == Some(Fault::CrashBeforeWrite) {
             return self.die(world, plan, Vec::new());
         }
@@ -124,7 +124,7 @@ impl Operator {
     /// Looks no later than then.
     pub fn look_at(&mut self, instant: Timestamp) {
         if self.apart.is_zero() {
-            self.next_look = Some(self.next_look.map_or(instant, |next| next.min(instant)));
+            self.next_evaluation = Some(self.next_evaluation.map_or(instant, |next| next.min(instant)));
         }
     }
 
@@ -151,7 +151,7 @@ impl Operator {
                 && plan.rehearse == again.rehearse
                 && plan.ledger == again.ledger
                 && plan.effects == again.effects
-                && plan.look_again == again.look_again;
+                && plan.evaluate_again == again.evaluate_again;
             assert!(is_same, "the same case was decided differently");
             if is_last {
                 self.rounds = self.rounds.max(round - 1);

@@ -1,6 +1,6 @@
 //! What must hold in every history: random worlds, random words, and a shell that fails at random.
 //!
-//! Most of it is asserted where it happens: at each act (`world::check_act`), at each look (`operator`), at each
+//! Most of it is asserted where it happens: at each act (`world::check_act`), at each evaluation (`operator`), at each
 //! write (`operator::store`, `story::check_status`). Here is what makes the histories, and how each must end.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! A quiet pilot writes nothing: hours of live traffic, whose figures move at every look, and the statuses that come
+//! A quiet pilot writes nothing: hours of live traffic, whose figures move at every evaluation, and the statuses that come
 //! of it.
 
 use std::collections::BTreeMap;
@@ -72,7 +72,7 @@ impl Trial {
         unit * 2.0 - 1.0
     }
 
-    /// Looks for so many minutes; before each look the world moves.
+    /// Evaluates for so many minutes; before each evaluation the world moves.
     fn run(&mut self, minutes: i64, mut step: impl FnMut(&mut Self)) {
         for _ in 0..minutes * 60 / INTERVAL {
             step(self);

@@ -236,9 +236,9 @@ pub fn play(story: &Story) -> Outturn {
     let mut events = events.into_iter().peekable();
     loop {
         let next_event = events.peek().map_or(until, |(at, _)| *at);
-        let next_look = operator.next_look.unwrap_or(world.now).max(world.now);
+        let next_evaluation = operator.next_evaluation.unwrap_or(world.now).max(world.now);
         let rollout = world.rollout_ends().unwrap_or(until);
-        let next = next_event.min(next_look).min(rollout).min(until);
+        let next = next_event.min(next_evaluation).min(rollout).min(until);
         world.pass_to(next);
         if next == until {
             break;
@@ -250,7 +250,7 @@ pub fn play(story: &Story) -> Outturn {
         let look = operator.look(&mut world);
         teller.tell(&world, &look);
         check_status(&world);
-        settled_looks_repeat_nothing(&mut operator, &mut world, &look);
+        settled_evaluations_repeat_nothing(&mut operator, &mut world, &look);
     }
     Outturn {
         trace: teller.lines.join("\n"),
@@ -264,7 +264,7 @@ pub fn play(story: &Story) -> Outturn {
 }
 
 /// Looking again at a world that has not changed does nothing and writes nothing.
-fn settled_looks_repeat_nothing(operator: &mut Operator, world: &mut World, look: &Look) {
+fn settled_evaluations_repeat_nothing(operator: &mut Operator, world: &mut World, look: &Look) {
     if !look.is_settled {
         return;
     }
@@ -363,7 +363,7 @@ fn happen(event: &Event, world: &mut World, operator: &mut Operator, teller: &mu
     happen_to_operator(event, world, operator, teller);
     if let Some(fault) = event.fault {
         operator.fault = Some(fault);
-        teller.say(world, &format!("the next look meets {fault:?}"));
+        teller.say(world, &format!("the next evaluation meets {fault:?}"));
     }
 }
 

@@ -220,7 +220,7 @@ async fn a_problem_of_an_earlier_round_is_told_at_the_end() {
 }
 
 #[tokio::test]
-async fn a_problem_reads_alike_from_look_to_look() {
+async fn a_problem_reads_alike_from_evaluation_to_evaluation() {
     let count = std::sync::atomic::AtomicUsize::new(0);
     let fake = Fake::start(move |request: &Request| {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
@@ -268,7 +268,7 @@ async fn a_source_that_hangs_is_found_out_and_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_look_that_is_over_waits_for_no_answer() {
+async fn an_evaluation_that_is_over_waits_for_no_answer() {
     let fake = Fake::always(Act::Hang).await;
     let mut spec = source_at(&fake.url);
     spec.timeout = serde_json::from_str("\"30s\"").unwrap();

@@ -10,7 +10,7 @@ const FOLDERS: [&str; 6] = ["src", "crds", "charts", "tests", "examples", ".ci"]
 /// Endings that make a name without a folder a file at the top level.
 const ENDINGS: [&str; 3] = [".md", ".toml", ".yaml"];
 
-/// The names between backticks that look like paths of this repository, from its root.
+/// The names between backticks that evaluation like paths of this repository, from its root.
 fn named_paths(markdown: &str) -> BTreeSet<String> {
     let spans = markdown.split('`').skip(1).step_by(2);
     spans.filter(|span| is_path(span)).map(|span| span.trim_end_matches('/').to_owned()).collect()

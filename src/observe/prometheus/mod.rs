@@ -2,8 +2,8 @@
 //!
 //! Flow: questions → queries (`queries`, confined by `matcher`) → requests (`client`) → answers (`envelope`) →
 //! readings (`readings`). Every question gets an answer; what could not be measured is Unknown with its reason.
-//! It never repeats a query within one round, never retries, and keeps no figures. A source that fails one query of a look
-//! is not asked again in that look; one that is late with it may only find that query too heavy, and is (`link.rs`
+//! It never repeats a query within one round, never retries, and keeps no figures. A source that fails one query of an evaluation
+//! is not asked again in that evaluation; one that is late with it may only find that query too heavy, and is (`link.rs`
 //! finds out).
 
 mod breaker;
@@ -63,7 +63,7 @@ pub struct Source {
     problems: Mutex<Problems>,
 }
 
-/// The questions of one look at one pilot, in as many rounds as it takes.
+/// The questions of one evaluation of one pilot, in as many rounds as it takes.
 pub struct Conversation<'a> {
     source: &'a Source,
     declaration: &'a Declaration,
@@ -119,7 +119,7 @@ impl Source {
         }
     }
 
-    /// Begins a look's conversation, which is over at `ends_at`.
+    /// Begins an evaluation's conversation, which is over at `ends_at`.
     pub fn converse<'a>(&'a self, declaration: &'a Declaration, ends_at: Instant) -> Conversation<'a> {
         Conversation { source: self, declaration, ends_at, findings: Findings::default() }
     }

@@ -10,7 +10,7 @@ use super::client::{Failure, FailureKind};
 use crate::declaration::PilotId;
 use crate::observation::Unknown;
 
-/// Complaints of more pilots than this are not kept; those that last are found again at the next look.
+/// Complaints of more pilots than this are not kept; those that last are found again at the next evaluation.
 const MOST_COMPLAINTS: usize = 1000;
 
 /// A query that takes longer is slow: one pilot in a hundred may have one, and waits behind the others.
@@ -19,7 +19,7 @@ const SLOW: Duration = Duration::from_secs(1);
 /// Durations are told in these steps, in seconds: an exact one would be a write at every evaluation.
 const STEPS: [u64; 6] = [60, 30, 10, 5, 2, 1];
 
-/// What a look leaves to be said to its pilot.
+/// What an evaluation leaves to be said to its pilot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
     /// An outage of the source, else what is wrong with the pilot's own queries.
@@ -45,10 +45,10 @@ impl Problem {
     }
 }
 
-/// What the latest looks found wrong.
+/// What the latest evaluations found wrong.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
-    /// The source as a whole; ends with the first look that it answers.
+    /// The source as a whole; ends with the first evaluation that it answers.
     outage: Option<Problem>,
     is_unauthenticated: bool,
     /// Each pilot's queries; ends when that pilot has none to complain of.
@@ -77,7 +77,7 @@ impl Problems {
         self.is_unauthenticated
     }
 
-    /// Takes up what one look found. `source` is what messages begin with; `is_known_down` says whether the source was found
+    /// Takes up what one evaluation found. `source` is what messages begin with; `is_known_down` says whether the source was found
     /// not to answer at all.
     pub(super) fn remember(&mut self, source: &str, pilot: &PilotId, findings: Findings, is_known_down: bool) {
         let Findings { has_answered, is_unauthenticated, mut failure, mut complaint, .. } = findings;
@@ -144,7 +144,7 @@ impl Problems {
     }
 }
 
-/// What one look found wrong; of each kind the first.
+/// What one evaluation found wrong; of each kind the first.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) has_answered: bool,

@@ -1,4 +1,4 @@
-//! One look at a pilot: observe, decide, ask what the decision needs, decide again.
+//! One evaluation of a pilot: observe, decide, ask what the decision needs, decide again.
 //!
 //! Nothing is written here. A plan that users would feel rests on a live reading of the workload and of the
 //! Decisions, never on a cache.
@@ -28,7 +28,7 @@ use crate::report::surroundings::SourceState;
 const MOST_ROUNDS: usize = 8;
 
 /// Time for which an evaluation waits for metrics, all rounds together: figures that are older say little about now, and people's
-/// Decisions are heard at the next look. What is still missing then stays Unknown.
+/// Decisions are heard at the next evaluation. What is still missing then stays Unknown.
 const METRICS_DEADLINE: Duration = Duration::from_secs(20);
 
 /// One round rehearses all that a plan restores; what it leaves open is done as it is stored.
@@ -38,9 +38,9 @@ const MOST_REHEARSALS: usize = 2;
 const WITHOUT_SOURCE: SourceFacts =
     SourceFacts { evaluation_interval: SignedDuration::from_secs(15), query_offset: SignedDuration::ZERO, data: None };
 
-/// What one look found and decided.
+/// What one evaluation found and decided.
 #[derive(Debug)]
-pub struct Look {
+pub struct Evaluation {
     /// What was seen.
     pub seen: Observation,
     /// How the metrics source is read.
@@ -51,20 +51,20 @@ pub struct Look {
     pub plan: Plan,
 }
 
-impl Look {
+impl Evaluation {
     /// The pilot's workloads; none where one belongs to another Pilot.
     pub fn own_workloads(&self) -> &[Workload] {
         if self.seen.claimed.is_none() { &self.seen.workloads } else { &[] }
     }
 }
 
-/// Looks at a pilot.
-pub async fn look(
+/// Observes a pilot and decides; effects and status are left to the caller.
+pub async fn observe_and_decide(
     context: &Context,
     declaration: &Declaration,
     ledger: &Ledger,
     now: Timestamp,
-) -> Result<Look, ObserveError> {
+) -> Result<Evaluation, ObserveError> {
     let ends_at = Instant::now() + METRICS_DEADLINE;
     let source = find_source(context, declaration, ends_at).await;
     let facts = source.as_ref().map_or(WITHOUT_SOURCE, |source| source.facts());
@@ -91,7 +91,7 @@ pub async fn look(
         }
         plan = settle((&mut metrics, facts), declaration, &mut seen, ledger, now).await;
     }
-    Ok(Look { seen, source: facts, source_state: metrics.end(), plan })
+    Ok(Evaluation { seen, source: facts, source_state: metrics.end(), plan })
 }
 
 /// Decides until nothing more has to be asked.
@@ -142,7 +142,7 @@ async fn find_source(context: &Context, declaration: &Declaration, ends_at: Inst
     }
 }
 
-/// What answers a look's questions, or why nothing does.
+/// What answers an evaluation's questions, or why nothing does.
 enum Metrics<'a> {
     Source(Conversation<'a>),
     Problem(&'a str),
