@@ -51,8 +51,24 @@ pub struct ChangeRecordSpec {
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub workloads: Vec<ReleasePart>,
+    /// Release that ran before, as far as it is known: absent where a workload was only just created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<ReplacedRelease>,
     /// User who requested the change.
     pub requested_by: Requester,
+}
+
+/// Release that a change replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplacedRelease {
+    /// Payload digest of the release, computed over its parts.
+    #[schemars(length(max = 64))]
+    pub payload: String,
+    /// Images that its containers run, each once, 16 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 256)))]
+    pub images: Vec<String>,
 }
 
 /// Class of a change.

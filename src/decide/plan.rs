@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::Ledger;
-use crate::api::change_record::{ApprovalOwed, ChangeClass, Outcome};
+use crate::api::change_record::{ApprovalOwed, ChangeClass, Outcome, ReplacedRelease};
 use crate::api::decision::{DecisionPhase, DecisionSpec, Requester};
 use crate::api::workload::{PartReference, ReleasePart};
 use crate::observation::{Question, Rehearsal};
@@ -174,6 +174,8 @@ pub struct OpenChange {
     pub class: ChangeClass,
     /// The release: what each workload runs.
     pub release: Vec<ReleasePart>,
+    /// What ran before, as far as it is known.
+    pub replaced: Option<ReplacedRelease>,
     /// Who asked.
     pub requested_by: Requester,
     /// When it was admitted.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::exceptions::approval_owed;
 use super::plan::{Effect, OpenChange, UpdateChange};
 use super::turn::Turn;
-use super::whole::{parts_of, waiting_changes};
+use super::whole::{parts_of, replaced, replaced_by, waiting_changes};
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionSpec, DecisionType, IncidentRecord, Requester};
 use crate::api::incident::{Closing, Incident, Intent, Suspect};
@@ -65,6 +65,7 @@ impl Turn<'_> {
             name: first.change.clone(),
             class: ChangeClass::Normal,
             release,
+            replaced: Some(replaced(&parts_of(self.workloads()))).filter(|it| !it.payload.is_empty()),
             requested_by: Requester { user: first.by.clone(), groups: first.groups.clone() },
             started_at: first.at,
             findings: first.reasons.clone(),
@@ -162,6 +163,7 @@ impl Turn<'_> {
             name: admitted.change.clone(),
             class,
             release: parts_of(self.workloads()),
+            replaced: replaced_by(&admitted.change, self.workloads()),
             requested_by: Requester { user: admitted.by.clone(), groups: admitted.groups.clone() },
             started_at: admitted.at,
             findings: admitted.reasons.clone(),

@@ -5,6 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Case;
+use crate::api::change_record::ReplacedRelease;
 use crate::api::workload::ReleasePart;
 use crate::observation::Workload;
 use crate::release::images::once;
@@ -52,14 +53,40 @@ impl Whole {
 
 /// What the workloads run, a part for each.
 pub(super) fn parts_of(workloads: &[Workload]) -> Vec<ReleasePart> {
-    let part = |workload: &Workload| ReleasePart {
+    running(workloads).map(part_of).collect()
+}
+
+fn part_of(workload: &Workload) -> ReleasePart {
+    ReleasePart {
         kind: workload.reference.kind,
         name: workload.reference.name.clone(),
         template: workload.template.clone(),
         payload: workload.payload.clone(),
         images: workload.images_of(&workload.payload),
+    }
+}
+
+/// A release as a later one refers to it.
+pub(super) fn replaced(parts: &[ReleasePart]) -> ReplacedRelease {
+    ReplacedRelease {
+        payload: if parts.is_empty() { String::new() } else { release_payload(parts) },
+        images: once(parts.iter().flat_map(|part| part.images.clone())),
+    }
+}
+
+/// What ran before a change, by the snapshots of the workloads that it moved: the one that was not seen to stop yet, else the
+/// one that stopped last. `None` where one of them ran nothing before.
+pub(super) fn replaced_by(change: &str, workloads: &[Workload]) -> Option<ReplacedRelease> {
+    let before = |workload: &Workload| {
+        if workload.admitted().is_none_or(|stamp| stamp.change != change) {
+            return Some(part_of(workload));
+        }
+        let others = workload.snapshots.iter().filter(|snapshot| snapshot.payload != workload.payload);
+        let last = others.max_by_key(|it| (it.last_running_at.is_none(), it.last_running_at, it.revision))?;
+        let (template, payload, images) = (last.template.clone(), last.payload.clone(), last.images.clone());
+        Some(ReleasePart { template, payload, images, ..part_of(workload) })
     };
-    running(workloads).map(part).collect()
+    running(workloads).map(before).collect::<Option<Vec<_>>>().map(|parts| replaced(&parts))
 }
 
 /// Those that run anything: of what was created held no pod was made.

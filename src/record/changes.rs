@@ -21,6 +21,7 @@ pub async fn open(writer: &Writer, pilot: &PilotId, effect: &OpenChange) -> Resu
         release: release_digest(&effect.release),
         payload: release_payload(&effect.release),
         workloads: effect.release.clone(),
+        replaced: effect.replaced.clone(),
         requested_by: bounded(&effect.requested_by),
     };
     let record = ChangeRecord { metadata: metadata(pilot, &effect.name), spec, status: None };

@@ -1,7 +1,7 @@
 //! Governed ConfigMaps: a part of the release, guarded and rolled back with the workloads.
 
 use anyhow::{Context, ensure};
-use pilotguard::api::change_record::ChangeClass;
+use pilotguard::api::change_record::{ChangeClass, ChangeRecord};
 use pilotguard::api::incident::Incident;
 use pilotguard::api::workload::{PartKind, PartReference};
 use pilotguard::observe::cluster::read_workload;
@@ -30,6 +30,14 @@ async fn configuration_goes_back_with_the_release(cluster: &Cluster) -> anyhow::
     let parts: Vec<String> =
         change.spec.workloads.iter().map(|part| format!("{} {}", part.kind.as_str(), part.name)).collect();
     ensure!(parts == ["Deployment web", "ConfigMap flags"], "{parts:?} in {incident:#?}");
+    let images = |change: &ChangeRecord| {
+        let of_part = change.spec.workloads.iter().flat_map(|part| part.images.clone());
+        (change.spec.replaced.clone().map(|release| release.images), of_part.collect::<Vec<_>>())
+    };
+    let moved = |from: &str, to: &str| (Some(vec![from.to_owned()]), vec![to.to_owned()]);
+    ensure!(images(change) == moved("web:1", "web:2"), "{:#?}", change.spec);
+    let back = changes.iter().find(|change| change.spec.class == ChangeClass::Rollback).context("a rollback")?;
+    ensure!(images(back) == moved("web:2", "web:1"), "{:#?}", back.spec);
     let refused = scene.apply(&scene.grace, &flags(&scene, "flags", "2")).await?;
     refused.refused(&["updating ConfigMap flags, guarded by pilot web", "was rolled back after an incident"])?;
     scene.apply(&scene.grace, &flags(&scene, "flags", "3")).await?.accepted()

@@ -136,7 +136,10 @@ fn describe(effect: &Effect) -> String {
         Effect::MarkRunning { snapshot, stopped_at: None } => format!("mark {snapshot} as running"),
         Effect::RepackSnapshot { snapshot } => format!("repack {snapshot}"),
         Effect::Prune { snapshots } => format!("prune {}", snapshots.join(", ")),
-        Effect::OpenChange(open) => format!("open change {} ({:?})", open.name, open.class),
+        Effect::OpenChange(open) => {
+            let replaced = open.replaced.as_ref().map(|it| format!(", replaces {}", it.payload)).unwrap_or_default();
+            format!("open change {} ({:?}){replaced}", open.name, open.class)
+        }
         Effect::UpdateChange(update) => {
             let completed = if update.completed_at.is_some() { "completed" } else { "not completed" };
             let cause = update.cause.as_ref().map(|cause| format!(", {cause}")).unwrap_or_default();
