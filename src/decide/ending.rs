@@ -9,7 +9,7 @@ use super::closing_window::is_blameless;
 use super::condition::{Form, State};
 use super::triggers::Firing;
 use super::turn::Turn;
-use crate::api::incident::{Closing, DecidedBy, Incident, IncidentOrigin, IncidentStage, Verification};
+use crate::api::incident::{Closing, DecidedBy, Incident, IncidentOrigin, IncidentStage, Intent, Verification};
 use crate::api::trigger::TriggerAction;
 use crate::declaration::Trigger;
 
@@ -43,7 +43,7 @@ impl<'a> Turn<'a> {
 
     /// The service recovered; what had been rolled back before may still have to be waited for.
     pub(super) fn recover(&mut self, incident: &mut Incident, ended: &str) {
-        if is_a_persons(incident) {
+        if is_held_by_a_person(incident) {
             incident.stage = IncidentStage::Standing;
             incident.action = TriggerAction::HoldChanges;
             incident.because = format!("{ended}; changes stay held until an owner resumes");
@@ -121,9 +121,11 @@ pub(super) fn was_rolled_back(incident: &Incident) -> bool {
         && done.is_some_and(|intent| intent.action == TriggerAction::Rollback)
 }
 
-/// What a person began, no trigger that came and went ends.
-pub(super) fn is_a_persons(incident: &Incident) -> bool {
-    incident.origin() == IncidentOrigin::Person
+/// Whether an incident began as a person's hold on changes, which no trigger that came and went ends. What a person rolled
+/// back ends as any other rollback.
+pub(super) fn is_held_by_a_person(incident: &Incident) -> bool {
+    let holds = |intent: &Intent| intent.decided_by == DecidedBy::Person && intent.action == TriggerAction::HoldChanges;
+    incident.origin() == IncidentOrigin::Person && incident.intent.as_ref().is_some_and(holds)
 }
 
 /// What an incident still does: once its rollback has helped it only holds changes, and whatever fails next is another

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::bounds::bound;
 use super::closing_window::is_blameless;
-use super::ending::is_a_persons;
+use super::ending::is_held_by_a_person;
 use super::reach::keeps_its_release;
 use super::target::releases_to_quarantine;
 use super::triggers::Firing;
@@ -144,7 +144,7 @@ impl<'a> Turn<'a> {
             }
             return;
         }
-        if is_contained || is_a_persons(incident) {
+        if is_contained || is_held_by_a_person(incident) {
             return;
         }
         if is_blameless(incident) && self.is_complete() {
@@ -340,7 +340,8 @@ impl<'a> Turn<'a> {
     fn trigger_of(&self, incident: &Incident) -> Option<&'a Trigger> {
         let is_triggered = incident.origin() == IncidentOrigin::Trigger;
         let opener = self.case.declaration.trigger(&incident.trigger).filter(|_| is_triggered);
-        opener.or_else(|| self.triggers_of(incident).next())
+        let joined = || incident.evidence.iter().find_map(|it| self.case.declaration.trigger(&it.trigger));
+        opener.or_else(joined)
     }
 
     pub(super) fn burn_of(&self, trigger: &Trigger) -> Option<f64> {

@@ -9,6 +9,7 @@ use super::Case;
 use super::backstop::unauthorized;
 use super::budget::budget;
 use super::closing_window::is_blameless;
+use super::ending::is_held_by_a_person;
 use super::exceptions::part;
 use super::people::is_service_account;
 use super::proposal::{Finding, GuardName, Judgement, Operation, Proposal, Until, Verdict};
@@ -167,7 +168,9 @@ fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
         IncidentStage::Standing => {
             let problem = format!("incident {} holds changes{}", incident.id, by_whose_word(case, incident));
             // Where no trigger has a part in it nothing can be measured that would say that it is over.
-            let only_resumed = incident.scales_down() || (incident.evidence.is_empty() && !is_blameless(incident));
+            let only_resumed = incident.scales_down()
+                || is_held_by_a_person(incident)
+                || (incident.evidence.is_empty() && !is_blameless(incident));
             (problem, if only_resumed { "an owner resumes" } else { "it is clear, or an owner resumes" }.to_owned())
         }
         _ => (format!("incident {} is open", incident.id), "it has closed".to_owned()),
@@ -178,7 +181,8 @@ fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
 
 /// Who began an incident that no trigger opened, and why: whoever is refused has to know whom to ask.
 fn by_whose_word(case: &Case<'_>, incident: &Incident) -> String {
-    if incident.origin() != IncidentOrigin::Person || !incident.evidence.is_empty() {
+    let is_a_persons = incident.origin() == IncidentOrigin::Person && incident.evidence.is_empty();
+    if !is_a_persons && !is_held_by_a_person(incident) {
         return String::new();
     }
     let named = incident.intent.as_ref().and_then(|intent| intent.decision.as_ref());

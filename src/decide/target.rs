@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::judge::rolled_back_before;
 use super::turn::Turn;
 use crate::api::incident::{RollbackTarget, TargetPart};
 use crate::api::workload::ReleasePart;
@@ -22,10 +23,13 @@ impl<'a> Turn<'a> {
     /// not quarantined.
     pub(super) fn choose_target(&mut self) {
         let oldest = self.case.now - self.case.declaration.rollback_max_age;
+        // A full mark lists not all that was quarantined; the records of incidents know the others.
+        let is_listed = !self.workloads().iter().any(|workload| workload.marks.quarantine_is_full());
+        let unlisted = if is_listed { Vec::new() } else { rolled_back_before(&self.case) };
         let candidates = self.releases_that_were_good().into_iter();
         let usable = candidates
             .filter(|release| !release.runs())
-            .filter(|release| !release.is_quarantined())
+            .filter(|release| !release.is_quarantined(&unlisted))
             .filter(|release| release.stopped_at().is_none_or(|stopped| stopped >= oldest));
         let newest = usable
             .max_by_key(|release| (release.stopped_at().is_none(), release.stopped_at(), release.revisions().max()));
@@ -122,8 +126,11 @@ impl Candidate<'_> {
         })
     }
 
-    fn is_quarantined(&self) -> bool {
-        self.parts.iter().any(|(workload, snapshot)| workload.marks.quarantined.contains(&snapshot.payload))
+    fn is_quarantined(&self, unlisted: &[String]) -> bool {
+        self.parts.iter().any(|(workload, Snapshot { payload, .. })| {
+            workload.marks.quarantined.contains(payload)
+                || (workload.marks.quarantine_is_full() && unlisted.contains(payload))
+        })
     }
 
     /// When its first part stopped running; `None` where all still run.

@@ -61,6 +61,8 @@ impl<'a> Turn<'a> {
         if reads_other_data {
             memory.first_samples.clear();
             memory.timers.clear();
+            // Burn rates of two sources cannot be compared.
+            self.ledger.incident.iter_mut().for_each(|incident| incident.burn_at_trip = None);
         }
         memory.first_samples.retain(|definition, _| definitions.contains(definition));
         memory.timers.retain(|definition, _| definitions.contains(definition));

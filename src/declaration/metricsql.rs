@@ -5,9 +5,10 @@
 //! extensions of its syntax are refused like mistakes. Nothing is rewritten.
 
 use jiff::SignedDuration;
-use promql_parser::util::parse_duration;
 
 use super::literals::emptied;
+use crate::api::duration::Duration;
+use crate::violation::Violation;
 
 /// Whether an expression calls a function or an aggregation that `MetricsQL` has and `PromQL` lacks.
 pub(super) fn is_meant(text: &str) -> bool {
@@ -23,13 +24,26 @@ pub(super) fn is_meant(text: &str) -> bool {
     false
 }
 
-/// An upper bound of how far back an expression reads that cannot be parsed: the sum of all that stands in brackets, since
-/// what is enclosed by what is unknown.
-pub(super) fn reach(text: &str) -> SignedDuration {
-    let Ok(text) = emptied(text) else { return SignedDuration::ZERO };
-    let brackets = text.split('[').skip(1).filter_map(|rest| rest.split([']', ':']).next());
-    let ranges = brackets.filter_map(|range| parse_duration(range.trim()).ok()?.try_into().ok());
-    ranges.fold(SignedDuration::ZERO, SignedDuration::saturating_add)
+/// An expression that only the source can judge, as far as it can be checked: how far back it reads has to be known.
+pub(super) fn check(text: &str, path: &str) -> Option<Violation> {
+    let hint = "write ranges and offsets as whole numbers with units, such as [5m] or offset 1h30m";
+    match reach(text) {
+        Some(_) => None,
+        None => Some(Violation::new(path, "has a range or an offset that pilotguard cannot read", hint)),
+    }
+}
+
+/// An upper bound of how far back an expression reads that cannot be parsed: the sum of all its ranges and offsets, since
+/// what encloses what is unknown. `None` where one of them cannot be read.
+pub(super) fn reach(text: &str) -> Option<SignedDuration> {
+    let text = emptied(text).ok()?.to_ascii_lowercase();
+    let ranges = text.split('[').skip(1).map(|rest| rest.split([']', ':']).next().unwrap_or_default());
+    let offsets = text.split("offset").skip(1).map(|rest| {
+        let rest = rest.trim_start().trim_start_matches('-');
+        rest.split(|character: char| !character.is_ascii_alphanumeric() && character != '.').next().unwrap_or_default()
+    });
+    let read = |text: &str| Duration::parse(text.trim()).ok().map(|duration| duration.as_signed());
+    ranges.chain(offsets).try_fold(SignedDuration::ZERO, |sum, text| Some(sum.saturating_add(read(text)?)))
 }
 
 fn is_call(behind: &str) -> bool {
@@ -227,12 +241,17 @@ mod tests {
         for (text, seconds) in [
             ("median_over_time(p99[5m])", 300),
             ("max_over_time(median_over_time(p99[5m])[1h:1m])", 3900),
-            ("median_over_time(p99[ 1h30m ] offset 1d) / now()", 5400),
+            ("median_over_time(p99[ 1h30m ] offset 1d) / now()", 91_800),
+            ("median_over_time(p99[5m] OFFSET -1h)", 3900),
             ("median_over_time(p99)", 0),
-            ("median_over_time(p99[5i])", 0),
             ("label_set(up, 'a', '[5m]')", 0),
         ] {
-            assert_eq!(reach(text), SignedDuration::from_secs(seconds), "{text}");
+            assert_eq!(reach(text), Some(SignedDuration::from_secs(seconds)), "{text}");
+        }
+        for text in
+            ["p99[5i]", "p99[1.5h]", "p99[-5]", "p99[nan]", "p99[1e30]", "p99[", "p99[5m] offset 1.5h", "p99 offset"]
+        {
+            assert_eq!(reach(&format!("median_over_time({text})")), None, "{text}");
         }
     }
 }

@@ -3,6 +3,8 @@
 //! The parser knows less than the newest Prometheus, so this file refuses only what it is sure of; a live
 //! query is the last judge.
 
+use std::panic::catch_unwind;
+
 use jiff::SignedDuration;
 use promql_parser::parser::{self, Expr};
 
@@ -12,8 +14,13 @@ use super::selectors::selectors;
 use crate::violation::Violation;
 
 /// Parses an expression, with its string literals as Prometheus reads them.
+///
+/// The parser is not ours, and panics at some numbers (`x[1e30]`). Everybody who may create a Pilot can write one, and no
+/// Pilot may end the operator.
 pub fn parse(text: &str) -> Result<Expr, String> {
-    parser::parse(&plain(text)?)
+    let text = plain(text)?;
+    catch_unwind(|| parser::parse(&text))
+        .unwrap_or_else(|_| Err("the parser fails at it, probably at a number that is too large".to_owned()))
 }
 
 /// A vector selector such as `http_requests_total{code=~"5.."}`: no function, no range, no offset.
@@ -30,7 +37,7 @@ pub fn check_selector(text: &str, path: &str) -> Option<Violation> {
 /// left to the source: which of the two it understands is not known here.
 pub fn check_expression(text: &str, path: &str) -> Option<Violation> {
     match parse(text) {
-        Err(_) if metricsql::is_meant(text) => None,
+        Err(_) if metricsql::is_meant(text) => metricsql::check(text, path),
         Err(problem) => Some(Violation::new(
             path,
             format!("is not PromQL: {problem}"),
@@ -49,7 +56,10 @@ pub fn check_expression(text: &str, path: &str) -> Option<Violation> {
 /// How far back an expression reads: the longest of its ranges, subqueries included. A selector with an offset counts
 /// only where no other reads the present: in `x / x offset 1w` it is the past that the present is compared with.
 pub fn reach(text: &str) -> SignedDuration {
-    let Ok(expression) = parse(text) else { return metricsql::reach(text) };
+    let Ok(expression) = parse(text) else {
+        // Only what was declared is asked about.
+        return metricsql::reach(text).unwrap_or(SignedDuration::ZERO);
+    };
     let reads = selectors(&expression);
     let longest = |is_moved: bool| {
         let alike = reads.iter().filter(|read| read.is_moved == is_moved);
@@ -61,6 +71,26 @@ pub fn reach(text: &str) -> SignedDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_expression_ends_the_operator() {
+        let numbers = ["-5", "nan", "inf", "1e30", "99999999999999999999", "1e309", "0x1p9999", "-1e30", "5e-324"];
+        let frames =
+            ["rate(x[N])", "x offset N", "x @ N", "median_over_time(x[N])", "max_over_time(x[1h:N])", "N", "x > N"];
+        for (number, frame) in numbers.iter().flat_map(|number| frames.iter().map(move |frame| (number, frame))) {
+            let text = frame.replace('N', number);
+            let _ = (check_expression(&text, "query"), check_selector(&text, "bad"), reach(&text));
+        }
+        assert!(check_expression("rate(x[1e30])", "query").is_some());
+        assert!(check_expression("median_over_time(x[-5])", "query").is_some());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_judged_without_harm(text in "[a-z_]{0,8}[({\\[]{0,2}[-+0-9.eEinfa:@ \"'`\\\\#]{0,12}[)}\\]]{0,2}") {
+            let _ = (check_expression(&text, "query"), check_selector(&text, "bad"), reach(&text));
+        }
+    }
 
     #[test]
     fn an_expression_reads_as_far_back_as_its_longest_range() {

@@ -25,7 +25,12 @@ const DIGITS_SHOWN: usize = 12;
 pub fn images(template: &Value) -> Vec<String> {
     let containers = template.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
     let named = containers.filter_map(|container| container.get("image")?.as_str());
-    once(named.map(|image| image.chars().take(LONGEST_IMAGE).collect()))
+    once(named.map(|image| image.chars().take(LONGEST_IMAGE).map(shown).collect()))
+}
+
+/// The API server takes any text for an image; in ours it must not begin a line or turn the direction of writing.
+const fn shown(character: char) -> char {
+    if character.is_ascii_graphic() { character } else { '?' }
 }
 
 /// The first images of these, each once.
@@ -84,6 +89,7 @@ mod tests {
             (vec!["localhost/web"], Some("web (0123456789ab)")),
             (vec!["web:1", "side:1", "web:1"], Some("web:1, side:1 (0123456789ab)")),
             (vec!["a", "b", "c", "d", "e"], Some("a, b and more (0123456789ab)")),
+            (vec!["web:2\nNormal: safe\u{202e}"], Some("web:2?Normal:?safe? (0123456789ab)")),
             (vec![], None),
         ] {
             assert_eq!(name(&images).as_deref(), expected, "{images:?}");

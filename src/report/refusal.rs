@@ -17,6 +17,9 @@ use crate::release::images::release_name;
 /// The longest one-line rendering, in bytes: longer warnings may be cut by the API server.
 pub const LONGEST_LINE: usize = 250;
 
+/// Longest name of a release in such a line, in bytes: the reasons have to fit as well.
+const LONGEST_NAME_IN_A_LINE: usize = 80;
+
 /// Why something may not happen, and what can be done about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -109,7 +112,7 @@ impl Refusal {
         let problems = self.clauses.iter().map(|clause| clause.problem.as_str()).collect::<Vec<_>>().join(", and ");
         let earliest = self.earliest().map(|text| format!("; {}", lower_first(&text))).unwrap_or_default();
         let owner = self.owner.as_deref().map(|owner| format!("; owner: {owner}")).unwrap_or_default();
-        let to = self.to.as_deref().map(|to| format!(" {to}")).unwrap_or_default();
+        let to = self.to.as_deref().map(|to| format!(" {}", shorten(to, LONGEST_NAME_IN_A_LINE))).unwrap_or_default();
         let text = format!("{prefix}{}{to} (pilot {}): {problems}{earliest}{owner}", self.what, self.pilot);
         shorten(&flat(&text), LONGEST_LINE)
     }

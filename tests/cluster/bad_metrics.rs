@@ -25,7 +25,7 @@ const LONG: SignedDuration = SignedDuration::from_secs(10);
 const FAULTS: [(&str, &str, &str, &str); 4] = [
     ("down", "False", "cannot be reached: Connection refused (os error 111)", "SourceUnavailable"),
     ("slow", "False", "gave no answer within 2s", "SourceUnavailable"),
-    ("html", "False", "is the address that of a login page?", "SourceUnavailable"),
+    ("html", "False", "check whether the address is that of a login page", "SourceUnavailable"),
     ("nan", "True", "", "NotFinite"),
 ];
 

@@ -30,7 +30,7 @@ const SPECIAL: [(&str, &str); 7] = [
 ];
 
 /// What `std`, `core` and `alloc` may be used for.
-const STD: [&str; 33] = [
+const STD: [&str; 34] = [
     "any",
     "array",
     "ascii",
@@ -57,6 +57,7 @@ const STD: [&str; 33] = [
     "num",
     "ops",
     "option",
+    "panic",
     "rc",
     "result",
     "slice",

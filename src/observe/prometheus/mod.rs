@@ -332,9 +332,9 @@ fn subject(declaration: &Declaration, question: &Question) -> String {
     }
 }
 
-/// Another address, tenant or label shows other series under the same selector.
+/// Another address, account, tenant or label shows other series under the same selector.
 fn data_of(spec: &MetricsSourceSpec) -> u64 {
-    let digest = digest(&json!([spec.url, spec.tenant, spec.namespace_label]));
+    let digest = digest(&json!([spec.url, spec.auth, spec.tenant, spec.namespace_label]));
     digest.get(..16).and_then(|start| u64::from_str_radix(start, 16).ok()).unwrap_or_default()
 }
 
