@@ -143,7 +143,7 @@ impl Turn<'_> {
         let mut until = self.ledger.memory.bake_until.unwrap_or_else(|| self.stored_bake_end(release));
         match self.ledger.memory.last_evaluation.filter(|_| !self.is_newly_declared) {
             Some(last_evaluation) if pause.is_some() => {
-                until += now.duration_since(last_evaluation).max(SignedDuration::ZERO)
+                until += now.duration_since(last_evaluation).max(SignedDuration::ZERO);
             }
             Some(_) => {}
             // A process that has just started does not know for how long conditions have held, nor is it known of a

@@ -176,7 +176,7 @@ impl Turn<'_> {
             change.and_then(|change| change.approval.as_ref()).is_some_and(|it| it.decision == decision.name);
         match change.and_then(|change| change.approval_owed.as_ref()) {
             None if is_given => Ok(format!("change {named} is approved")),
-            None => Err(format!("no change {named} of this pilot owes an approval; {}", self.owing())),
+            None => Err(format!("change {named} owes no approval; {}", self.owing())),
             Some(owed) => {
                 let by = decision.by.as_ref().map_or("", |by| by.user.as_str());
                 if owed.not_from.as_deref() == Some(by) {
@@ -192,7 +192,11 @@ impl Turn<'_> {
     fn owing(&self) -> String {
         let owing = self.case.seen.changes.iter().filter(|change| change.approval_owed.is_some());
         let names: Vec<&str> = owing.map(|change| change.name.as_str()).collect();
-        if names.is_empty() { "none owes an approval".to_owned() } else { format!("owing: {}", names.join(", ")) }
+        if names.is_empty() {
+            "no change of this pilot does".to_owned()
+        } else {
+            format!("owing: {}", names.join(", "))
+        }
     }
 
     /// A change that was recorded while it was held turns out to be an emergency when owners let it through.

@@ -42,7 +42,7 @@ pub(super) fn reach(text: &str) -> Option<SignedDuration> {
         let rest = rest.trim_start().trim_start_matches('-');
         rest.split(|character: char| !character.is_ascii_alphanumeric() && character != '.').next().unwrap_or_default()
     });
-    let read = |text: &str| Duration::parse(text.trim()).ok().map(|duration| duration.as_signed());
+    let read = |text: &str| Duration::parse(text.trim()).ok().map(Duration::as_signed);
     ranges.chain(offsets).try_fold(SignedDuration::ZERO, |sum, text| Some(sum.saturating_add(read(text)?)))
 }
 

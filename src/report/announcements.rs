@@ -98,7 +98,7 @@ fn of_waiting(waiting: &Waiting) -> Announcement {
         key: format!("{change}-waits-{moment}"),
         is_warning: false,
         reason: "HeldChangeWaiting",
-        note: format!("change {change}{to} of {by} waits, because {}; it {when}", problems.join(", and ")),
+        note: format!("change {change}{to} of {by} waits: {}; it {when}", problems.join(", and ")),
     }
 }
 
@@ -183,7 +183,7 @@ const fn doing(action: TriggerAction) -> &'static str {
 fn why(intent: &Intent) -> String {
     match (intent.decided_by, &intent.decision) {
         (DecidedBy::Deadline, _) => "the decision window ended and nobody decided otherwise".to_owned(),
-        (DecidedBy::Person, Some(decision)) => format!("by Decision {decision}"),
+        (DecidedBy::Person, Some(decision)) => format!("Decision {decision} asks for it"),
         (DecidedBy::Person, None) => "a person decided so".to_owned(),
         (DecidedBy::Policy, _) => "the Pilot declares so".to_owned(),
         (DecidedBy::Recovery, _) => "the service recovered".to_owned(),
@@ -260,7 +260,7 @@ mod tests {
         let (first, later) = (told(Some("2026-11-23T09:00:00Z")), told(Some("2026-11-24T09:00:00Z")));
         assert_eq!(
             first.note,
-            "change web-2 to web:2 (0123456789ab) of argocd waits, because in a freeze: migration of calendar platform; \
+            "change web-2 to web:2 (0123456789ab) of argocd waits: in a freeze: migration of calendar platform; \
              it rolls out automatically from 2026-11-23T09:00:00Z"
         );
         assert!(told(None).note.ends_with("platform; it rolls out automatically once that has ended"));

@@ -426,7 +426,10 @@ fn approvals_current(case: &Case<'_>) -> Finding {
     let names = owing.iter().map(|change| change.name.as_str()).collect::<Vec<_>>().join(", ");
     let requester = first.approval_owed.as_ref().and_then(|owed| owed.not_from.as_ref());
     let who = requester.map_or("an owner".to_owned(), |requester| format!("an owner other than {requester}"));
-    let command = approve_command(case, &first.name).map(|it| format!(" can run: {it}")).unwrap_or_default();
-    let message = format!("emergency changes owe an approval: {names}; {who} approves {}{command}", first.name);
+    let how = match approve_command(case, &first.name) {
+        Some(command) => format!("to approve {}, {who} can run: {command}", first.name),
+        None => format!("{who} has to approve {}", first.name),
+    };
+    let message = format!("emergency changes owe an approval: {names}; {how}");
     finding("ApprovalsCurrent", Truth::False, Reason::ApprovalOwed, message)
 }

@@ -91,11 +91,7 @@ fn a_decision_that_would_have_no_effect_is_refused_with_the_reason() {
         ("ada", json!({"type": "Readmit", "payload": DIGEST, "pilot": "search"}), Some("ada has no role")),
         ("grace", json!({"type": "Rollback"}), Some("there is no known-good release to roll back to")),
         ("grace", json!({"type": "HoldChanges"}), None),
-        (
-            "ada",
-            json!({"type": "Approve", "change": "checkout-2"}),
-            Some("no change checkout-2 of this pilot owes an approval"),
-        ),
+        ("ada", json!({"type": "Approve", "change": "checkout-2"}), Some("change checkout-2 owes no approval")),
         ("grace", json!({"type": "Approve", "change": "checkout-1"}), Some("grace has no role")),
         ("ada", json!({"type": "Approve", "change": "checkout-1"}), None),
     ] {

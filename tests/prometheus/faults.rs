@@ -72,7 +72,7 @@ async fn an_answer_with_another_status_is_no_answer() {
         ("redirect", Act::Send(redirect), "redirect (HTTP 302)"),
         ("401", send("401 Unauthorized", "text/plain", "no"), "refused the credentials (HTTP 401)"),
         ("403", send("403 Forbidden", "application/json", "{}"), "refused the credentials (HTTP 403)"),
-        ("404", send("404 Not Found", "text/plain", "404 page not found"), "is the path in spec.url right?"),
+        ("404", send("404 Not Found", "text/plain", "404 page not found"), "check the path in spec.url"),
         ("500", send("500 Internal Server Error", "text/html", HTML), "HTTP 500"),
         ("500 with success", send("500 Internal Server Error", "application/json", &success), "HTTP 500"),
         ("503", send("503 Service Unavailable", "text/plain", unhealthy), "text (HTTP 503): no healthy upstream"),
@@ -85,7 +85,7 @@ async fn an_answer_with_another_status_is_no_answer() {
 #[tokio::test]
 async fn an_answer_in_another_form_is_no_answer() {
     let send = |kind, body: &str| Act::Send(response("200 OK", kind, body));
-    let login = "answered text/html instead of JSON (HTTP 200); is the address that of a login page?";
+    let login = "answered text/html instead of JSON (HTTP 200); check whether the address is that of a login page";
     let cases = [
         ("HTML", send("text/html; charset=utf-8", HTML), login),
         ("plain text", send("text/plain", "ok"), "in plain text (HTTP 200): ok"),
