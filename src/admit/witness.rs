@@ -2,7 +2,6 @@
 //!
 //! Nothing here delays an answer: what cannot be told in time is dropped, and the metric still counts it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,9 +23,6 @@ use crate::runtime::metrics::{Metrics, ReviewOutcome};
 
 /// Refusals that wait to be told; more at once are only counted.
 const WAITING: usize = 256;
-
-/// Kinds of refusals that are told apart at a time.
-const RECORDERS: usize = 256;
 
 /// An Event that takes longer to write is given up.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -86,16 +82,9 @@ impl Witness {
 
 /// Tells refusals as Events until it is stopped.
 pub async fn tell(client: Client, mut waiting: mpsc::Receiver<Refused>, stop: CancellationToken) {
-    let reporter = Reporter { controller: "pilotguard.dev/pilotguard".into(), instance: None };
-    // One for each kind of refusal: a recorder adds all of one reason to its first Event, whose note never changes.
-    let mut recorders: HashMap<String, Recorder> = HashMap::new();
+    let recorder = Recorder::new(client, Reporter { controller: "pilotguard.dev/pilotguard".into(), instance: None });
     while let Some(Some(refused)) = stop.run_until_cancelled(waiting.recv()).await {
         let Refused { workload, pilot, reason, note } = refused;
-        if recorders.len() >= RECORDERS {
-            recorders.clear();
-        }
-        let new = || Recorder::new(client.clone(), reporter.clone());
-        let recorder = recorders.entry(kind_of(&note)).or_insert_with(new);
         let on_pilot = pilot.iter().map(|pilot| (pilot, Some(workload.clone())));
         for (regarding, secondary) in [(&workload, pilot.clone())].into_iter().chain(on_pilot) {
             let (type_, action) = (EventType::Warning, "Admission".to_owned());
@@ -107,11 +96,6 @@ pub async fn tell(client: Client, mut waiting: mpsc::Receiver<Refused>, stop: Ca
             }
         }
     }
-}
-
-/// Refusals that differ only in numbers, such as the time that is left, are one kind.
-fn kind_of(note: &str) -> String {
-    note.split(|character: char| character.is_ascii_digit()).collect()
 }
 
 /// At most two sentences: what was refused, to whom, and the first reason.
@@ -160,13 +144,6 @@ fn workload(kind: PartKind, request: &Request) -> ObjectReference {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn refusals_that_differ_only_in_numbers_are_one_kind() {
-        let held = |left: &str| kind_of(&format!("dev: updating web; allowed from 09:00, in {left}"));
-        assert_eq!(held("17h 42m"), held("2h 1m"));
-        assert_ne!(kind_of("Refused for dev: deleting web"), kind_of("Refused for ada: deleting web"));
-    }
 
     #[test]
     fn a_note_has_two_sentences_at_most() {

@@ -22,7 +22,7 @@ async fn workloads_that_change_together_go_back_together(cluster: &Cluster) -> a
     scene.apply(&scene.grace, &scene.release(2, 50)).await?.accepted()?;
     let bad = deployment(&scene, "worker").await?;
     let incident = scene.incident().await?;
-    let target = incident.target.as_ref().context("a target")?;
+    let target = incident.target.as_ref().with_context(|| format!("a target in {incident:#?}"))?;
     ensure!(target.workloads.len() == 2, "{target:?}");
     let record = scene.closed(&incident.id).await?.spec.record.context("a record")?;
     for before in &good {
