@@ -70,8 +70,9 @@ async fn a_release_that_is_too_large_is_reported(cluster: &Cluster) -> anyhow::R
 
     with_configuration(2, "bh8ff59hkd", &json!({"noise": "none"})).await?;
     scene.known_good().await?;
-    let pilot = scene.until("release that is stored", |pilot| holds(pilot, "ReleasesStored", "True")).await?;
-    ensure!(holds(&pilot, "Ready", "True"), "{:#?}", pilot.status);
+    // ConfigMaps of other names are registered first.
+    let is_well = |pilot: &Pilot| holds(pilot, "ReleasesStored", "True") && holds(pilot, "Ready", "True");
+    scene.until("Ready Pilot whose release is stored", is_well).await?;
     ensure!(metric(&scene).await?.ends_with(" 1"), "{}", metric(&scene).await?);
     Ok(())
 }
