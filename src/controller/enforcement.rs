@@ -20,7 +20,7 @@ use crate::observe::cluster::RawWorkload;
 use crate::report::surroundings::Enforced;
 use crate::runtime::clock;
 
-/// A good answer is good for so long.
+/// Time for which a good answer is used.
 const GOOD_FOR: Duration = Duration::from_mins(5);
 
 /// After a bad one it is asked again this soon.

@@ -12,7 +12,7 @@ use crate::observation::{Change, Snapshot, Workload};
 use crate::release::marks::{Admitted, AdmittedVerdict};
 use jiff::{SignedDuration, Timestamp};
 
-/// A bake is shown as paused until time has counted for so long: what comes and goes is one pause.
+/// Time that has to count before a bake is no longer shown as paused: what comes and goes is one pause.
 const SETTLED_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
 /// Maximum number of releases remembered in which a part was good.

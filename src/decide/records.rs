@@ -65,7 +65,7 @@ impl Turn<'_> {
             name: first.change.clone(),
             class: ChangeClass::Normal,
             release,
-            replaced: Some(replaced(&parts_of(self.workloads()))).filter(|it| !it.payload.is_empty()),
+            replaced: replaced(&parts_of(self.workloads())),
             requested_by: Requester { user: first.by.clone(), groups: first.groups.clone() },
             started_at: first.at,
             findings: first.reasons.clone(),

@@ -66,12 +66,10 @@ fn part_of(workload: &Workload) -> ReleasePart {
     }
 }
 
-/// A release as a later one refers to it.
-pub(super) fn replaced(parts: &[ReleasePart]) -> ReplacedRelease {
-    ReplacedRelease {
-        payload: if parts.is_empty() { String::new() } else { release_payload(parts) },
-        images: once(parts.iter().flat_map(|part| part.images.clone())),
-    }
+/// A release as a later one refers to it; `None` where nothing runs.
+pub(super) fn replaced(parts: &[ReleasePart]) -> Option<ReplacedRelease> {
+    let images = || once(parts.iter().flat_map(|part| part.images.clone()));
+    (!parts.is_empty()).then(|| ReplacedRelease { payload: release_payload(parts), images: images() })
 }
 
 /// What ran before a change, by the snapshots of the workloads that it moved: the one that was not seen to stop yet, else the
@@ -86,7 +84,7 @@ pub(super) fn replaced_by(change: &str, workloads: &[Workload]) -> Option<Replac
         let (template, payload, images) = (last.template.clone(), last.payload.clone(), last.images.clone());
         Some(ReleasePart { template, payload, images, ..part_of(workload) })
     };
-    running(workloads).map(before).collect::<Option<Vec<_>>>().map(|parts| replaced(&parts))
+    running(workloads).map(before).collect::<Option<Vec<_>>>().and_then(|parts| replaced(&parts))
 }
 
 /// Those that run anything: of what was created held no pod was made.

@@ -120,7 +120,7 @@ impl<'a> Scene<'a> {
         self.until("Ready Pilot", |pilot| holds(pilot, "Ready", "True")).await.map(drop)
     }
 
-    /// Waits until the release that runs is known to be good, and until its SLOs have been known for so long that a
+    /// Waits until the release that runs is known to be good, and until its SLOs have been known long enough that a
     /// release that follows at once can be blamed for what was not so before it.
     pub(crate) async fn known_good(&self) -> anyhow::Result<()> {
         let is_good = |pilot: &Pilot| {

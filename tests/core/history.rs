@@ -75,7 +75,7 @@ fn change(number: i64, started_at: Timestamp, parts: &[ReleasePart], outcome: Ou
     }
 }
 
-/// So many changes: all are over, and some still owe an approval.
+/// Changes of this number: all are over, and some still owe an approval.
 pub fn past_changes(workloads: &[PartReference], length: i64, seed: u64) -> Vec<Change> {
     let mut dice = Chance(seed);
     let mut parts: Vec<ReleasePart> = workloads.iter().map(|workload| part(workload, "v1")).collect();
@@ -127,7 +127,7 @@ fn record(number: i64, created_at: Timestamp, origin: IncidentOrigin, quarantine
     PilotDecision { is_record: true, origin: Some(origin), quarantined, ..decision }
 }
 
-/// So many Decisions: records of incidents, and those of people, all judged.
+/// Decisions of this number: records of incidents, and those of people, all judged.
 pub fn past_decisions(length: i64, seed: u64) -> Vec<PilotDecision> {
     let mut chance = Chance(seed);
     let origins = [IncidentOrigin::Trigger, IncidentOrigin::Person, IncidentOrigin::Unauthorized];

@@ -23,7 +23,7 @@ const MOST_ROUNDS: usize = 4;
 pub enum Fault {
     CrashBeforeWrite,
     CrashAfterWrite,
-    /// So many effects are carried out, then the process dies.
+    /// The process dies after this number of effects.
     CrashAfterEffects(usize),
     /// The effect of this index never arrives; the rest of the look is given up.
     EffectLost(usize),
