@@ -20,7 +20,9 @@ use crate::declaration::Declaration;
 use crate::release::change::change_name;
 use crate::release::digest::template_digest;
 use crate::release::images::images;
-use crate::release::marks::{ADMITTED, Admitted, AdmittedVerdict, CHANGE, HELD, Held, HeldVerdict, KEPT, Marks};
+use crate::release::marks::{
+    ADMITTED, Admitted, AdmittedVerdict, CHANGE, HELD, Held, HeldVerdict, KEPT, MOST_OF_A_MARK, Marks,
+};
 use crate::release::workload;
 use crate::report::refusal::shorten;
 
@@ -155,12 +157,14 @@ pub fn of_held(change: &Change<'_>, judgement: &Judgement, verdict: HeldVerdict)
 /// nothing better.
 pub fn noted_just_now(new: &Value, requester: &Requester, now: Timestamp) -> Option<String> {
     let note = Marks::read(&workload::annotations(new)).held.filter(|held| held.verdict == HeldVerdict::Pin)?;
-    let is_ours = note.by == requester.user && note.groups == kept_groups(requester);
+    // A long list of groups is written down shortened.
+    let is_ours = note.by == requester.user && kept_groups(requester).starts_with(&note.groups);
     let is_new = now.duration_since(note.at).abs() <= ONE_REQUEST;
     let is_short = note.reasons.len() <= MOST_REASONS
         && (note.reasons.iter().chain(&note.images).chain([&note.template, &note.payload, &note.change]))
             .all(|text| text.len() <= LONGEST_REASON);
-    (is_ours && is_new && is_short).then(|| write_held(note))
+    // The room for our marks is counted in bytes of JSON: escaped text may take six times its length.
+    (is_ours && is_new && is_short).then(|| write_held(note)).filter(|text| text.len() <= MOST_OF_A_MARK)
 }
 
 /// The stamp of a template that was stored while paused and is released now, unchanged: the same change, which

@@ -149,7 +149,7 @@ pub struct IncidentRecord {
     pub decision: Option<String>,
     /// Payload digests of the quarantined releases, which are refused until an owner readmits them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 10), inner(length(max = 64)))]
+    #[schemars(length(max = 320), inner(length(max = 64)))]
     pub quarantined: Vec<String>,
     /// What was seen, one entry for each trigger that fired.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

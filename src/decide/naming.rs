@@ -3,13 +3,13 @@
 use super::Case;
 use crate::api::workload::ReleasePart;
 use crate::observation::Change;
-use crate::release::images::{once, release_name};
+use crate::release::images::{of_parts, release_name};
 
 /// The name of a release of the pilot, or of the part that one workload runs; `None` if none of its images is known.
 pub fn name_of(case: &Case<'_>, payload: &str) -> Option<String> {
     let of_change = |change: &Change| {
         let is_meant = |part: &&ReleasePart| change.payload == payload || part.payload == payload;
-        once(change.parts.iter().filter(is_meant).flat_map(|part| part.images.clone()))
+        of_parts(change.parts.iter().filter(is_meant))
     };
     let of_workloads = case.seen.workloads.iter().map(|workload| workload.images_of(payload));
     let of_changes = case.seen.changes.iter().rev().map(of_change);

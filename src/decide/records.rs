@@ -265,7 +265,7 @@ impl Turn<'_> {
                     .as_ref()
                     .and_then(|intent| intent.decision.clone())
                     .or(closing.decision.clone()),
-                quarantined: incident.intent.iter().flat_map(Intent::put_away).take(10).cloned().collect(),
+                quarantined: incident.intent.iter().flat_map(Intent::put_away).cloned().collect(),
                 evidence: incident.evidence.clone(),
                 suspect: incident.suspect.clone(),
                 target: incident.target.clone(),

@@ -8,7 +8,7 @@ use super::Case;
 use crate::api::change_record::ReplacedRelease;
 use crate::api::workload::ReleasePart;
 use crate::observation::Workload;
-use crate::release::images::once;
+use crate::release::images;
 use crate::release::marks::{Admitted, AdmittedVerdict, Held};
 use crate::release::vector::{release_digest, release_payload};
 
@@ -34,7 +34,7 @@ impl Whole {
             return Self::default();
         }
         let payload = release_payload(&parts);
-        let images = once(parts.iter().flat_map(|part| part.images.clone()));
+        let images = images::of_parts(&parts);
         let stamps: Option<Vec<_>> =
             running(workloads).map(|it| Some((it.admitted()?, it.change_label.as_deref()))).collect();
         let admitted = stamps.and_then(|stamps| {
@@ -68,8 +68,7 @@ fn part_of(workload: &Workload) -> ReleasePart {
 
 /// A release as a later one refers to it; `None` where nothing runs.
 pub(super) fn replaced(parts: &[ReleasePart]) -> Option<ReplacedRelease> {
-    let images = || once(parts.iter().flat_map(|part| part.images.clone()));
-    (!parts.is_empty()).then(|| ReplacedRelease { payload: release_payload(parts), images: images() })
+    (!parts.is_empty()).then(|| ReplacedRelease { payload: release_payload(parts), images: images::of_parts(parts) })
 }
 
 /// What ran before a change, by the snapshots of the workloads that it moved: the one that was not seen to stop yet, else the

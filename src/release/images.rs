@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::api::incident::{RollbackTarget, Suspect};
+use crate::api::workload::ReleasePart;
 
 /// Maximum number of images that are kept of a release.
 pub const MOST_IMAGES: usize = 16;
@@ -37,6 +38,11 @@ const fn shown(character: char) -> char {
 pub fn once(images: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     images.into_iter().filter(|image| seen.insert(image.clone())).take(MOST_IMAGES).collect()
+}
+
+/// The images of the parts of a release, each once.
+pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a ReleasePart>) -> Vec<String> {
+    once(parts.into_iter().flat_map(|part| part.images.iter().cloned()))
 }
 
 /// The name of a release, for example `shop/checkout:2.0 (0123456789ab)`; `None` if none of its images is known.

@@ -28,7 +28,7 @@ pub const BREAK_GLASS_GROUP: &str = "pilotguard:break-glass";
 pub const CHANGE: &str = "pilotguard.dev/change";
 
 /// Maximum size of the mark of an admitted or held change, in bytes. Findings, then groups are left out of a larger one.
-const MOST_OF_A_MARK: usize = 4 << 10;
+pub const MOST_OF_A_MARK: usize = 4 << 10;
 
 /// Maximum number of images that the mark of a held change lists.
 const MOST_IMAGES: usize = 3;

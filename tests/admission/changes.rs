@@ -152,7 +152,15 @@ fn a_note_about_a_pin_survives_a_second_pass_over_the_same_request() {
     assert_eq!(pass("grace", &labelled)["metadata"]["annotations"].get(HELD), None);
     // Nor is one that is old, or longer than ours are.
     let text = note.as_str().unwrap_or_default();
-    for other in [text.replace(CLOSED, "2026-11-20T17:40:00Z"), text.replace("OutsideWindow", &"x".repeat(600))] {
+    let read: Value = serde_json::from_str(text).unwrap_or_default();
+    let digest = read["template"].as_str().unwrap_or_default().to_owned();
+    let others = [
+        text.replace(CLOSED, "2026-11-20T17:40:00Z"),
+        text.replace("OutsideWindow", &"x".repeat(600)),
+        // As JSON each of these characters takes six bytes, more than the room for marks has.
+        text.replace(&digest, &r"\u0001".repeat(500)).replace("web:2", &r"\u0001".repeat(500)),
+    ];
+    for other in others {
         assert_ne!(other, text);
         let forged = with(labelled.clone(), &json!({"metadata": {"annotations": {HELD: other}}}));
         assert_eq!(pass(TOOL, &forged)["metadata"]["annotations"].get(HELD), None);

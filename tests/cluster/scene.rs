@@ -185,11 +185,12 @@ impl<'a> Scene<'a> {
     }
 
     /// A trigger that rolls back what burns twice as fast as it may, with these fields set or replaced. It holds for as
-    /// long as it takes to measure what the newest release does.
+    /// long as it takes to measure what the newest release does. Its windows bridge the seconds for which Prometheus does
+    /// not scrape while many scenes share a machine.
     pub(crate) fn trigger(fields: &Value) -> Value {
         let mut trigger = json!({
             "name": "burn", "for": "2s", "clearAfter": "2s", "decisionWindow": "10m", "action": "Rollback",
-            "when": {"burnRate": {"slo": "availability", "long": "10s", "short": "5s", "factor": "2"}},
+            "when": {"burnRate": {"slo": "availability", "long": "20s", "short": "10s", "factor": "2"}},
         });
         json_patch::merge(&mut trigger, fields);
         json!({"triggers": [trigger]})
