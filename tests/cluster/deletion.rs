@@ -5,6 +5,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use pilotguard::record::snapshots;
+use pilotguard_rig::wait::{self, PATIENCE};
 use serde_json::json;
 
 use crate::cluster::Cluster;
@@ -50,6 +51,13 @@ async fn an_open_incident_keeps_its_pilot_but_not_its_namespace(cluster: &Cluste
     scene.bake(&scene.pilot(&Scene::trigger(&json!({})))).await?;
     scene.apply(&scene.grace, &scene.release(2, 50)).await?.accepted()?;
     let incident = scene.incident().await?;
+    // The webhook learns of the incident a moment after the status shows it.
+    let is_known = || async {
+        let tried = scene.kubectl(&scene.grace, "delete pilot web --dry-run=server").await;
+        let tried = tried.map_err(|error| error.to_string())?;
+        if tried.stderr.contains("incident") { Ok(()) } else { Err(tried.stdout) }
+    };
+    wait::until("incident that the webhook knows", PATIENCE, is_known).await?;
     let kept = scene.kubectl(&scene.grace, "delete pilot web").await?;
     kept.refused(&["Refused: deleting pilot web, because incident ", &incident.id, "Rollback follows"])?;
     cluster.done(&["delete", "namespace", &scene.namespace, "--timeout=150s"]).await?;

@@ -17,7 +17,8 @@ use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
 use pilotguard::api::pilot::Pilot;
 use pilotguard::release::digest::template_digest;
-use pilotguard::release::marks::AdmittedVerdict;
+use pilotguard::release::marks::{AdmittedVerdict, Marks};
+use pilotguard::release::workload::annotations;
 use pilotguard_rig::wait::{self, PATIENCE};
 use rcgen::generate_simple_self_signed;
 use serde_json::{Value, json};
@@ -209,8 +210,10 @@ async fn a_release_is_rolled_back_to_as_a_policy_has_it_now(cluster: &Cluster) -
 
 /// The stamp is of the template that is stored.
 async fn is_stamped(scene: &Scene<'_>) -> anyhow::Result<()> {
-    let template = template_digest(&scene.deployment().await?["spec"]["template"]);
-    let stamp = scene.marks().await?.admitted.context("a stamp")?;
+    // Both of one reading: a second one may already see the next write.
+    let deployment = scene.deployment().await?;
+    let template = template_digest(&deployment["spec"]["template"]);
+    let stamp = Marks::read(&annotations(&deployment)).admitted.context("a stamp")?;
     ensure!(stamp.template == template, "the stamp is of another template: {stamp:?}");
     ensure!(stamp.verdict != AdmittedVerdict::Unauthorized, "{stamp:?}");
     Ok(())
