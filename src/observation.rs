@@ -111,7 +111,8 @@ pub enum Question {
         span: SignedDuration,
         /// The end of the span; samples are not asked to be fresh where it lies in the past.
         until: Timestamp,
-        /// Asked a second time, before something destructive is decided.
+        /// Asked by itself and exactly, before something destructive is decided. Otherwise what is asked at the instant of
+        /// the evaluation may be answered as of a moment before, so that many pilots can be answered at once.
         confirm: bool,
     },
     /// The first sample of an SLO's total within its window.

@@ -9,7 +9,7 @@ use super::ending::give_account;
 use super::naming::to_release;
 use super::plan::{Effect, RestoreReplicas, RollBack, ScaleDown};
 use super::records::OPERATOR;
-use super::slo::text;
+use super::slo::{Span, text};
 use super::turn::Turn;
 use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent, RollbackTarget, Verification, WorkloadIntent};
 use crate::api::trigger::TriggerAction;
@@ -269,7 +269,9 @@ impl<'a> Turn<'a> {
             Condition::ErrorBudget { slo, .. } | Condition::BurnRate { slo, .. } => {
                 let length = trigger.short_window.min(self.case.now.duration_since(since));
                 let events = self.case.declaration.slo(slo).map_or(1.0, |slo| slo.min_events);
-                self.short_burn(slo, length, self.case.now, events).map(|burn| burn >= 1.0)
+                // Exactly: a moment earlier the service may still have failed.
+                let span = Span { confirm: true, ..Span::of(length, self.case.now) };
+                self.short_burn(slo, span, events).map(|burn| burn >= 1.0)
             }
             Condition::PromQl { .. } => self.suffers(trigger),
             Condition::ConsecutiveFailedChanges { .. } | Condition::Workload(_) => Reading::Fresh(false),

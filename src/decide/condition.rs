@@ -83,7 +83,7 @@ impl Turn<'_> {
     pub(super) fn suffers(&self, trigger: &Trigger) -> Reading<bool> {
         match &trigger.when {
             Condition::ErrorBudget { slo, .. } | Condition::BurnRate { slo, .. } => {
-                self.short_burn(slo, trigger.short_window, self.case.now, 1.0).map(|burn| burn >= 1.0)
+                self.short_burn(slo, Span::of(trigger.short_window, self.case.now), 1.0).map(|burn| burn >= 1.0)
             }
             _ => match self.condition(trigger, Form::at(self.case.now)) {
                 State::Holds(_) => Reading::Fresh(true),
@@ -93,12 +93,12 @@ impl Turn<'_> {
         }
     }
 
-    /// The burn rate of an SLO over a span that ends at `until`, from at least so many events.
-    pub(super) fn short_burn(&self, slo: &str, length: SignedDuration, until: Timestamp, events: f64) -> Reading<f64> {
+    /// The burn rate of an SLO over a span, from at least so many events.
+    pub(super) fn short_burn(&self, slo: &str, span: Span, events: f64) -> Reading<f64> {
         let Some(slo) = self.case.declaration.slo(slo) else {
             return Reading::Unknown(Unknown::NoSeries);
         };
-        self.error_ratio(slo, Span { length, until, confirm: false }).and_then(|ratio| {
+        self.error_ratio(slo, span).and_then(|ratio| {
             if ratio.counts.total < events {
                 return Reading::Unknown(Unknown::LowTraffic);
             }

@@ -10,6 +10,7 @@ use super::bounds::bound;
 use super::closing_window::is_blameless;
 use super::ending::is_held_by_a_person;
 use super::reach::keeps_its_release;
+use super::slo::Span;
 use super::target::releases_to_quarantine;
 use super::triggers::Firing;
 use super::turn::Turn;
@@ -347,7 +348,7 @@ impl<'a> Turn<'a> {
     pub(super) fn burn_of(&self, trigger: &Trigger) -> Option<f64> {
         match &trigger.when {
             Condition::ErrorBudget { slo, .. } | Condition::BurnRate { slo, .. } => {
-                self.short_burn(slo, trigger.short_window, self.case.now, 1.0).fresh()
+                self.short_burn(slo, Span::of(trigger.short_window, self.case.now), 1.0).fresh()
             }
             _ => None,
         }

@@ -68,6 +68,13 @@ pub(super) struct Span {
     pub(super) confirm: bool,
 }
 
+impl Span {
+    /// So much time before an instant.
+    pub(super) const fn of(length: SignedDuration, until: Timestamp) -> Self {
+        Self { length, until, confirm: false }
+    }
+}
+
 impl Turn<'_> {
     /// The error ratio over a span, however few its events.
     pub(super) fn error_ratio(&self, slo: &Objective, span: Span) -> Reading<ErrorRatio> {
@@ -162,7 +169,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn whole_window(&self, slo: &Objective) -> Span {
-        Span { length: slo.window, until: self.case.now, confirm: false }
+        Span::of(slo.window, self.case.now)
     }
 
     fn slo_status(&self, slo: &Objective) -> (SloStatus, SloFigures) {
@@ -206,7 +213,7 @@ impl Turn<'_> {
         let mut windows: Vec<SignedDuration> = burn_rates(self, slo).flat_map(|(windows, _)| windows).collect();
         windows.sort_unstable();
         windows.dedup();
-        let ratio = |length| self.error_ratio(slo, Span { length, until: self.case.now, confirm: false }).fresh();
+        let ratio = |length| self.error_ratio(slo, Span::of(length, self.case.now)).fresh();
         windows.into_iter().filter_map(|length| Some((length, ratio(length)?))).collect()
     }
 

@@ -120,7 +120,7 @@ impl Turn<'_> {
         let (Condition::ErrorBudget { slo, .. } | Condition::BurnRate { slo, .. }) = &trigger.when else {
             return false;
         };
-        let burn = |until| self.short_burn(slo, trigger.short_window, until, 1.0).fresh();
+        let burn = |until| self.short_burn(slo, Span::of(trigger.short_window, until), 1.0).fresh();
         match (burn(before), burn(self.case.now)) {
             (Some(before), Some(now)) => now > 0.0 && now >= 2.0 * before,
             _ => false,
@@ -134,7 +134,7 @@ impl Turn<'_> {
         if length.as_secs() < 1 {
             return Err("the last change has only just begun".to_owned());
         }
-        let ratio = |until| self.error_ratio(slo, Span { length, until, confirm: false });
+        let ratio = |until| self.error_ratio(slo, Span::of(length, until));
         let (since, before) = (ratio(self.case.now), ratio(rollout));
         let Reading::Fresh(since) = since else {
             return Err("the error ratio since the last change is unknown".to_owned());

@@ -132,7 +132,7 @@ async fn with_a_namespace_label_no_query_leaves_without_it() {
             format!("sum(increase({total}[300s]))"),
             format!("max(timestamp({total})) or max(max_over_time(timestamp({total})[120s:5s]))"),
             format!(
-                r#"min(label_replace(min(min_over_time(timestamp({total})[86400s:172800ms])), "part", "1", "", "") or label_replace(min(min_over_time(timestamp({total})[172800ms:2880ms])), "part", "2", "", "") or min(timestamp({total})))"#
+                r#"min(label_replace(min(min_over_time(timestamp({total})[86400s:172800ms])), "pilotguard_part", "1", "", "") or label_replace(min(min_over_time(timestamp({total})[172800ms:2880ms])), "pilotguard_part", "2", "", "") or min(timestamp({total})))"#
             ),
             r#"x{namespace="shop"} / y{namespace="shop"} offset 1w"#.to_owned(),
             r#"max(timestamp(x{namespace="shop"}))"#.to_owned(),

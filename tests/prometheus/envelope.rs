@@ -1,9 +1,15 @@
 //! The decoder is total: no bytes make it panic, and what it accepts is what was written.
 
-use pilotguard::observe::prometheus::envelope::{Envelope, QueryResult, Sample, decode};
+use std::collections::BTreeMap;
+
+use pilotguard::observe::prometheus::envelope::{Envelope, QueryResult, Sample, Series, decode};
 use proptest::prelude::*;
 
 use crate::fake::vector;
+
+fn series(number: f64) -> Series {
+    Series { labels: BTreeMap::new(), sample: Sample::Float(number) }
+}
 
 /// JSON that looks like an answer: the right keys with values of all kinds, in all nestings.
 fn nearly_an_answer() -> impl Strategy<Value = String> {
@@ -68,7 +74,7 @@ proptest! {
     fn an_answer_cut_short_is_never_accepted(numbers in prop::collection::vec(any::<f64>(), 0..5), cut in 0.0..1.0) {
         let texts: Vec<_> = numbers.iter().map(f64::to_string).collect();
         let whole = vector(&texts.iter().map(String::as_str).collect::<Vec<_>>(), r#","warnings":["w"]"#);
-        let expected: Vec<_> = numbers.iter().map(|number| Sample::Float(*number)).collect();
+        let expected: Vec<_> = numbers.iter().map(|number| series(*number)).collect();
         match decode(whole.as_bytes()) {
             Ok(Envelope::Success { result: QueryResult::Vector(samples), warnings }) => {
                 prop_assert_eq!(format!("{samples:?}"), format!("{expected:?}"));
@@ -100,6 +106,6 @@ fn a_million_digits_and_bottomless_nesting_are_malformed() {
     let number = decode(vector(&[&digits], "").as_bytes()).unwrap();
     assert_eq!(
         number,
-        Envelope::Success { result: QueryResult::Vector(vec![Sample::Float(f64::INFINITY)]), warnings: vec![] }
+        Envelope::Success { result: QueryResult::Vector(vec![series(f64::INFINITY)]), warnings: vec![] }
     );
 }

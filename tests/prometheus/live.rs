@@ -30,6 +30,7 @@ async fn a_real_prometheus_is_read_right() {
 
     counts_are_those_that_happened(&rig, &history).await;
     a_young_service_is_known_at_once(&rig, &history).await;
+    pilots_that_ask_alike_get_their_own(&rig, &history).await;
     the_namespace_label_keeps_others_out(&rig, &history).await;
     expressions_are_judged_by_what_they_read(&rig, &history).await;
     another_dialect_is_left_to_the_source(&rig, &history).await;
@@ -124,6 +125,34 @@ async fn a_young_service_is_known_at_once(rig: &Rig, history: &History) {
     let before = history.first() - SignedDuration::from_secs(1);
     let read = ask_one(&source, &declaration, first_sample(), before).await;
     assert_eq!(read, Answer::FirstSample(Reading::Unknown(Unknown::NoSeries)));
+}
+
+/// Of the namespaces `shop` and `other` one query is made, where `other` has ten times as many events.
+async fn pilots_that_ask_alike_get_their_own(rig: &Rig, history: &History) {
+    let source = source(rig, None);
+    let until = history.asked();
+    let declared = |namespace: &str| {
+        let selector = |name: &str| format!(r#"{name}{{namespace="{namespace}"}}"#);
+        let mut declaration = pilot(&selector("errors_total"), &selector("requests_total"));
+        declaration.pilot.namespace = namespace.to_owned();
+        declaration
+    };
+    let [shop, other, none] = ["shop", "other", "none"].map(declared);
+    for span in SPANS {
+        // As if it were now: what is asked at an instant of its own is not shared.
+        let counts = counts(span, until);
+        let (shop, other, none) = tokio::join!(
+            ask_one(&source, &shop, counts.clone(), until),
+            ask_one(&source, &other, counts.clone(), until),
+            ask_one(&source, &none, counts.clone(), until),
+        );
+        assert_near(&shop, history, span, until, 1.0);
+        assert_near(&other, history, span, until, 10.0);
+        assert_eq!(none, Answer::Counts(Reading::Unknown(Unknown::NoSeries)));
+    }
+    let (shop, other) =
+        tokio::join!(ask_one(&source, &shop, first_sample(), until), ask_one(&source, &other, first_sample(), until));
+    assert!(matches!(shop, Answer::FirstSample(Reading::Fresh(_))) && shop == other, "{shop:?} {other:?}");
 }
 
 async fn the_namespace_label_keeps_others_out(rig: &Rig, history: &History) {

@@ -9,3 +9,4 @@ mod history;
 mod live;
 mod pilot;
 mod secrets;
+mod sharing;

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use pilotguard::observe::prometheus::Transport;
 use pilotguard::observe::prometheus::client::{Failure, FailureKind, Reply};
-use pilotguard::observe::prometheus::envelope::{QueryResult, Sample};
+use pilotguard::observe::prometheus::envelope::{QueryResult, Sample, Series};
 use tokio::time::Instant;
 
 /// What a source does with a query.
@@ -111,7 +111,10 @@ impl Metrics {
             None if query.contains("timestamp(") => at.as_second() as f64,
             None => 0.0,
         };
-        Reply { result: QueryResult::Vector(vec![Sample::Float(value)]), warnings: Vec::new() }
+        Reply {
+            result: QueryResult::Vector(vec![Series { labels: BTreeMap::new(), sample: Sample::Float(value) }]),
+            warnings: Vec::new(),
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! Total over all inputs: whatever the bytes are, the result is an [`Envelope`] or a [`Malformed`], never
 //! a panic and never a guess. It does no input or output.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -36,9 +38,18 @@ pub enum QueryResult {
     /// One number.
     Scalar(f64),
     /// One sample for each series.
-    Vector(Vec<Sample>),
+    Vector(Vec<Series>),
     /// A range, a text, or a type that is not known here; its name.
     Other(String),
+}
+
+/// A series: its labels and its sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its sample.
+    pub sample: Sample,
 }
 
 /// The sample of one series.
@@ -99,6 +110,8 @@ struct Data {
 
 #[derive(Deserialize)]
 struct Row {
+    #[serde(default, rename = "metric")]
+    labels: BTreeMap<String, String>,
     value: Option<Point>,
     histogram: Option<IgnoredAny>,
 }
@@ -118,7 +131,7 @@ impl Data {
                 let rows: Option<Vec<Row>> = serde_json::from_value(self.result).map_err(malformed)?;
                 rows.unwrap_or_default()
                     .into_iter()
-                    .map(Row::into_sample)
+                    .map(Row::into_series)
                     .collect::<Result<_, _>>()
                     .map(QueryResult::Vector)
             }
@@ -128,12 +141,13 @@ impl Data {
 }
 
 impl Row {
-    fn into_sample(self) -> Result<Sample, Malformed> {
-        match (self.value, self.histogram) {
-            (Some(point), None) => point.number().map(Sample::Float),
-            (None, Some(_)) => Ok(Sample::Histogram),
-            _ => Err(Malformed("a row does not have exactly one of value and histogram".to_owned())),
-        }
+    fn into_series(self) -> Result<Series, Malformed> {
+        let sample = match (self.value, self.histogram) {
+            (Some(point), None) => Sample::Float(point.number()?),
+            (None, Some(_)) => Sample::Histogram,
+            _ => return Err(Malformed("a row does not have exactly one of value and histogram".to_owned())),
+        };
+        Ok(Series { labels: self.labels, sample })
     }
 }
 

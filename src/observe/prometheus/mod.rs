@@ -1,8 +1,8 @@
 //! A metrics source: one Prometheus-compatible API that answers a pilot's questions.
 //!
-//! Flow: questions → queries (`queries`, confined by `matcher`) → requests (`client`) → answers (`envelope`) →
-//! readings (`readings`). Every question gets an answer; what could not be measured is Unknown with its reason.
-//! It never repeats a query within one round, never retries, and keeps no figures. A source that fails one query of an evaluation
+//! Flow: questions → queries (`queries`, confined by `matcher`), those of many pilots joined (`gather`) → requests
+//! (`client`) → answers (`envelope`) → readings (`readings`). Every question gets an answer; what could not be measured is
+//! Unknown with its reason. It never repeats a query within one round, never retries, and keeps no figures. A source that fails one query of an evaluation
 //! is not asked again in that evaluation; one that is late with it may only find that query too heavy, and is (`link.rs`
 //! finds out).
 
@@ -10,6 +10,8 @@ mod breaker;
 pub mod client;
 mod credentials;
 pub mod envelope;
+mod gather;
+mod grouping;
 mod link;
 pub mod matcher;
 mod problems;
@@ -20,8 +22,9 @@ mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::future::{join, join_all};
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -40,12 +43,19 @@ use crate::declaration::{Condition, Declaration, PilotId, Trigger};
 use crate::observation::{Answer, Question, Reading, Unknown};
 use client::{Client, FailureKind};
 use envelope::{QueryResult, Sample};
+use gather::Gatherer;
 use link::{Asked, Link};
 use matcher::{LabelValue, Scope};
 use problems::{Findings, Problems};
-use queries::{Counter, Expression, VALUE_STALE_AFTER};
+use queries::{Counter, Expression, Measure, VALUE_STALE_AFTER};
 use readings::Figure;
 use slots::{MOST_OF_ONE, Urgency};
+
+/// Pilots ask at the same instants, which are so large a part of an interval apart: what is alike can be asked at once.
+const INSTANTS: i32 = 10;
+
+/// For so large a part of an interval questions are gathered.
+const MOMENTS: u32 = 50;
 
 /// A Prometheus-compatible API.
 pub struct Source {
@@ -57,7 +67,8 @@ pub struct Source {
     data: u64,
     evaluation_interval: SignedDuration,
     query_offset: SignedDuration,
-    link: Link,
+    link: Arc<Link>,
+    gatherer: Arc<Gatherer>,
     /// How many rounds of questions there were.
     rounds: AtomicUsize,
     problems: Mutex<Problems>,
@@ -73,11 +84,13 @@ pub struct Conversation<'a> {
 }
 
 /// One request: a query at an instant. A confirmation is never answered by the query that it confirms.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug)]
 struct Request {
     query: String,
     at: Timestamp,
     confirm: bool,
+    /// What the query measures, if others may ask the like.
+    measures: Option<(Counter, Measure)>,
 }
 
 /// How a question will be answered.
@@ -96,14 +109,18 @@ impl Source {
 
     /// A source that is reached in a way of its own.
     pub fn over(name: &str, spec: &MetricsSourceSpec, transport: Box<dyn Transport>) -> Self {
+        let link = Arc::new(Link::new(transport, client::timeout(spec)));
+        let interval = spec.evaluation_interval.as_signed();
+        let gatherer = Gatherer::new(Arc::clone(&link), interval.unsigned_abs() / MOMENTS);
         Self {
             name: name.to_owned(),
             url: spec.url.clone(),
             namespace_label: spec.namespace_label.clone(),
             dialect: spec.dialect,
-            evaluation_interval: spec.evaluation_interval.as_signed(),
+            evaluation_interval: interval,
             query_offset: spec.query_offset.as_signed(),
-            link: Link::new(transport, client::timeout(spec)),
+            link,
+            gatherer: Arc::new(gatherer),
             rounds: AtomicUsize::new(0),
             data: data_of(spec),
             problems: Mutex::default(),
@@ -154,9 +171,15 @@ impl Source {
             self.namespace_label.clone().map(|label| LabelValue { label, value: declaration.pilot.namespace.clone() });
         let planned = match question {
             Question::Counts { slo, span, until, confirm } => {
-                self.plan_counts(declaration, &scope, slo, *span, *until, *confirm)
+                let is_shared = !confirm && *until == now;
+                let at = if is_shared { self.shared_instant(now) } else { self.asked(*until) };
+                let ask = Ask { at, confirm: *confirm, is_shared };
+                self.plan_counts(declaration, &scope, slo, *span, ask)
             }
-            Question::FirstSample { slo } => self.plan_first_sample(declaration, &scope, slo, now),
+            Question::FirstSample { slo } => {
+                let ask = Ask { at: self.shared_instant(now), confirm: false, is_shared: true };
+                self.plan_first_sample(declaration, &scope, slo, ask)
+            }
             Question::Value { query, at, confirm } => self.plan_value(&scope, query, *at, *confirm),
         };
         planned.unwrap_or_else(Plan::Refused)
@@ -168,37 +191,28 @@ impl Source {
         scope: &Scope,
         slo: &str,
         span: SignedDuration,
-        until: Timestamp,
-        confirm: bool,
+        ask: Ask,
     ) -> Result<Plan, String> {
         let objective = declaration.slo(slo).ok_or_else(|| no_slo(slo))?;
         let total = Counter::parse(&objective.total, scope).map_err(|error| error.to_string())?;
         let bad = Counter::parse(&objective.bad, scope).map_err(|error| error.to_string())?;
-        let request = |query| Request { query, at: self.asked(until), confirm };
         Ok(Plan::Counts {
-            newest: request(total.newest(objective.stale_after)),
-            total: request(total.increase(span)),
-            bad: request(bad.increase(span)),
+            newest: ask.of(&total, Measure::Newest(objective.stale_after)),
+            total: ask.of(&total, Measure::Increase(span)),
+            bad: ask.of(&bad, Measure::Increase(span)),
             stale_after: objective.stale_after,
         })
     }
 
-    fn plan_first_sample(
-        &self,
-        declaration: &Declaration,
-        scope: &Scope,
-        slo: &str,
-        now: Timestamp,
-    ) -> Result<Plan, String> {
+    fn plan_first_sample(&self, declaration: &Declaration, scope: &Scope, slo: &str, ask: Ask) -> Result<Plan, String> {
         let objective = declaration.slo(slo).ok_or_else(|| no_slo(slo))?;
         let total = Counter::parse(&objective.total, scope).map_err(|error| error.to_string())?;
-        let query = total.oldest(objective.window);
-        Ok(Plan::FirstSample(Request { query, at: self.asked(now), confirm: false }))
+        Ok(Plan::FirstSample(ask.of(&total, Measure::Oldest(objective.window))))
     }
 
     fn plan_value(&self, scope: &Scope, query: &str, at: Timestamp, confirm: bool) -> Result<Plan, String> {
         let expression = Expression::parse(query, scope, self.dialect).map_err(|error| error.to_string())?;
-        let request = |query| Request { query, at: self.asked(at), confirm };
+        let request = |query| Request { query, at: self.asked(at), confirm, measures: None };
         let newest = expression.newest.into_iter().map(request).collect();
         Ok(Plan::Value { value: request(expression.query), newest })
     }
@@ -206,26 +220,85 @@ impl Source {
     fn asked(&self, instant: Timestamp) -> Timestamp {
         instant.saturating_sub(self.query_offset).unwrap_or(Timestamp::UNIX_EPOCH)
     }
+
+    /// The instant at which everybody asks who asks now.
+    fn shared_instant(&self, now: Timestamp) -> Timestamp {
+        let asked = self.asked(now).as_nanosecond();
+        let step = (self.evaluation_interval / INSTANTS).as_nanos().max(1);
+        Timestamp::from_nanosecond(asked - asked.rem_euclid(step)).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// When a counter is measured, and how.
+#[derive(Clone, Copy)]
+struct Ask {
+    at: Timestamp,
+    confirm: bool,
+    /// Others may ask the like.
+    is_shared: bool,
+}
+
+impl Ask {
+    fn of(self, counter: &Counter, measure: Measure) -> Request {
+        let measures = self.is_shared.then(|| (counter.clone(), measure));
+        Request { query: counter.query(measure), at: self.at, confirm: self.confirm, measures }
+    }
+}
+
+impl Request {
+    const fn key(&self) -> (&String, Timestamp, bool) {
+        (&self.query, self.at, self.confirm)
+    }
+}
+
+impl PartialEq for Request {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Request {}
+
+impl PartialOrd for Request {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Request {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
 }
 
 impl Conversation<'_> {
-    /// Answers every question at the evaluation instant `now`. Queries run side by side, two at most for each pilot.
+    /// Answers every question at the evaluation instant `now`. Queries run side by side, two at most for each pilot beside
+    /// those that are asked together with other pilots.
     pub async fn ask(&mut self, questions: &BTreeSet<Question>, now: Timestamp) -> BTreeMap<Question, Answer> {
         let plans: Vec<(&Question, Plan)> =
             questions.iter().map(|question| (question, self.source.plan(self.declaration, question, now))).collect();
         let has_failed = AtomicBool::new(self.findings.has_failed());
+        let is_taken = self.source.gatherer.takes(&self.declaration.pilot);
         let requests = self.in_turn(&plans);
-        let asked: Vec<_> = requests.into_iter().map(|request| self.send(request, &has_failed)).collect();
-        let replies: BTreeMap<&Request, _> = stream::iter(asked).buffer_unordered(MOST_OF_ONE).collect().await;
+        let is_shared = |request: &Request| is_taken && request.measures.is_some();
+        let (mut shared, mut own) = (Vec::new(), Vec::new());
+        for (place, request) in requests.iter().enumerate() {
+            let sent = self.send((place, request), is_shared(request), &has_failed);
+            if is_shared(request) { shared.push(sent) } else { own.push(sent) }
+        }
+        let own = stream::iter(own).buffer_unordered(MOST_OF_ONE).collect::<Vec<_>>();
+        let (shared, own) = join(join_all(shared), own).await;
         for (_, plan) in &plans {
             if let Plan::Refused(message) = plan {
                 self.findings.complain(Unknown::QueryRefused, message.clone());
             }
         }
         let subjects = subjects(self.declaration, &plans);
-        let figures: BTreeMap<&Request, Figure> = replies
+        let figures: BTreeMap<&Request, Figure> = shared
             .into_iter()
-            .map(|(request, asked)| {
+            .chain(own)
+            .map(|(place, asked)| {
+                let request = requests[place];
                 let subject = subjects.get(request).map_or("", String::as_str);
                 (request, self.figure(request, subject, asked))
             })
@@ -238,6 +311,7 @@ impl Conversation<'_> {
         let Self { source, declaration, findings, .. } = self;
         let name = format!("{} at {}", source.name, source.url);
         source.link.note(&declaration.pilot, findings.is_slow());
+        source.gatherer.note(&declaration.pilot, findings.are_none());
         let is_known_down = source.breaker() != BreakerState::Closed;
         let mut problems = source.problems();
         let slow = problems.remember_slow(&declaration.pilot, &findings).filter(|_| !is_known_down);
@@ -256,12 +330,25 @@ impl Conversation<'_> {
     }
 
     /// Sends a request, unless one before it has failed.
-    async fn send<'a>(&self, request: &'a Request, has_failed: &AtomicBool) -> (&'a Request, Option<Asked>) {
+    async fn send(
+        &self,
+        (place, request): (usize, &Request),
+        is_shared: bool,
+        has_failed: &AtomicBool,
+    ) -> (usize, Option<Asked>) {
         if has_failed.load(Ordering::Relaxed) {
-            return (request, None);
+            return (place, None);
         }
         let urgency = if request.confirm { Urgency::Confirms(self.ends_at) } else { Urgency::Ordinary };
-        let asking = self.source.link.ask(&self.declaration.pilot, urgency, &request.query, request.at);
+        let (source, pilot) = (self.source, &self.declaration.pilot);
+        let asking = async {
+            match &request.measures {
+                Some((counter, measure)) if is_shared => {
+                    source.gatherer.ask(pilot, counter, *measure, request.at).await
+                }
+                _ => source.link.ask(pilot, urgency, &request.query, request.at).await,
+            }
+        };
         let asked = timeout_at(self.ends_at, asking).await.unwrap_or_else(|_| {
             let why = "did not answer all queries of one evaluation in time; look for slow queries".to_owned();
             Asked { reply: Err(client::late(why)), took: None }
@@ -270,7 +357,7 @@ impl Conversation<'_> {
         if asked.reply.as_ref().is_err_and(|failure| fails(failure.kind)) {
             has_failed.store(true, Ordering::Relaxed);
         }
-        (request, Some(asked))
+        (place, Some(asked))
     }
 
     fn figure(&mut self, request: &Request, subject: &str, asked: Option<Asked>) -> Figure {
@@ -376,7 +463,7 @@ fn answer(question: &Question, plan: &Plan, figures: &BTreeMap<&Request, Figure>
 fn yields(result: &QueryResult) -> String {
     match result {
         QueryResult::Other(kind) => format!("a {kind}"),
-        QueryResult::Vector(rows) if rows.contains(&Sample::Histogram) => {
+        QueryResult::Vector(rows) if rows.iter().any(|row| row.sample == Sample::Histogram) => {
             "a native histogram; wrap it in histogram_count() or histogram_fraction()".to_owned()
         }
         _ => "something else".to_owned(),

@@ -168,6 +168,11 @@ impl Findings {
         *slowest = took.max(*slowest);
     }
 
+    /// Whether all went well.
+    pub(super) fn are_none(&self) -> bool {
+        self.failure.is_none() && self.complaint.is_none() && !self.is_slow()
+    }
+
     /// Whether a query was slow.
     pub(super) fn is_slow(&self) -> bool {
         self.took.values().any(|took| *took >= SLOW)

@@ -24,50 +24,67 @@ const POINTS_OF_A_STEP: i32 = 60;
 /// The time in which a vanished series still counts is looked through at so many points.
 const POINTS_OF_AN_AGE: i32 = 24;
 
+/// The label that keeps the parts of a search for the first sample apart.
+pub const PART: &str = "pilotguard_part";
+
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
 /// A counter's selector, confined and without range, offset or `@`.
 #[derive(Clone, Debug)]
-pub struct Counter(String);
+pub struct Counter {
+    selector: VectorSelector,
+    text: String,
+}
+
+/// What is measured of a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Measure {
+    /// The events within a span; a span below one second counts as one second.
+    Increase(SignedDuration),
+    /// The time of the newest sample that is not much older than this age.
+    ///
+    /// `timestamp()` alone forgets a series the moment its target is gone, and any series after five minutes, so a
+    /// pod that was replaced a second ago would look like no data at all: the second half looks back over the age.
+    Newest(SignedDuration),
+    /// The time of the first sample within a window, late by at most a five-hundredth of it (at least one second).
+    ///
+    /// The points of a subquery are multiples of its step, so a series that began after the newest of them (up to 20
+    /// minutes ago in a week) is stepped over: the second part looks there more finely, the third sees one that began
+    /// just now. The labels keep the three apart, so that the oldest of them counts.
+    Oldest(SignedDuration),
+}
 
 impl Counter {
     /// Parses a selector and confines it.
     pub fn parse(text: &str, scope: &Scope) -> Result<Self, QueryError> {
         match confine(text, scope)? {
             Expr::VectorSelector(selector) if selector.offset.is_none() && selector.at.is_none() => {
-                bare(&selector).map(Self)
+                Ok(Self { text: bare(&selector)?, selector })
             }
             _ => Err(QueryError::NotASelector(text.to_owned())),
         }
     }
 
-    /// The events within a span; a span below one second counts as one second.
-    pub fn increase(&self, span: SignedDuration) -> String {
-        format!("sum(increase({}[{}]))", self.0, range(span.max(SECOND)))
+    /// Its selector, parsed.
+    pub const fn selector(&self) -> &VectorSelector {
+        &self.selector
     }
 
-    /// The time of the newest sample that is not much older than `age`.
-    ///
-    /// `timestamp()` alone forgets a series the moment its target is gone, and any series after five minutes, so a
-    /// pod that was replaced a second ago would look like no data at all: the second half looks back over `age`.
-    pub fn newest(&self, age: SignedDuration) -> String {
-        newest(&self.0, age)
+    /// The query that measures it alone: it yields one number, or nothing.
+    pub fn query(&self, measure: Measure) -> String {
+        measure.query(&self.text, &[])
     }
+}
 
-    /// The time of the first sample within a window, late by at most a five-hundredth of it (at least one second).
-    ///
-    /// The points of a subquery are multiples of its step, so a series that began after the newest of them (up to 20
-    /// minutes ago in a week) is stepped over: the second part looks there more finely, the third sees one that began
-    /// just now. The labels keep the three apart, so that the oldest of them counts.
-    pub fn oldest(&self, window: SignedDuration) -> String {
-        let coarse = (window / POINTS_OF_A_WINDOW).max(SECOND);
-        let fine = (coarse / POINTS_OF_A_STEP).max(SECOND);
-        let first = |length: SignedDuration, step: SignedDuration| {
-            format!("min(min_over_time(timestamp({})[{}:{}]))", self.0, range(length), range(step))
-        };
-        let (in_window, in_step) = (first(window.max(SECOND), coarse), first(coarse, fine));
-        let part = |query: String, number| format!(r#"label_replace({query}, "part", "{number}", "", "")"#);
-        format!("min({} or {} or min(timestamp({})))", part(in_window, 1), part(in_step, 2), self.0)
+impl Measure {
+    /// The query for a selector: one number for each combination of values that these labels have.
+    pub fn query(self, selector: &str, labels: &[&str]) -> String {
+        let by = if labels.is_empty() { String::new() } else { format!(" by ({}) ", labels.join(", ")) };
+        match self {
+            Self::Increase(span) => format!("sum{by}(increase({selector}[{}]))", range(span.max(SECOND))),
+            Self::Newest(age) => newest(selector, age, &by),
+            Self::Oldest(window) => oldest(selector, window, &by),
+        }
     }
 }
 
@@ -103,16 +120,25 @@ fn age_of(selector: &VectorSelector, reads: SignedDuration) -> Result<String, Qu
     if reads.is_zero() {
         return Ok(format!("max(timestamp({selector}))"));
     }
-    let newest = newest(&selector, VALUE_STALE_AFTER);
+    let newest = newest(&selector, VALUE_STALE_AFTER, "");
     Ok(format!("{newest} or 0 * count(count_over_time({selector}[{}]))", range(reads)))
 }
 
-fn newest(selector: &str, age: SignedDuration) -> String {
-    let step = range((age / POINTS_OF_AN_AGE).max(SECOND));
-    format!(
-        "max(timestamp({selector})) or max(max_over_time(timestamp({selector})[{}:{step}]))",
-        range(age.max(SECOND))
-    )
+fn newest(selector: &str, age: SignedDuration, by: &str) -> String {
+    let (age, step) = (age.max(SECOND), range((age / POINTS_OF_AN_AGE).max(SECOND)));
+    let times = format!("timestamp({selector})");
+    format!("max{by}({times}) or max{by}(max_over_time({times}[{}:{step}]))", range(age))
+}
+
+fn oldest(selector: &str, window: SignedDuration, by: &str) -> String {
+    let coarse = (window / POINTS_OF_A_WINDOW).max(SECOND);
+    let fine = (coarse / POINTS_OF_A_STEP).max(SECOND);
+    let first = |length: SignedDuration, step: SignedDuration| {
+        format!("min{by}(min_over_time(timestamp({selector})[{}:{}]))", range(length), range(step))
+    };
+    let part = |query: String, number| format!(r#"label_replace({query}, "{PART}", "{number}", "", "")"#);
+    let (in_window, in_step) = (part(first(window.max(SECOND), coarse), 1), part(first(coarse, fine), 2));
+    format!("min{by}({in_window} or {in_step} or min{by}(timestamp({selector})))")
 }
 
 fn bare(selector: &VectorSelector) -> Result<String, QueryError> {
@@ -144,7 +170,7 @@ mod tests {
             (r#"{"http.requests"}"#, r#"sum(increase({__name__="http.requests"}[300s]))"#),
         ];
         for (selector, expected) in cases {
-            assert_eq!(counter(selector).increase(SignedDuration::from_mins(5)), expected);
+            assert_eq!(counter(selector).query(Measure::Increase(SignedDuration::from_mins(5))), expected);
         }
     }
 
@@ -152,21 +178,21 @@ mod tests {
     fn spans_are_written_as_one_number_and_one_unit() {
         let cases = [(0, "[1s]"), (400, "[1s]"), (1000, "[1s]"), (1500, "[1500ms]"), (604_800_000, "[604800s]")];
         for (millis, expected) in cases {
-            let query = counter("x").increase(SignedDuration::from_millis(millis));
+            let query = counter("x").query(Measure::Increase(SignedDuration::from_millis(millis)));
             assert!(query.contains(expected), "{query}");
         }
     }
 
     #[test]
     fn the_first_sample_is_looked_for_at_500_points_and_more_finely_behind_the_newest() {
-        let week = counter("x").oldest(SignedDuration::from_hours(168));
+        let week = counter("x").query(Measure::Oldest(SignedDuration::from_hours(168)));
         let parts = [
-            r#"label_replace(min(min_over_time(timestamp(x)[604800s:1209600ms])), "part", "1", "", "")"#,
-            r#"label_replace(min(min_over_time(timestamp(x)[1209600ms:20160ms])), "part", "2", "", "")"#,
+            r#"label_replace(min(min_over_time(timestamp(x)[604800s:1209600ms])), "pilotguard_part", "1", "", "")"#,
+            r#"label_replace(min(min_over_time(timestamp(x)[1209600ms:20160ms])), "pilotguard_part", "2", "", "")"#,
             "min(timestamp(x))",
         ];
         assert_eq!(week, format!("min({})", parts.join(" or ")));
-        let minute = counter("x").oldest(SignedDuration::from_secs(60));
+        let minute = counter("x").query(Measure::Oldest(SignedDuration::from_secs(60)));
         assert!(minute.contains("timestamp(x)[60s:1s]"), "{minute}");
     }
 
@@ -202,7 +228,10 @@ mod tests {
         assert_eq!(parsed.query, r#"x{namespace="mine"} offset 1h or vector(0)"#);
         assert_eq!(parsed.newest, BTreeSet::from([r#"max(timestamp(x{namespace="mine"}))"#.to_owned()]));
         let counter = Counter::parse("x", &scope).unwrap();
-        assert_eq!(counter.increase(SignedDuration::from_secs(60)), r#"sum(increase(x{namespace="mine"}[60s]))"#);
+        assert_eq!(
+            counter.query(Measure::Increase(SignedDuration::from_secs(60))),
+            r#"sum(increase(x{namespace="mine"}[60s]))"#
+        );
     }
 
     #[test]

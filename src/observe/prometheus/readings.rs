@@ -5,7 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::envelope::{QueryResult, Sample};
+use super::envelope::{QueryResult, Sample, Series};
 use crate::observation::{Counts, Reading, Unknown};
 
 /// Extrapolation moves two counters apart: by so large a share of the total, or by one event, bad may exceed it.
@@ -20,8 +20,8 @@ pub fn figure(result: &QueryResult) -> Figure {
         QueryResult::Scalar(number) => *number,
         QueryResult::Vector(rows) => match rows.as_slice() {
             [] => return Ok(None),
-            [Sample::Float(number)] => *number,
-            [Sample::Histogram] => return Err(Unknown::QueryRefused),
+            [Series { sample: Sample::Float(number), .. }] => *number,
+            [Series { sample: Sample::Histogram, .. }] => return Err(Unknown::QueryRefused),
             _ => return Err(Unknown::Ambiguous),
         },
         QueryResult::Other(_) => return Err(Unknown::QueryRefused),
