@@ -68,6 +68,14 @@ pub(super) struct Span {
     pub(super) confirm: bool,
 }
 
+/// The part of a span in which a pilot is judged.
+#[derive(Clone, Copy, Debug)]
+struct Judged {
+    length: SignedDuration,
+    /// The span that counts the events of that part.
+    asked: Span,
+}
+
 impl Span {
     /// So much time before an instant.
     pub(super) const fn of(length: SignedDuration, until: Timestamp) -> Self {
@@ -98,16 +106,16 @@ impl Turn<'_> {
         if self.case.now < self.case.declaration.start + slo.warmup {
             return Reading::Unknown(Unknown::WarmingUp);
         }
-        self.judged_length(slo, span)
-            .and_then(|length| self.error_ratio(slo, Span { length, ..span }).and_then(|ratio| enough(ratio, slo)))
+        self.judged_part(slo, span)
+            .and_then(|judged| self.error_ratio(slo, judged.asked).and_then(|ratio| enough(ratio, slo)))
     }
 
     /// The error budget. With `since` it is judged as if it had been full at that instant.
     pub(super) fn budget(&self, slo: &Objective, span: Span, since: Option<Timestamp>) -> Reading<Budget> {
         let whole = Span { length: slo.window, ..span };
-        let (length, ratio) = (self.judged_length(slo, whole), self.judged_ratio(slo, whole));
+        let (judged, ratio) = (self.judged_part(slo, whole), self.judged_ratio(slo, whole));
         let since = since.map(|instant| self.error_ratio(slo, Span { length: since_then(span, instant, slo), ..span }));
-        length.and_then(|length| {
+        judged.and_then(|Judged { length, .. }| {
             ratio.and_then(|ratio| {
                 let total = ratio.counts.total * (slo.window.as_secs_f64() / length.as_secs_f64()).max(1.0);
                 let allowed = slo.allowed * total;
@@ -120,19 +128,21 @@ impl Turn<'_> {
         })
     }
 
-    /// How much of a span lies behind the later of pilot start and first sample.
-    fn judged_length(&self, slo: &Objective, span: Span) -> Reading<SignedDuration> {
+    /// How much of a span lies behind the later of pilot start and first sample, and what to ask for.
+    fn judged_part(&self, slo: &Objective, span: Span) -> Reading<Judged> {
         let first = match self.ledger.memory.first_samples.get(&slo.definition) {
             Some(first) => Reading::Fresh(*first),
             None => self.inquiry.first_sample(&slo.name),
         };
         first.and_then(|first| {
-            let from = first.max(self.case.declaration.start);
-            let length = span.until.duration_since(from).min(span.length);
+            let start = self.case.declaration.start;
+            let length = span.until.duration_since(first.max(start)).min(span.length);
             if length < SignedDuration::from_secs(1) {
                 Reading::Unknown(Unknown::WarmingUp)
             } else {
-                Reading::Fresh(length)
+                // Before the first sample there is nothing to leave out, and the same span is asked by many.
+                let asked = if first < start { Span { length, ..span } } else { span };
+                Reading::Fresh(Judged { length, asked })
             }
         })
     }

@@ -12,4 +12,5 @@ mod isolation;
 mod manifests;
 mod metrics;
 mod operator;
+mod sharing;
 mod storms;

@@ -27,6 +27,23 @@ pub fn trigger(name: &str, query: &str, holds: &str) -> Value {
     })
 }
 
+/// An SLO over the requests of one app, as every team writes it for its own.
+pub fn slo(app: &str) -> Value {
+    let selector = |more: &str| format!(r#"requests_total{{app="{app}"{more}}}"#);
+    json!({
+        "name": "availability", "target": "99", "window": {"rolling": "1h"}, "minEvents": 1,
+        "indicator": {"ratio": {"bad": selector(r#",code=~"5..""#), "total": selector("")}},
+    })
+}
+
+/// A trigger on the burn rate of that SLO.
+pub fn burn(name: &str) -> Value {
+    json!({
+        "name": name, "for": "0s", "decisionWindow": "5m", "action": "HoldChanges",
+        "when": {"burnRate": {"slo": "availability", "long": "5m", "short": "1m", "factor": "2"}},
+    })
+}
+
 /// A pilot that guards the Deployment of its own name.
 pub fn pilot(namespace: &str, name: &str, source: &str, triggers: &[Value]) -> Value {
     json!({

@@ -1,6 +1,6 @@
 //! Metrics sources that answer as a test tells them to, in virtual time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ struct State {
     /// How queries whose text contains a piece are treated instead.
     exceptions: Vec<(String, Manner)>,
     values: BTreeMap<String, f64>,
+    /// The apps all of whose requests fail.
+    failing: BTreeSet<String>,
     arrivals: Vec<Arrival>,
     in_flight: usize,
     most_in_flight: usize,
@@ -77,6 +79,11 @@ impl Metrics {
         self.lock().values.insert(query.to_owned(), value);
     }
 
+    /// Has all requests of an app fail from now on.
+    pub fn fail(&self, app: &str) {
+        self.lock().failing.insert(app.to_owned());
+    }
+
     /// When this very query arrived.
     pub fn arrivals(&self, query: &str) -> Vec<Instant> {
         self.lock().arrivals.iter().filter(|arrival| arrival.query == query).map(|arrival| arrival.at).collect()
@@ -105,17 +112,38 @@ impl Metrics {
     }
 
     fn answer(&self, query: &str, at: Timestamp) -> Reply {
-        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
-        let value = match self.lock().values.get(query) {
+        let series = |app: Option<&str>| Series {
+            labels: app.map(|app| ("app".to_owned(), app.to_owned())).into_iter().collect(),
+            sample: Sample::Float(self.value(query, app.or_else(|| only_app(query)), at)),
+        };
+        let result = match apps(query) {
+            Some(apps) => apps.split('|').map(|app| series(Some(&app.replace(r"\\", "")))).collect(),
+            None => vec![series(None)],
+        };
+        Reply { result: QueryResult::Vector(result), warnings: Vec::new() }
+    }
+
+    /// A hundred requests in whatever span they are counted.
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
+    fn value(&self, query: &str, app: Option<&str>, at: Timestamp) -> f64 {
+        let state = self.lock();
+        match state.values.get(query) {
             Some(value) => *value,
             None if query.contains("timestamp(") => at.as_second() as f64,
+            None if query.contains("code=") => app.filter(|app| state.failing.contains(*app)).map_or(0.0, |_| 100.0),
+            None if query.contains("requests_total") => 100.0,
             None => 0.0,
-        };
-        Reply {
-            result: QueryResult::Vector(vec![Series { labels: BTreeMap::new(), sample: Sample::Float(value) }]),
-            warnings: Vec::new(),
         }
     }
+}
+
+/// The apps of a query that reads several.
+fn apps(query: &str) -> Option<&str> {
+    query.split_once(r#"app=~""#)?.1.split_once('"').map(|(apps, _)| apps)
+}
+
+fn only_app(query: &str) -> Option<&str> {
+    query.split_once(r#"app=""#)?.1.split_once('"').map(|(app, _)| app)
 }
 
 /// A query that is being answered, also when nobody waits for the answer any more.
