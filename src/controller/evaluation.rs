@@ -49,6 +49,9 @@ pub struct Evaluation {
     pub source_state: SourceState,
     /// What is to be done.
     pub plan: Plan,
+    /// Why the cluster could not be read live for a plan that needs it. Then the plan holds only what may be done without
+    /// ([`Plan::without_live_reading`]), and the evaluation has failed.
+    pub unconfirmed: Option<ObserveError>,
 }
 
 impl Evaluation {
@@ -77,8 +80,13 @@ pub async fn observe_and_decide(
     seen.claimed = claimed(context, declaration);
     let mut plan = settle((&mut metrics, facts), declaration, &mut seen, ledger, now).await;
     if plan.is_destructive() {
-        let live = context.cluster.observe_live(context.writer.client(), declaration).await?;
-        seen = Observation { claimed: seen.claimed, answers: seen.answers, ..live };
+        match context.cluster.observe_live(context.writer.client(), declaration).await {
+            Ok(live) => seen = Observation { claimed: seen.claimed, answers: seen.answers, ..live },
+            Err(error) => {
+                let (plan, unconfirmed) = (plan.without_live_reading(), Some(error));
+                return Ok(Evaluation { seen, source: facts, source_state: metrics.end(), plan, unconfirmed });
+            }
+        }
         plan = settle((&mut metrics, facts), declaration, &mut seen, ledger, now).await;
     }
     for _ in 0..MOST_REHEARSALS {
@@ -91,7 +99,7 @@ pub async fn observe_and_decide(
         }
         plan = settle((&mut metrics, facts), declaration, &mut seen, ledger, now).await;
     }
-    Ok(Evaluation { seen, source: facts, source_state: metrics.end(), plan })
+    Ok(Evaluation { seen, source: facts, source_state: metrics.end(), plan, unconfirmed: None })
 }
 
 /// Decides until nothing more has to be asked.

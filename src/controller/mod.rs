@@ -129,7 +129,11 @@ async fn evaluate(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Action, Re
         Err(violations) => return context.report_invalid(kept, &pilot, &violations, now).await,
     };
     let declaration = context.cluster.calendars.narrow(&in_force.declaration);
-    let evaluation = Box::pin(observe_and_decide(&context, &declaration, &kept.ledger, now)).await?; // observe, decide
+    let mut evaluation = Box::pin(observe_and_decide(&context, &declaration, &kept.ledger, now)).await?; // observe, decide
+    if let Some(error) = evaluation.unconfirmed.take() {
+        effects::carry_out(&context, &declaration, &evaluation, now).await;
+        return Err(error.into());
+    }
     let enforced = context.enforced(&declaration, &evaluation).await;
     let other = context.rehearsals.of(&context.writer, &declaration.pilot.namespace, evaluation.own_workloads()).await;
     let status = context.report(kept, &pilot, (&declaration, &in_force), &evaluation, (&enforced, other), now);

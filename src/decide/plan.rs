@@ -67,6 +67,15 @@ impl Plan {
     pub fn is_destructive(&self) -> bool {
         self.effects.iter().any(Effect::is_destructive)
     }
+
+    /// What may be carried out of a plan whose live reading failed, without storing its ledger: the refusals of Decisions.
+    /// Each changes nothing but the status of its own Decision, and rests, as in every evaluation that acts on nothing, on
+    /// what the watches saw and what is stored. Else nobody would ever answer the Decisions whose number keeps the live
+    /// reading from succeeding. An accepted one waits: once it is judged, no later plan follows it.
+    pub fn without_live_reading(mut self) -> Self {
+        self.effects.retain(|effect| matches!(effect, Effect::JudgeDecision { phase: DecisionPhase::Refused, .. }));
+        self
+    }
 }
 
 impl Effect {

@@ -46,8 +46,8 @@ struct Store {
     listed: BTreeMap<String, usize>,
 }
 
-/// Says what a request is refused with, if it is.
-type Refusal = Box<dyn Fn(&str, &str) -> Option<StatusCode> + Send>;
+/// Says what a request is refused with, if it is: by its verb, path and query.
+type Refusal = Box<dyn Fn(&str, &str, &str) -> Option<StatusCode> + Send>;
 
 /// A running API server.
 #[derive(Clone, Default)]
@@ -115,8 +115,8 @@ impl ApiServer {
         self.lock().listed.get(resource).copied().unwrap_or_default()
     }
 
-    /// From now on refuses what `refusal` says, by verb and path.
-    pub fn refuse(&self, refusal: impl Fn(&str, &str) -> Option<StatusCode> + Send + 'static) {
+    /// From now on refuses what `refusal` says, by verb, path and query.
+    pub fn refuse(&self, refusal: impl Fn(&str, &str, &str) -> Option<StatusCode> + Send + 'static) {
         *self.refusal.lock().unwrap() = Some(Box::new(refusal));
     }
 
@@ -135,7 +135,10 @@ impl ApiServer {
             .lock()
             .unwrap()
             .as_ref()
-            .and_then(|refusal| refusal(request.method().as_str(), request.uri().path()));
+            .and_then(|refusal| {
+                let uri = request.uri();
+                refusal(request.method().as_str(), uri.path(), uri.query().unwrap_or_default())
+            });
         if let Some(code) = refused {
             return respond(Err((code, "the simulation refuses this".to_owned())));
         }

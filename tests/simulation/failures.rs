@@ -27,7 +27,7 @@ async fn what_cannot_be_read_is_told_and_tried_ever_less_often() {
     simulation.api.apply("pilotguard.dev/pilots", governed);
     simulation
         .api
-        .refuse(|verb, path| (verb == "GET" && path.ends_with("/configmaps/flags")).then_some(StatusCode::FORBIDDEN));
+        .refuse(|verb, path, _| (verb == "GET" && path.ends_with("/configmaps/flags")).then_some(StatusCode::FORBIDDEN));
     simulation.start();
     simulation.run_for(10 * MINUTE).await;
     let failed = simulation.own_metric("pilotguard_failed_evaluations_total");
@@ -52,7 +52,7 @@ async fn a_status_that_cannot_be_written_shows_in_the_metrics() {
     let simulation = Simulation::new();
     simulation.source("default", "15s", Manner::Answers);
     simulation.pilot(PILOT, "default", &[trigger("errors", "errors", "2m")]);
-    simulation.api.refuse(|verb, path| {
+    simulation.api.refuse(|verb, path, _| {
         (verb == "PUT" && path.ends_with("/pilots/checkout/status")).then_some(StatusCode::INTERNAL_SERVER_ERROR)
     });
     simulation.start();

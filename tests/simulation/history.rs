@@ -70,7 +70,7 @@ async fn an_act_lists_nothing_that_was_judged_before() {
 #[tokio::test(start_paused = true)]
 async fn an_act_sees_a_decision_that_no_watch_has_reported() {
     let (simulation, _) = with_history().await;
-    simulation.api.refuse(|_, path| {
+    simulation.api.refuse(|_, path, _| {
         path.ends_with("/pilotguard.dev/v1alpha1/decisions").then_some(StatusCode::SERVICE_UNAVAILABLE)
     });
     // The watch that is open ends by then.
@@ -84,4 +84,34 @@ async fn an_act_sees_a_decision_that_no_watch_has_reported() {
     assert_eq!(replicas(&simulation), 3, "an owner let it run on");
     let (listed, requests) = (simulation.api.listed(DECISIONS), simulation.api.requests("GET", DECISIONS));
     assert_eq!(listed, 1, "in {requests} requests");
+}
+
+/// Nobody's Decisions wait for a live reading that fails, which they may themselves make slow; but nothing is done without it.
+#[tokio::test(start_paused = true)]
+async fn without_a_live_reading_decisions_are_refused_and_nothing_is_done() {
+    let (simulation, _) = with_history().await;
+    simulation.api.refuse(|verb, path, query| {
+        let is_list = verb == "GET" && path.ends_with("/decisions") && !query.contains("watch=true");
+        is_list.then_some(StatusCode::GATEWAY_TIMEOUT)
+    });
+    let by_hand = decision("scale-down", &json!({"type": "ScaleDown", "by": {"user": "mallory"}}));
+    simulation.api.apply(DECISIONS, by_hand);
+    for number in 0..200 {
+        let resume = json!({"type": "Resume", "incident": "errors-00000000", "by": {"user": "mallory"}});
+        simulation.api.apply(DECISIONS, decision(&format!("flood-{number}"), &resume));
+    }
+    simulation.run_for(10 * MINUTE).await;
+    let phase = |name: &str| simulation.api.get(DECISIONS, "shop", name).unwrap()["status"]["phase"].clone();
+    let waiting: Vec<_> = (0..200).map(|it| format!("flood-{it}")).filter(|name| phase(name) != "Refused").collect();
+    assert!(waiting.is_empty(), "{waiting:?} wait");
+    assert_eq!(phase("scale-down"), Value::Null, "what nobody has done yet is not called accepted");
+    assert_eq!(replicas(&simulation), 3, "an act rests on a live reading");
+    assert_eq!(simulation.status(PILOT)["incident"]["stage"], "DecisionWindow", "{:#}", simulation.status(PILOT));
+    let (status, reason, message) = simulation.condition(PILOT, "Ready");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "EvaluationFailing"), "{message}");
+    assert!(simulation.own_metric("pilotguard_failed_evaluations_total") >= 5.0);
+
+    simulation.api.accept();
+    simulation.run_for(2 * MINUTE).await;
+    assert_eq!((phase("scale-down"), replicas(&simulation)), (json!("Accepted"), json!(0)));
 }
