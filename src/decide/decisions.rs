@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Case;
 use super::exceptions::end_of;
+use super::history::next_to_judge;
 use super::incident::action_of;
 use super::judge::rolled_back_before;
 use super::naming::{name_of, to_release};
@@ -24,9 +25,6 @@ use crate::release::marks::{Admitted, HeldVerdict, quarantine_of};
 /// A Decision that names a Pilot which does not exist is refused at this age: both may come in one apply, in any order.
 const WITHOUT_PILOT: SignedDuration = SignedDuration::from_mins(1);
 
-/// Maximum number of Decisions judged in one evaluation; the others follow in the next ones.
-const JUDGED_AT_ONCE: usize = 20;
-
 /// Judges one Decision as the next evaluation of its Pilot would: what it does, or why it has no effect.
 pub fn judge_decision(case: &Case<'_>, decision: &PilotDecision) -> Result<String, String> {
     Turn::new(*case).weigh(decision)
@@ -42,14 +40,11 @@ pub fn refuse_without_pilot(decision: &PilotDecision, pilot: &str, now: Timestam
 }
 
 impl<'a> Turn<'a> {
-    /// Judges every Decision that has not been judged, and returns the strictest one that moves the incident.
+    /// Judges the Decisions whose turn it is, and returns the strictest one that moves the incident. Where more wait, the
+    /// watch reports those that were judged, and the next evaluation follows at once.
     pub(super) fn weigh_decisions(&mut self) -> Option<&'a PilotDecision> {
         let mut word: Option<&PilotDecision> = None;
-        let mut judged = 0;
-        for decision in self.case.seen.decisions.iter() {
-            if !decision.is_unjudged() {
-                continue;
-            }
+        for decision in next_to_judge(&self.case.seen.decisions, &self.case.declaration.owners) {
             let (phase, message) = match self.weigh(decision) {
                 Ok(message) => (DecisionPhase::Accepted, message),
                 Err(message) => (DecisionPhase::Refused, message),
@@ -64,17 +59,12 @@ impl<'a> Turn<'a> {
                 // Likewise: judged once the change is seen to be approved.
                 continue;
             }
-            judged += 1;
-            if judged <= JUDGED_AT_ONCE {
-                self.effects.push(Effect::JudgeDecision { name: decision.name.clone(), phase, message });
-            }
+            self.effects.push(Effect::JudgeDecision { name: decision.name.clone(), phase, message });
             let moves_nothing = matches!(decision.type_, DecisionType::Override | DecisionType::Approve);
             if !counts || self.was_followed(decision) || moves_nothing {
                 continue;
             }
-            if decision.type_ == DecisionType::HoldChanges && holds_already(self.ledger.incident.as_ref()) {
-                // Nothing moves.
-            } else if word.is_none_or(|word| strictness(decision.type_) > strictness(word.type_)) {
+            if word.is_none_or(|word| strictness(decision.type_) > strictness(word.type_)) {
                 word = Some(decision);
             }
         }
@@ -116,8 +106,7 @@ impl<'a> Turn<'a> {
             DecisionType::Readmit => self.weigh_readmit(decision, incident),
             DecisionType::Override => self.weigh_override(decision),
             DecisionType::Approve => self.weigh_approval(decision),
-            DecisionType::HoldChanges if holds_already(incident) => Ok("changes are held already".to_owned()),
-            DecisionType::HoldChanges => self.weigh_act(decision, incident).map(|()| "changes are held".to_owned()),
+            DecisionType::HoldChanges => self.weigh_hold(decision, incident),
             DecisionType::ScaleDown => {
                 self.weigh_act(decision, incident)?;
                 if self.workloads().is_empty() {
@@ -140,6 +129,17 @@ impl<'a> Turn<'a> {
                 }
             }
         }
+    }
+
+    fn weigh_hold(&self, decision: &PilotDecision, incident: Option<&Incident>) -> Result<String, String> {
+        let Some(holding) = incident.filter(|incident| holds_already(incident)) else {
+            return self.weigh_act(decision, incident).map(|()| "changes are held".to_owned());
+        };
+        let since = holding.intent.as_ref().and_then(|intent| intent.done_at).unwrap_or(holding.opened_at);
+        Err(format!(
+            "incident {} has held changes since {since:.0}; to hold them longer, create another Decision once it has ended",
+            holding.id
+        ))
     }
 
     /// A word that names no incident speaks of what ran when it was written.
@@ -165,8 +165,7 @@ impl<'a> Turn<'a> {
 
     /// Whether the ledger already carries this Decision: a restarted operator must not refuse what it followed.
     fn was_followed(&self, decision: &PilotDecision) -> bool {
-        let was_recorded = |record: &PilotDecision| record.is_record && record.follows.as_ref() == Some(&decision.name);
-        if self.case.seen.decisions.iter().any(was_recorded) {
+        if self.followed.contains(decision.name.as_str()) {
             return true;
         }
         let Some(incident) = &self.ledger.incident else { return false };
@@ -260,7 +259,8 @@ impl<'a> Turn<'a> {
     }
 }
 
-const fn strictness(type_: DecisionType) -> u8 {
+/// How strict a Decision is beside others that count at the same time.
+pub(super) const fn strictness(type_: DecisionType) -> u8 {
     match type_ {
         DecisionType::ScaleDown => 5,
         DecisionType::Rollback => 4,
@@ -278,10 +278,8 @@ fn is_milder_than_due(type_: DecisionType, incident: &Incident) -> bool {
 }
 
 /// Whether all that is left to do by itself is to hold changes.
-fn holds_already(incident: Option<&Incident>) -> bool {
-    incident.is_some_and(|incident| {
-        incident.stage == IncidentStage::Standing && incident.action >= TriggerAction::HoldChanges
-    })
+fn holds_already(incident: &Incident) -> bool {
+    incident.stage == IncidentStage::Standing && incident.action >= TriggerAction::HoldChanges
 }
 
 fn weigh_act(incident: Option<&Incident>) -> Result<(), String> {

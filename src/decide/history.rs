@@ -7,8 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::condition::decided_at;
+use super::decisions::strictness;
+use super::people::may_loosen;
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionPhase, DecisionType};
+use crate::api::owners::Owners;
 use crate::api::workload::ReleasePart;
 use crate::declaration::LONGEST_EXCEPTION;
 use crate::observation::{Change, PilotDecision};
@@ -31,6 +34,10 @@ pub const ROLLED_BACK_RELEASES: usize = 1000;
 
 /// Decisions that were accepted, and those that were refused: an open incident names the one that it follows.
 pub const JUDGED_DECISIONS: usize = 64;
+
+/// Unjudged Decisions of each of three kinds that one evaluation judges: the oldest, the strictest of people with a role, and
+/// the strictest of all.
+pub const JUDGED_AT_ONCE: usize = 10;
 
 /// The changes that decisions can depend on, oldest first by their start.
 pub fn relevant_changes(mut changes: Vec<Change>) -> Vec<Change> {
@@ -68,6 +75,21 @@ pub fn relevant_decisions(mut decisions: Vec<PilotDecision>) -> Vec<PilotDecisio
         kept.push(newest(&decisions, RECORDS, |it| is_it(it).then_some(it.created_at)));
     }
     only(decisions, &kept.concat())
+}
+
+/// The Decisions that one evaluation judges, oldest first; the others wait for the next ones. However many others flood in,
+/// the oldest are among them, so that each has its turn, and so are the strictest, so that the service is protected first.
+/// Those of people with a role have places of their own, because only they can prevent an act. Among equals the newest
+/// comes first: it speaks of what runs now.
+pub fn next_to_judge<'a>(decisions: &'a [PilotDecision], owners: &Owners) -> Vec<&'a PilotDecision> {
+    let unjudged: Vec<&PilotDecision> = decisions.iter().filter(|it| it.is_unjudged()).collect();
+    let may_relax = |it: &PilotDecision| may_loosen(owners, it.by.as_ref()).is_ok();
+    let chosen = [
+        (0..unjudged.len().min(JUDGED_AT_ONCE)).collect(),
+        newest(&unjudged, JUDGED_AT_ONCE, |it| may_relax(it).then_some((strictness(it.type_), it.created_at))),
+        newest(&unjudged, JUDGED_AT_ONCE, |it| Some((strictness(it.type_), it.created_at))),
+    ];
+    only(unjudged, &chosen.concat())
 }
 
 /// What an act rests on: the Decisions that were seen to be judged, and those of which a live reading says that they are
@@ -154,6 +176,9 @@ fn newest<T, K: Ord>(all: &[T], most: usize, key: impl Fn(&T) -> Option<K>) -> V
 }
 
 fn only<T>(all: Vec<T>, kept: &[usize]) -> Vec<T> {
-    let kept: BTreeSet<usize> = kept.iter().copied().collect();
-    all.into_iter().enumerate().filter(|(index, _)| kept.contains(index)).map(|(_, it)| it).collect()
+    let mut is_kept = vec![false; all.len()];
+    for index in kept {
+        is_kept[*index] = true;
+    }
+    all.into_iter().zip(is_kept).filter_map(|(it, is_kept)| is_kept.then_some(it)).collect()
 }

@@ -24,6 +24,8 @@ pub(super) struct Turn<'a> {
     pub(super) waiting: Vec<Waiting>,
     pub(super) figures: Vec<SloFigures>,
     pub(super) whole: Whole,
+    /// Names of the Decisions that an incident's record says were followed.
+    pub(super) followed: BTreeSet<&'a str>,
     /// An SLO or a trigger is declared otherwise than at the last evaluation, or there was none.
     pub(super) is_newly_declared: bool,
     evaluate_again: Option<Timestamp>,
@@ -31,6 +33,7 @@ pub(super) struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     pub(super) fn new(case: Case<'a>) -> Self {
+        let records = case.seen.decisions.iter().filter(|decision| decision.is_record);
         Self {
             case,
             inquiry: Inquiry::new(case.seen),
@@ -39,6 +42,7 @@ impl<'a> Turn<'a> {
             waiting: Vec::new(),
             figures: Vec::new(),
             whole: Whole::of(&case),
+            followed: records.filter_map(|record| record.follows.as_deref()).collect(),
             is_newly_declared: false,
             evaluate_again: None,
         }

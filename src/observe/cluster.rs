@@ -32,8 +32,9 @@ use crate::release::workload;
 /// A live reading that takes longer is given up; the evaluation is repeated.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Objects in one page of a list: an object may have 1.5 MiB, and the operator's memory is bounded.
-const PAGE: u32 = 50;
+/// Objects in one page of a list: an object may have 1.5 MiB, the operator's memory is bounded, and a page has to arrive
+/// before the deadline.
+const PAGE: u32 = 20;
 
 /// An object that is a part of a release as raw JSON: typed structs drop fields that they do not know. Which kind it
 /// is, is known where it is asked for.
@@ -468,7 +469,7 @@ mod tests {
                 "fieldSelector=spec.pilot%3Dcheckout%2Cstatus.phase%3D%2Cspec.by.user%21%3Dsystem%3Apilotguard";
             let of_pilot = "fieldSelector=spec.pilot%3Dcheckout&";
             if !query.contains(if selects { unjudged } else { of_pilot })
-                || !query.split('&').any(|it| it == "limit=50")
+                || !query.split('&').any(|it| it == "limit=20")
             {
                 return failure(StatusCode::BAD_REQUEST);
             }

@@ -130,15 +130,10 @@ impl ApiServer {
     }
 
     async fn serve(&self, request: Request<kube::client::Body>) -> Response<Body> {
-        let refused = self
-            .refusal
-            .lock()
-            .unwrap()
-            .as_ref()
-            .and_then(|refusal| {
-                let uri = request.uri();
-                refusal(request.method().as_str(), uri.path(), uri.query().unwrap_or_default())
-            });
+        let refused = self.refusal.lock().unwrap().as_ref().and_then(|refusal| {
+            let uri = request.uri();
+            refusal(request.method().as_str(), uri.path(), uri.query().unwrap_or_default())
+        });
         if let Some(code) = refused {
             return respond(Err((code, "the simulation refuses this".to_owned())));
         }

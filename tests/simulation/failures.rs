@@ -25,9 +25,9 @@ async fn what_cannot_be_read_is_told_and_tried_ever_less_often() {
         "spec": {"configuration": [{"kind": "ConfigMap", "name": "flags"}]},
     });
     simulation.api.apply("pilotguard.dev/pilots", governed);
-    simulation
-        .api
-        .refuse(|verb, path, _| (verb == "GET" && path.ends_with("/configmaps/flags")).then_some(StatusCode::FORBIDDEN));
+    simulation.api.refuse(|verb, path, _| {
+        (verb == "GET" && path.ends_with("/configmaps/flags")).then_some(StatusCode::FORBIDDEN)
+    });
     simulation.start();
     simulation.run_for(10 * MINUTE).await;
     let failed = simulation.own_metric("pilotguard_failed_evaluations_total");
