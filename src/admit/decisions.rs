@@ -6,6 +6,7 @@
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::context::Context;
@@ -23,6 +24,10 @@ use crate::observation::PilotDecision;
 use crate::observe::cluster::reduce_decision;
 use crate::report::refusal::{LONGEST_LINE, shorten};
 use crate::violation::Violation;
+
+/// Maximum number of characters in the metadata of a Decision: before an act all unjudged ones are read. It leaves room for
+/// `kubectl apply`, which repeats the whole object in an annotation. The chart's static policy has the same limit.
+const LONGEST_METADATA: usize = 16 * 1024;
 
 /// What is known of a Decision before it is stored.
 enum Foresight {
@@ -75,6 +80,11 @@ fn add(path: &[&str], value: Value) -> PatchOperation {
 /// What is wrong with a Decision whatever it is about.
 fn violations(decision: &Decision, context: &Context<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
+    let length = metadata_length(&decision.metadata);
+    if length > LONGEST_METADATA {
+        let problem = format!("its labels, annotations, finalizers and ownerReferences have {length} characters");
+        violations.push(Violation::new("metadata", problem, format!("shorten them to {LONGEST_METADATA} in total")));
+    }
     if decision.spec.record.is_some() {
         violations.push(Violation::new("spec.record", "is reserved for pilotguard", "remove it"));
     }
@@ -91,6 +101,17 @@ fn violations(decision: &Decision, context: &Context<'_>) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// Number of characters in the metadata that authors may write without a limit of its own.
+fn metadata_length(metadata: &ObjectMeta) -> usize {
+    let pairs = metadata.annotations.iter().chain(&metadata.labels).flatten();
+    let owners = metadata.owner_references.iter().flatten();
+    let texts = pairs
+        .flat_map(|(key, value)| [key, value])
+        .chain(metadata.finalizers.iter().flatten())
+        .chain(owners.flat_map(|owner| [&owner.api_version, &owner.kind, &owner.name, &owner.uid]));
+    texts.map(|text| text.chars().count()).sum()
 }
 
 fn foresee(request: &Request, decision: &Decision, context: &Context<'_>) -> Foresight {

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use crate::fixtures::*;
 
+const LONGEST_METADATA: usize = 16_384;
+
 const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
 
 fn decision(spec: &Value) -> Value {
@@ -90,7 +92,11 @@ fn a_decision_that_would_have_no_effect_is_refused_with_the_reason() {
         ("ada", json!({"type": "Readmit", "payload": DIGEST}), Some("an incident is open; readmit once it has closed")),
         ("ada", json!({"type": "Readmit", "payload": DIGEST, "pilot": "search"}), Some("ada has no role")),
         ("grace", json!({"type": "Rollback"}), Some("there is no known-good release to roll back to")),
-        ("grace", json!({"type": "HoldChanges"}), None),
+        (
+            "grace",
+            json!({"type": "HoldChanges"}),
+            Some("incident fast-burn-3f9c2a71 has held changes since 2026-11-18T09:55:00Z"),
+        ),
         ("ada", json!({"type": "Approve", "change": "checkout-2"}), Some("change checkout-2 owes no approval")),
         ("grace", json!({"type": "Approve", "change": "checkout-1"}), Some("grace has no role")),
         ("ada", json!({"type": "Approve", "change": "checkout-1"}), None),
@@ -116,6 +122,33 @@ fn a_reason_that_a_printed_command_left_open_is_no_reason() {
             "{}",
             refused.message
         );
+    }
+}
+
+/// Before an act all unjudged Decisions are read.
+#[test]
+fn a_decision_with_much_metadata_is_refused() {
+    let owner = |name: usize| json!([{"apiVersion": "v1", "kind": "Pod", "name": "x".repeat(name), "uid": "u"}]);
+    let long = "ä".repeat(LONGEST_METADATA - "note".len());
+    for (metadata, is_allowed) in [
+        (json!({"annotations": {"note": long}}), true),
+        (json!({"annotations": {"note": long}, "labels": {"a": ""}}), false),
+        (json!({"annotations": {"note": long}, "finalizers": ["a"]}), false),
+        (json!({"ownerReferences": owner(LONGEST_METADATA)}), false),
+        (json!({"ownerReferences": owner(100), "managedFields": [{"manager": "x".repeat(20_000)}]}), true),
+    ] {
+        let create = with(
+            decision(&json!({"type": "Resume", "incident": "fast-burn-3f9c2a71"})),
+            &json!({"metadata": metadata}),
+        );
+        let answer = judge(&guarded(&pilots()), OPEN, &review("CREATE", "ada", &Value::Null, &create));
+        if is_allowed {
+            assert!(matches!(answer, Answer::Allowed { .. }), "{answer:?}");
+            continue;
+        }
+        let refused = denial(answer);
+        assert_eq!(refused.code, 422);
+        assert!(refused.message.contains("characters; shorten them to 16384 in total"), "{}", refused.message);
     }
 }
 

@@ -72,6 +72,10 @@ async fn nobody_decides_in_anothers_name(cluster: &Cluster) -> anyhow::Result<()
             "spec.by.groups names groups that mallory is not in: owners; omit spec.by, it is set automatically",
         ),
         (
+            r#", "by": {"user": "mallory", "groups": ["interns", "interns", "interns"]}"#.to_owned(),
+            "spec.by.groups names a group more than once; omit spec.by, it is set automatically",
+        ),
+        (
             String::new(),
             "spec.by is missing because pilotguard did not answer; to decide anyway, set spec.by.user: mallory",
         ),
@@ -254,6 +258,7 @@ async fn the_policies_are_type_checked(cluster: &Cluster) -> anyhow::Result<()> 
     let (release, _) = installed(cluster).await?;
     for part in [
         "decisions",
+        "decisions-size",
         "workloads",
         "statefulsets",
         "daemonsets",

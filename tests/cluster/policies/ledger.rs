@@ -14,7 +14,12 @@ use super::installed;
 use crate::cluster::Cluster;
 use crate::release::Release;
 
-tests![nobody_writes_release_snapshots, nobody_writes_the_ledger, nothing_is_put_back_in_the_namespaces_of_the_system,];
+tests![
+    nobody_writes_release_snapshots,
+    nobody_writes_the_ledger,
+    nobody_makes_decisions_large,
+    nothing_is_put_back_in_the_namespaces_of_the_system,
+];
 
 async fn nobody_writes_release_snapshots(cluster: &Cluster) -> anyhow::Result<()> {
     let (release, guarded) = installed(cluster).await?;
@@ -144,6 +149,84 @@ async fn the_operator_writes_it(operator: &Person, guarded: &str) -> anyhow::Res
     changes.patch_status("c-1", &params, &Patch::Merge(&json!({"status": {"outcome": "Pending"}}))).await?;
     let decisions: Api<Decision> = Api::namespaced(client, guarded);
     decisions.patch_status("hold", &params, &Patch::Merge(&json!({"status": {}}))).await?;
+    Ok(())
+}
+
+const TOO_LARGE: &str = "characters; shorten them to 16384 in total";
+
+/// The annotations of a Decision that is as large as the policy allows, or larger.
+fn padded(length: usize) -> Value {
+    json!({"note": "x".repeat(length - "note".len())})
+}
+
+async fn nobody_makes_decisions_large(cluster: &Cluster) -> anyhow::Result<()> {
+    // The kinds are installed with it; its policies look at another namespace.
+    installed(cluster).await?;
+    let guarded = cluster.rig.namespace("guarded").await?;
+    let mallory = cluster.rig.person("mallory", &["interns"]).await?;
+    cluster.rig.grant(&mallory, &guarded, "cluster-admin").await?;
+    let by = json!({"user": "mallory", "groups": ["interns"]});
+    let manifest = |name: &str, reason: &str, metadata: Value| {
+        let mut decision = json!({"apiVersion": "pilotguard.dev/v1alpha1", "kind": "Decision",
+            "metadata": {"name": name, "namespace": guarded},
+            "spec": {"pilot": "web", "type": "HoldChanges", "reason": reason, "by": by}});
+        json_patch::merge(&mut decision["metadata"], &metadata);
+        decision.to_string()
+    };
+    let large = |name: &str| manifest(name, "look", json!({"annotations": padded(200_000)}));
+    let create = ["create", "-f", "-"];
+    // What was stored before the policy.
+    let stored = mallory.kubectl_with(&create, &large("stored")).await?;
+    ensure!(stored.succeeded(), "{stored:?}");
+    let release = Release::install(cluster, &guarded, &["external=true"]).await?;
+    // A new policy is obeyed a moment after it was stored.
+    wait::until("policy in force", PATIENCE, || async {
+        let arguments = ["create", "--dry-run=server", "-f", "-"];
+        let said = mallory.kubectl_with(&arguments, &large("new")).await.map_err(|error| error.to_string())?.stderr;
+        if said.contains(TOO_LARGE) { Ok(()) } else { Err(said) }
+    })
+    .await?;
+
+    let owner = |name: usize| json!([{"apiVersion": "v1", "kind": "Pod", "name": "x".repeat(name), "uid": "u"}]);
+    let labels: serde_json::Map<String, Value> = (0..300).map(|it| (format!("l{it}"), "x".repeat(60).into())).collect();
+    let finalizers: Vec<String> = (0..100).map(|it| format!("{}/f{it}", "x".repeat(200))).collect();
+    for (name, metadata, is_allowed) in [
+        ("fits", json!({"annotations": padded(16_384)}), true),
+        ("annotations", json!({"annotations": padded(16_385)}), false),
+        ("labels", json!({"labels": labels}), false),
+        ("finalizers", json!({"finalizers": finalizers}), false),
+        ("owner", json!({"ownerReferences": owner(20_000)}), false),
+        ("with-owner", json!({"ownerReferences": owner(20)}), true),
+    ] {
+        let output = mallory.kubectl_with(&create, &manifest(name, "look", metadata)).await?;
+        let is_told = output.succeeded() || output.stderr.contains(TOO_LARGE);
+        ensure!(output.succeeded() == is_allowed && is_told, "{name}: {output:?}");
+    }
+    // The longest reason, each character of which takes six where `kubectl apply` repeats it.
+    let apply = ["apply", "-f", "-"];
+    let applied = mallory.kubectl_with(&apply, &manifest("applied", &"<&>a".repeat(256), json!({}))).await?;
+    ensure!(applied.succeeded(), "{applied:?}");
+    what_was_stored_before_may_shrink(&mallory, &release.operator(cluster).await?, &guarded).await
+}
+
+async fn what_was_stored_before_may_shrink(person: &Person, operator: &Person, guarded: &str) -> anyhow::Result<()> {
+    let decisions: Api<Decision> = Api::namespaced(operator.client()?, guarded);
+    for (name, metadata, is_allowed) in [
+        ("fits", json!({"labels": {"team": "shop"}}), false),
+        ("stored", json!({"labels": {"team": "shop"}}), false),
+        ("stored", json!({"labels": {}, "finalizers": []}), true),
+        ("stored", json!({"annotations": padded(100_000)}), true),
+        ("stored", json!({"annotations": null}), true),
+    ] {
+        let patch = json!({"metadata": metadata}).to_string();
+        let words = ["patch", "decision", name, "--type=merge", "--namespace", guarded, "-p", &patch];
+        let output = person.kubectl(&words).await?;
+        let is_told = output.succeeded() || output.stderr.contains(TOO_LARGE);
+        ensure!(output.succeeded() == is_allowed && is_told, "{name}: {output:?}");
+        // Whatever its size, it is judged.
+        let judged = json!({"status": {"message": is_allowed.to_string()}});
+        decisions.patch_status("stored", &PatchParams::default(), &Patch::Merge(&judged)).await?;
+    }
     Ok(())
 }
 
