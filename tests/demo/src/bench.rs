@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::chronicle::Chronicle;
 use crate::figures::{median, percentile, text};
+use crate::fleet;
 use crate::probe::{self, Probe};
 use crate::stage::{NAME, NAMESPACE, Stage, succeed};
 
@@ -34,7 +35,7 @@ const CONDITION: &str = r#"sum(increase(http_requests_total{app="checkout",code=
 / sum(increase(http_requests_total{app="checkout"}[5s])) > 0.05"#;
 
 /// Measures and prints.
-pub(crate) async fn measure(runs: u32, requests: u32) -> anyhow::Result<()> {
+pub(crate) async fn measure(runs: u32, requests: u32, (pilots, seconds): (usize, u64)) -> anyhow::Result<()> {
     println!("Starting a cluster, Prometheus and pilotguard ({}) …", build());
     let rig = Stage::rig(None).await?;
     let stage = Box::pin(Stage::install(rig, REQUESTS_PER_SECOND)).await?;
@@ -49,7 +50,11 @@ pub(crate) async fn measure(runs: u32, requests: u32) -> anyhow::Result<()> {
     bench.settled().await?;
     bench.add_unguarded().await?;
     bench.reaction(runs).await?;
-    bench.admission(requests).await
+    bench.admission(requests).await?;
+    if pilots > 0 {
+        fleet::measure(&bench.stage, pilots, seconds).await?;
+    }
+    Ok(())
 }
 
 fn build() -> &'static str {

@@ -5,6 +5,7 @@
 mod bench;
 mod chronicle;
 mod figures;
+mod fleet;
 mod narrator;
 mod play;
 mod probe;
@@ -37,7 +38,7 @@ enum Command {
         #[arg(long, value_name = "PATH", env = "DEMO_KUBECONFIG")]
         kubeconfig: Option<PathBuf>,
     },
-    /// Measure reaction and admission, each against a baseline of the same run
+    /// Measure reaction, admission and the cost of a fleet, each against a baseline of the same run
     Bench {
         /// How often the reaction is measured
         #[arg(long, default_value_t = 5)]
@@ -45,6 +46,12 @@ enum Command {
         /// How many requests of each kind admission is measured with
         #[arg(long, default_value_t = 300)]
         requests: u32,
+        /// How many pilots the cost of a fleet is measured with; 0 measures none
+        #[arg(long, default_value_t = 1000)]
+        pilots: usize,
+        /// For how many seconds that cost is counted
+        #[arg(long, default_value_t = 120)]
+        seconds: u64,
     },
 }
 
@@ -52,7 +59,9 @@ enum Command {
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo { keep, kubeconfig } => Box::pin(play::play(keep, kubeconfig.as_deref())).await,
-        Command::Bench { runs, requests } => stage::unless_interrupted(Box::pin(bench::measure(runs, requests))).await,
+        Command::Bench { runs, requests, pilots, seconds } => {
+            stage::unless_interrupted(Box::pin(bench::measure(runs, requests, (pilots, seconds)))).await
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
