@@ -61,10 +61,9 @@ pub(super) fn of_decision(request: &Request, context: &Context<'_>) -> Answer {
     let is_machine = is_service_account(&request.requester) || context.gitops_users.contains(&by.user);
     match foresee(request, &decision, context) {
         Foresight::Counts => Answer::Allowed { patch, warnings: Vec::new() },
-        Foresight::Refused(why) if !is_machine => Answer::forbidden(format!(
-            "Refused: {:?} for pilot {}, because it would have no effect.\n- {why}",
-            decision.spec.type_, decision.spec.pilot
-        )),
+        Foresight::Refused(why) if !is_machine => {
+            Answer::forbidden(format!("Refused: {:?} for pilot {}.\n- {why}", decision.spec.type_, decision.spec.pilot))
+        }
         Foresight::Refused(why) => {
             let text = format!("this Decision is stored, but will be refused in its status: {why}");
             Answer::Allowed { patch, warnings: vec![shorten(&text, LONGEST_LINE)] }
@@ -89,7 +88,7 @@ fn violations(decision: &Decision, context: &Context<'_>) -> Vec<Violation> {
         violations.push(Violation::new("spec.record", "is reserved for pilotguard", "remove it"));
     }
     if says_nothing(&decision.spec.reason) {
-        violations.push(Violation::new("spec.reason", "says nothing", WANTED));
+        violations.push(Violation::new("spec.reason", "is empty or a placeholder", WANTED));
     }
     if let Some(until) = decision.spec.until {
         let latest = context.now.checked_add(LONGEST_EXCEPTION).unwrap_or(jiff::Timestamp::MAX);
@@ -126,9 +125,10 @@ fn foresee(request: &Request, decision: &Decision, context: &Context<'_>) -> For
         // It may be created by the same apply.
         let pilots = context.guarded.pilots_of(&request.namespace);
         let known = pilots.iter().map(|pilot| pilot.id.name.as_str()).collect::<Vec<_>>().join(", ");
-        let known = if known.is_empty() { "there is none".to_owned() } else { format!("there are {known}") };
+        let known = if known.is_empty() { "none".to_owned() } else { known };
         return Foresight::Doubtful(format!(
-            "no Pilot in namespace {} is named {named} ({known}); this Decision is refused in a minute unless it is created",
+            "Pilot {named} does not exist in namespace {} (existing Pilots: {known}); create it within a minute, or this \
+             Decision is refused",
             request.namespace
         ));
     };

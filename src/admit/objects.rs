@@ -20,6 +20,7 @@ use crate::api::incident::IncidentStage;
 use crate::api::metrics_source::MetricsSource;
 use crate::api::pilot::{CREATED_BY, Mode, Pilot, TAKES_OVER};
 use crate::api::trigger::TriggerAction;
+use crate::decide::outlook::outlook;
 use crate::decide::people::may_loosen;
 use crate::declaration::change_calendar::SharedCalendar;
 use crate::declaration::{Declaration, Trigger, parts};
@@ -61,7 +62,33 @@ fn probe(request: &Request) -> Option<&str> {
 }
 
 pub(super) fn parse<T: DeserializeOwned>(kind: &str, object: &Value) -> Result<T, Answer> {
-    T::deserialize(object).map_err(|problem| Answer::bad_request(format!("not a valid {kind}: {problem}")))
+    serde_path_to_error::deserialize(object).map_err(|error| {
+        let path = error.path().to_string();
+        let place = if path == "." { String::new() } else { format!("{path}: ") };
+        Answer::bad_request(format!(
+            "not a valid {kind}: {place}{}",
+            without_type_names(&error.into_inner().to_string())
+        ))
+    })
+}
+
+/// What serde calls a type by its name in our code, users know as an object.
+fn without_type_names(problem: &str) -> String {
+    let mut words = problem.split(' ').peekable();
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "struct" {
+            words.next();
+            kept.push("an object");
+            while words
+                .next_if(|word| ["with", "element", "elements"].contains(word) || word.parse::<u32>().is_ok())
+                .is_some()
+            {}
+        } else {
+            kept.push(word);
+        }
+    }
+    kept.join(" ")
 }
 
 fn of_pilot(request: &Request, context: &Context<'_>) -> Answer {
@@ -240,10 +267,15 @@ fn refused_under_way(request: &Request, pilot: &Pilot, what: &str) -> Option<Ans
     let is_under_way = |stage| matches!(stage, DecisionWindow | Continued | Acting | Verifying | Resuming);
     let incident = pilot.status.as_ref()?.incident.as_ref().filter(|it| binds && is_under_way(it.stage))?;
     Some(Answer::forbidden(format!(
-        "Refused: {what} pilot {}, because incident {} is under way ({:?}).\n\
-         - {:?} follows or has been begun; without the Pilot nobody would finish or verify it\n\
-         Try again when the incident has ended, or decide it now: kubectl get plt {} -n {} -o yaml shows it under status.incident",
-        request.name, incident.id, incident.stage, incident.action, request.name, request.namespace
+        "Refused: {what} pilot {} while incident {} is open.\n\
+         - {}; without the Pilot nobody would carry that out or verify it\n\
+         Try again when the incident has closed, or decide it now with a Decision that names it. To see it: \
+         kubectl describe pilot {} -n {}",
+        request.name,
+        incident.id,
+        outlook(incident),
+        request.name,
+        request.namespace
     )))
 }
 

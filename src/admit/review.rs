@@ -30,7 +30,7 @@ use crate::release::images::images;
 use crate::release::marks::{ADMITTED, HELD, HeldVerdict, bytes_of_others, quarantine_of};
 use crate::release::ownership::{LAST_APPLIED, RELEASED, REPLICAS, last_applied_with_release, with_owners_of};
 use crate::release::workload;
-use crate::report::refusal::{LONGEST_LINE, Refusal, shorten};
+use crate::report::refusal::{LONGEST_LINE, LONGEST_NOTE, Refusal, shorten};
 
 /// The annotation of a pod template by which the operator asks, in a dry-run, whether the webhook answers.
 pub const PROBE: &str = "pilotguard.dev/probe";
@@ -166,6 +166,7 @@ impl<'a> Attempt<'a> {
         let running = after.or(before).and_then(|object| workload::template(kind, object)).unwrap_or_default();
         let replicas_before = before.and_then(|object| workload::replicas(kind, object));
         let replicas_after = after.and_then(|object| workload::replicas(kind, object));
+        let payload = workload::payload(kind, &running);
         let verb = match move_ {
             _ if operation == Operation::Create => "creating".to_owned(),
             _ if gains_owner => "adding an owner reference to".to_owned(),
@@ -173,6 +174,9 @@ impl<'a> Attempt<'a> {
             Move::Resumes => "resuming the rollout of".to_owned(),
             Move::Withdraws => "withdrawing the waiting change of".to_owned(),
             Move::Nothing if replicas_before != replicas_after => "scaling".to_owned(),
+            Move::Releases if stored.as_ref().is_some_and(|it| it.waiting.is_none() && it.payload == payload) => {
+                "restarting".to_owned()
+            }
             Move::Nothing | Move::Relabels | Move::Releases => "updating".to_owned(),
         };
         let reference = PartReference { kind, name: request.name.clone() };
@@ -186,7 +190,7 @@ impl<'a> Attempt<'a> {
                 moves_release: matches!(move_, Move::Resumes | Move::Releases | Move::Deletes),
                 gains_owner,
                 template: template_digest(&running),
-                payload: workload::payload(kind, &running),
+                payload,
                 gitops: GitOps {
                     manages_workload: after.is_some_and(workload::is_managed_by_gitops),
                     is_named: context.gitops_users.contains(&request.requester.user),
@@ -271,17 +275,16 @@ impl<'a> Attempt<'a> {
         match judgement.verdict {
             Verdict::Deny => self.denied(refusal().full()),
             Verdict::Hold => {
-                let warning = refusal().line("pilotguard holds, to roll it out once allowed: ");
                 let patch = self.keeping(&judgement, self.held(&change, &judgement));
-                Answer::PutOff { verdict: HeldVerdict::Hold, patch, warning }
+                put_off(HeldVerdict::Hold, patch, &refusal(), "pilotguard holds this until it is allowed: ")
             }
             Verdict::Pin => {
-                let warning = refusal().line("pilotguard kept the stored release instead of: ");
                 let patch = self.keeping(&judgement, self.pinned(&change, &judgement));
-                Answer::PutOff { verdict: HeldVerdict::Pin, patch, warning }
+                put_off(HeldVerdict::Pin, patch, &refusal(), "pilotguard kept the stored release instead of: ")
             }
             Verdict::Allow => {
-                let warnings = said(&judgement).map(|prefix| refusal().line(&prefix)).into_iter().collect();
+                let warnings =
+                    said(&judgement).map(|prefix| refusal().line(&prefix, LONGEST_LINE)).into_iter().collect();
                 let patch = self.keeping(&judgement, self.admitted(&change, &judgement));
                 Answer::Allowed { patch, warnings }
             }
@@ -423,6 +426,11 @@ impl<'a> Attempt<'a> {
         }
         stamp::patch(&self.request.object, wanted)
     }
+}
+
+fn put_off(verdict: HeldVerdict, patch: Vec<PatchOperation>, refusal: &Refusal, prefix: &str) -> Answer {
+    let [warning, note] = [LONGEST_LINE, LONGEST_NOTE].map(|most| refusal.line(prefix, most));
+    Answer::PutOff { verdict, patch, warning, note }
 }
 
 /// How a requester is told of what was found, where the write happens.

@@ -162,7 +162,9 @@ impl Admission {
         let (uid, answer) = match Request::read(body) {
             Ok(request) => {
                 let answer = judge(&request, &context);
-                log(&request, &answer);
+                // The operator's own dry-runs are refused on purpose, to show that the webhook is called.
+                let is_probe = request.is_dry_run && *request.requester.user == *self.own_account;
+                log(&request, &answer, is_probe);
                 self.witness.saw(&request, &answer, &self.guarded);
                 (request.uid, answer)
             }
@@ -176,10 +178,13 @@ impl Admission {
     }
 }
 
-fn log(request: &Request, answer: &Answer) {
+fn log(request: &Request, answer: &Answer, is_probe: bool) {
     let Request { target, operation, namespace, name, requester, is_dry_run, .. } = request;
     let user = &requester.user;
     match answer {
+        Answer::Denied(denial) if is_probe => {
+            tracing::debug!(target_resource = %target, ?operation, %namespace, %name, message = %denial.message, "probed");
+        }
         Answer::Denied(denial) => {
             let (reason, message) = (denial.reason, &denial.message);
             tracing::info!(target_resource = %target, ?operation, %namespace, %name, %user, is_dry_run, reason, %message, "refused");

@@ -151,8 +151,10 @@ pub enum Answer {
         verdict: HeldVerdict,
         /// What is changed on the way.
         patch: Vec<PatchOperation>,
-        /// What the requester is told.
+        /// What the requester is told, short enough for a warning.
         warning: String,
+        /// The same for an Event, which has more room.
+        note: String,
     },
     /// It may not.
     Denied(Denial),

@@ -18,7 +18,7 @@ use super::wire::{Answer, Request};
 use crate::api::workload::{PartKind, PartReference};
 use crate::declaration::PilotId;
 use crate::release::marks::HeldVerdict;
-use crate::report::refusal::shorten;
+use crate::report::refusal::{LONGEST_NOTE, shorten};
 use crate::runtime::metrics::{Metrics, ReviewOutcome};
 
 /// Refusals that wait to be told; more at once are only counted.
@@ -26,9 +26,6 @@ const WAITING: usize = 256;
 
 /// An Event that takes longer to write is given up.
 const DEADLINE: Duration = Duration::from_secs(5);
-
-/// A longer note is cut, in bytes: `kubectl describe` shows it in one line.
-const LONGEST_NOTE: usize = 512;
 
 /// Takes note of every answer.
 #[derive(Clone, Debug)]
@@ -57,11 +54,11 @@ impl Witness {
     pub(super) fn saw(&self, request: &Request, answer: &Answer, guarded: &Guarded) {
         let (outcome, reason, text) = match answer {
             Answer::Denied(denial) => (ReviewOutcome::Refused, "ChangeRefused", denial.message.clone()),
-            Answer::PutOff { verdict: HeldVerdict::Hold, warning, .. } => {
-                (ReviewOutcome::Held, "ChangeHeld", warning.clone())
+            Answer::PutOff { verdict: HeldVerdict::Hold, note, .. } => {
+                (ReviewOutcome::Held, "ChangeHeld", note.clone())
             }
-            Answer::PutOff { verdict: HeldVerdict::Pin, warning, .. } => {
-                (ReviewOutcome::Pinned, "ChangePinned", warning.clone())
+            Answer::PutOff { verdict: HeldVerdict::Pin, note, .. } => {
+                (ReviewOutcome::Pinned, "ChangePinned", note.clone())
             }
             Answer::Allowed { warnings, .. } if !warnings.is_empty() => {
                 (ReviewOutcome::Warned, "ChangeWouldBeRefused", warnings.join("; "))

@@ -35,8 +35,8 @@ pub const TAKES_OVER: &str = "pilotguard.dev/takes-over";
     printcolumn(name = "Budget", type_ = "string", json_path = ".status.slos[0].budgetRemaining"),
     printcolumn(name = "Release", type_ = "string", json_path = ".status.release.state"),
     printcolumn(name = "Incident", type_ = "string", json_path = ".status.incident.id"),
-    printcolumn(name = "Opens", type_ = "string", json_path = ".status.nextOpen"),
-    printcolumn(name = "Stage", type_ = "string", json_path = ".status.incident.stage", priority = 1),
+    printcolumn(name = "Stage", type_ = "string", json_path = ".status.incident.stage"),
+    printcolumn(name = "Opens", type_ = "string", json_path = ".status.nextOpen", priority = 1),
     printcolumn(name = "Deadline", type_ = "string", json_path = ".status.deadline", priority = 1),
     printcolumn(name = "Decision date", type_ = "string", json_path = ".spec.intent.decisionDate", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")

@@ -20,7 +20,7 @@ use crate::declaration::Declaration;
 use crate::observation::{Answer, Claimed, Observation, Question, Reading, Unknown, Workload};
 use crate::observe::cluster::ObserveError;
 use crate::observe::configuration;
-use crate::observe::prometheus::{Conversation, Source};
+use crate::observe::prometheus::{Conversation, Problem, Source};
 use crate::report::surroundings::SourceState;
 
 /// More rounds of questions than any case needs; the timelines of `tests/core` never see more than four. What is
@@ -169,11 +169,13 @@ impl Metrics<'_> {
             Self::Source(source) => source.end(),
             Self::Problem(problem) => return SourceState::Unavailable(problem.to_owned()),
         };
-        match (said.problem, said.slow) {
-            (Some(problem), Some(slow)) => SourceState::Unavailable(format!("{}; {slow}", problem.message)),
-            (Some(problem), None) => SourceState::Unavailable(problem.message),
-            (None, Some(slow)) => SourceState::Slow(slow),
-            (None, None) => SourceState::Answering,
+        let Some(Problem { reason, message }) = said.problem else {
+            return said.slow.map_or(SourceState::Answering, SourceState::Slow);
+        };
+        let message = [Some(message), said.slow].into_iter().flatten().collect::<Vec<_>>().join("; ");
+        match reason {
+            Unknown::QueryRefused => SourceState::QueryRefused(message),
+            _ => SourceState::Unavailable(message),
         }
     }
 }

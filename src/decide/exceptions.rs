@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::Case;
-use super::naming::name_of;
+use super::naming::{name_of, unseen_release};
 use super::people::is_service_account;
 use super::people::may_loosen;
 use super::plan::{DeclareEmergency, Effect};
@@ -67,6 +67,12 @@ pub fn incident_takes_a_fix(case: &Case<'_>) -> bool {
 /// One owner who is not the requester; two where the requester is no person.
 fn four_eyes<'a>(overrides: Vec<&'a PilotDecision>, proposal: &Proposal) -> Vec<&'a PilotDecision> {
     let needed = owners_needed(proposal);
+    let by_owner = by_owner(overrides, proposal);
+    if by_owner.len() < needed { Vec::new() } else { by_owner.into_values().take(needed).collect() }
+}
+
+/// The first Override of each owner who is not the requester.
+fn by_owner<'a>(overrides: Vec<&'a PilotDecision>, proposal: &Proposal) -> BTreeMap<&'a str, &'a PilotDecision> {
     let mut by_owner: BTreeMap<&str, &PilotDecision> = BTreeMap::new();
     for decision in overrides {
         let owner = decision.by.as_ref().map_or("", |by| by.user.as_str());
@@ -74,7 +80,12 @@ fn four_eyes<'a>(overrides: Vec<&'a PilotDecision>, proposal: &Proposal) -> Vec<
             by_owner.entry(owner).or_insert(decision);
         }
     }
-    if by_owner.len() < needed { Vec::new() } else { by_owner.into_values().take(needed).collect() }
+    by_owner
+}
+
+/// The owners besides the requester who have let the proposed release through already.
+pub fn owners_who_agreed<'a>(case: &Case<'a>, proposal: &Proposal) -> Vec<&'a str> {
+    by_owner(overrides_of(case, &proposal.payload), proposal).into_keys().collect()
 }
 
 /// How many owners besides the requester have to agree.
@@ -160,7 +171,7 @@ impl Turn<'_> {
     pub(super) fn weigh_override(&self, decision: &PilotDecision) -> Result<String, String> {
         let until = end_of(decision, self.case.now)?;
         let payload = decision.payload.as_deref().ok_or("Override needs the payload digest of a release")?;
-        let release = name_of(&self.case, payload).unwrap_or_else(|| "the release that it names".to_owned());
+        let release = name_of(&self.case, payload).unwrap_or_else(|| unseen_release(payload));
         let fix = if decision.fix { "an open incident, and " } else { "" };
         Ok(format!(
             "until {until:.0} {release} passes {fix}windows, a budget freeze and the decision date where someone else \

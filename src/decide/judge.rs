@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use super::Case;
 use super::backstop::unauthorized;
 use super::budget::budget;
-use super::closing_window::is_blameless;
 use super::ending::is_held_by_a_person;
 use super::exceptions::part;
+use super::outlook::{end_of_hold, outlook};
 use super::people::is_service_account;
 use super::proposal::{Finding, GuardName, Judgement, Operation, Proposal, Until, Verdict};
 use super::window::window;
@@ -125,9 +125,30 @@ fn quarantine(case: &Case<'_>, proposal: &Proposal) -> Option<Finding> {
     is_quarantined.then(|| Finding {
         guard: GuardName::Quarantine,
         mode: case.declaration.enforcement.actions,
-        problem: "this release was rolled back after an incident".to_owned(),
-        until: Until::Someone("an owner readmits it (any other release may be applied)".to_owned()),
+        problem: format!(
+            "this release was rolled back {} and stays blocked",
+            by_which_incident(case, &proposal.payload)
+        ),
+        until: Until::Someone("an owner readmits it".to_owned()),
     })
+}
+
+/// The incident that rolled a release back last, as far as its record is known.
+fn by_which_incident(case: &Case<'_>, payload: &String) -> String {
+    let open = case.ledger.incident.as_ref();
+    let of_open = open.and_then(|incident| {
+        let intent = incident.intent.as_ref().filter(|intent| intent.put_away().any(|it| it == payload))?;
+        Some((&incident.id, intent.at))
+    });
+    let mut records = case.seen.decisions.iter().filter(|it| it.is_record).rev();
+    let of_record = || {
+        let record = records.find(|record| record.quarantined.contains(payload))?;
+        Some((record.incident.as_ref()?, record.created_at))
+    };
+    match of_open.or_else(of_record) {
+        Some((incident, at)) => format!("by incident {incident} at {at:.0}"),
+        None => "by an incident".to_owned(),
+    }
 }
 
 /// What incidents put away and nobody has readmitted since, the newest first, by their records: a workload that is created
@@ -160,23 +181,14 @@ fn is_readmitted_since(case: &Case<'_>, payload: &str, at: Timestamp) -> bool {
 fn incident(case: &Case<'_>, _: &Proposal) -> Option<Finding> {
     let incident = case.ledger.incident.as_ref().filter(|incident| holds_changes(incident))?;
     let (problem, until) = match incident.stage {
-        IncidentStage::DecisionWindow => {
-            let problem =
-                format!("incident {} is open; {:?} follows at {:.0}", incident.id, incident.action, incident.deadline);
-            (problem, "the incident has closed, or an owner decides".to_owned())
-        }
         IncidentStage::Standing => {
             let problem = format!("incident {} holds changes{}", incident.id, by_whose_word(case, incident));
-            // Where no trigger has a part in it nothing can be measured that would say that it is over.
-            let only_resumed = incident.scales_down()
-                || is_held_by_a_person(incident)
-                || (incident.evidence.is_empty() && !is_blameless(incident));
-            (problem, if only_resumed { "an owner resumes" } else { "it is clear, or an owner resumes" }.to_owned())
+            (problem, end_of_hold(incident))
         }
-        _ => (format!("incident {} is open", incident.id), "it has closed".to_owned()),
+        _ => (format!("incident {} is open; {}", incident.id, outlook(incident)), "the incident has closed"),
     };
     let mode = case.declaration.enforcement.actions;
-    Some(Finding { guard: GuardName::Incident, mode, problem, until: Until::Someone(until) })
+    Some(Finding { guard: GuardName::Incident, mode, problem, until: Until::Someone(until.to_owned()) })
 }
 
 /// Who began an incident that no trigger opened, and why: whoever is refused has to know whom to ask.

@@ -25,6 +25,7 @@ pub mod judge;
 pub mod lateness;
 pub mod naming;
 mod opening;
+pub mod outlook;
 mod ownership;
 pub mod people;
 pub mod pilot;

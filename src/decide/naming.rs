@@ -17,6 +17,11 @@ pub fn name_of(case: &Case<'_>, payload: &str) -> Option<String> {
     release_name(&images, payload)
 }
 
+/// What a release is called of which nothing was seen but the digest that somebody wrote.
+pub fn unseen_release(payload: &str) -> String {
+    format!("release {} (not seen yet)", payload.get(..12).unwrap_or(payload))
+}
+
 /// ` to ` and the name of a release, if it has one.
 pub fn to_release(name: Option<String>) -> String {
     name.map(|name| format!(" to {name}")).unwrap_or_default()

@@ -1,7 +1,9 @@
 //! Who somebody is to a pilot: a machine, or a person who holds a role that may loosen.
 
+use std::collections::BTreeSet;
+
 use crate::api::decision::Requester;
-use crate::api::owners::{Identities, Owners};
+use crate::api::owners::{Identities, Owner, Owners};
 
 /// Service accounts' user names begin so.
 const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
@@ -28,6 +30,26 @@ pub fn may_loosen(owners: &Owners, by: Option<&Requester>) -> Result<(), String>
     if holds_a_role {
         return Ok(());
     }
-    let named: Vec<String> = owners.who_may_loosen().map(|(role, owner)| format!("{} ({role})", owner.name)).collect();
-    Err(format!("{} has no role that may relax guards; ask {}", by.user, named.join(", ")))
+    Err(format!("{} has no role that may relax guards; ask {}", by.user, who_may_loosen(owners)))
+}
+
+/// Who may relax guards, as people read it. Example: `Ada Lovelace (service owner, ada@example.com)`.
+pub fn who_may_loosen(owners: &Owners) -> String {
+    let named = owners.who_may_loosen().map(|(role, owner)| {
+        let contact = owner.contacts.first().map(|contact| format!(", {contact}")).unwrap_or_default();
+        format!("{} ({role}{contact})", owner.name)
+    });
+    named.collect::<Vec<_>>().join(", ")
+}
+
+/// The users who may relax guards, sorted; `None` where groups may, of which nobody here knows the members.
+pub fn users_who_may_loosen<'a>(owners: &'a Owners) -> Option<BTreeSet<&'a str>> {
+    let of_owner = |(_, owner): (_, &'a Owner)| {
+        let delegate = owner.delegate.as_ref().map(|delegate| &delegate.identities);
+        std::iter::once(&owner.identities).chain(delegate)
+    };
+    let identities: Vec<&Identities> = owners.who_may_loosen().flat_map(of_owner).collect();
+    let users = identities.iter().flat_map(|it| &it.users).map(String::as_str);
+    let is_person = |user: &&str| !user.starts_with(SERVICE_ACCOUNT_PREFIX);
+    identities.iter().all(|it| it.groups.is_empty()).then(|| users.filter(is_person).collect())
 }

@@ -194,6 +194,12 @@ impl GuardName {
     }
 }
 
+/// A recorded reason without the name of its guard, which programs read: the sentence says the same.
+pub fn without_guard(reason: &str) -> &str {
+    let is_name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric());
+    reason.split_once(": ").filter(|(guard, _)| is_name(guard)).map_or(reason, |(_, problem)| problem)
+}
+
 /// A finding that owners lifted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lifted {

@@ -6,10 +6,12 @@
 use jiff::Timestamp;
 
 use super::exceptions;
+use super::refusal::upper_first;
 use crate::api::incident::{DecidedBy, Incident, IncidentStage, Intent, RollbackTarget, Verification};
 use crate::api::trigger::TriggerAction;
 use crate::decide::Case;
 use crate::decide::naming::{name_of, to_release};
+use crate::decide::outlook::follows;
 use crate::decide::plan::{Effect, Plan, ScaleDown, Waiting};
 use crate::release::marks::{AdmittedVerdict, Contained};
 
@@ -114,12 +116,7 @@ fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
     if incident.stage == IncidentStage::DecisionWindow || !incident.evidence.is_empty() {
         let round = incident.deadline.as_millisecond();
         let evidence = incident.evidence.last().map_or("", |evidence| evidence.text.as_str());
-        let follows = format!(
-            "{}{} follows at {} unless an owner decides otherwise",
-            follows(incident.action),
-            to_target(incident, incident.action),
-            incident.deadline.strftime("%Y-%m-%dT%H:%M:%SZ")
-        );
+        let follows = upper_first(&follows(incident));
         told.push(tell(
             &format!("opened-{round}"),
             true,
@@ -160,15 +157,6 @@ fn of_incident(incident: &Incident, now: Timestamp) -> Vec<Announcement> {
 fn to_target(incident: &Incident, action: TriggerAction) -> String {
     let target = incident.target.as_ref().filter(|_| action == TriggerAction::Rollback);
     to_release(target.and_then(RollbackTarget::name))
-}
-
-const fn follows(action: TriggerAction) -> &'static str {
-    match action {
-        TriggerAction::Notify => "A notice",
-        TriggerAction::HoldChanges => "A hold on changes",
-        TriggerAction::Rollback => "A rollback",
-        TriggerAction::ScaleDown => "A scale-down",
-    }
 }
 
 const fn doing(action: TriggerAction) -> &'static str {

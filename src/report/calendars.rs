@@ -32,7 +32,7 @@ fn findings(calendar: &SharedCalendar, now: Timestamp) -> Vec<Finding> {
     vec![
         finding("Ready", Truth::True, Reason::Narrowing, ""),
         finding("Stalled", Truth::False, Reason::Settled, ""),
-        super::conditions::opening(&windows.opening_at(now)),
+        super::conditions::opening(&windows.opening_at(now), || windows.next_open(now)),
         windows_are_current(&windows.past_windows(now)),
     ]
 }
@@ -64,7 +64,12 @@ mod tests {
             [
                 ["Ready", "True", "Narrowing", ""],
                 ["Stalled", "False", "Settled", ""],
-                ["WindowOpen", "False", "Closed", "outside the change windows"],
+                [
+                    "WindowOpen",
+                    "False",
+                    "Closed",
+                    "outside the change windows; the next window opens at 2026-11-19T09:00:00Z"
+                ],
                 [
                     "WindowsCurrent",
                     "False",

@@ -8,18 +8,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::conflicting_controller::{act_that_is_not_possible, conflicting_controller};
 use super::conflicts;
+use super::incidents;
 use super::invalid::not_in_force;
 use super::measuring::{budget_healthy, evaluated_on_time, measured, metrics_available};
 use super::other_admission;
 use super::remedy::approve_command;
 use super::storage::{lacks_room, releases_stored, rollback_is_endangered};
 use super::surroundings::{Enforced, Surroundings};
-use crate::api::incident::IncidentStage;
 use crate::api::pilot::Mode;
 use crate::api::workload::PartReference;
 use crate::calendar::{Opening, Reason as WindowReason};
 use crate::decide::budget::budget_problem;
 use crate::decide::judge::holds_changes;
+use crate::decide::proposal::without_guard;
 use crate::decide::{Case, Ledger};
 use crate::observation::Workload;
 use crate::release::configuration::is_generated_from;
@@ -69,6 +70,7 @@ pub enum Reason {
     NothingHeld,
     Answering,
     SourceUnavailable,
+    QueryRefused,
     SlowQuery,
     OnTime,
     EvaluationLate,
@@ -147,7 +149,7 @@ pub fn all(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Ve
         in_sync(case),
         up_to_date(case),
         releases_stored(case, decided),
-        incident_open(decided),
+        incidents::incident_open(case, decided),
         changes_held(case, decided),
         approvals_current(case),
         conflicting_controller(case),
@@ -197,7 +199,10 @@ fn ready(case: &Case<'_>, decided: &Ledger, surroundings: &Surroundings) -> Find
         return not(Reason::WorkloadNotFound, missing);
     }
     if let Some(incident) = &decided.incident {
-        return not(Reason::IncidentOpen, format!("incident {} is open", incident.id));
+        return not(
+            Reason::IncidentOpen,
+            format!("incident {} is open; IncidentOpen says what happens next", incident.id),
+        );
     }
     let workloads = &case.seen.workloads;
     if workloads.iter().any(|workload| came_in_unseen(workload).is_some()) {
@@ -257,15 +262,15 @@ fn put_off(workload: &Workload) -> Option<(Reason, String)> {
             release_name(&held.images, &held.payload).unwrap_or_else(|| format!("a change of {}", workload.reference));
         format!("{name}, applied by {},", held.by)
     };
-    let why = |held: &Held| held.reasons.join("; ");
+    let why = |held: &Held| held.reasons.iter().map(|it| without_guard(it)).collect::<Vec<_>>().join("; ");
     if let Some(held) = &workload.waiting {
-        let text = format!("{} is stored and rolls out once it is allowed: {}", release(held), why(held));
+        let text = format!("{} waits and rolls out once it is allowed: {}", release(held), why(held));
         return Some((Reason::ChangeHeld, text));
     }
     let held = workload.marks.held.as_ref().filter(|held| held.verdict == HeldVerdict::Pin)?;
     let running = release_name(&workload.images_of(&workload.payload), &workload.payload);
     let running = running.unwrap_or_else(|| "what ran before".to_owned());
-    let text = format!("{} is kept out, and {running} runs: {}", release(held), why(held));
+    let text = format!("{} is kept out: {}. {running} keeps running", release(held), why(held));
     let is_quarantined = workload.marks.quarantined.contains(&held.payload);
     Some((if is_quarantined { Reason::ReleaseQuarantined } else { Reason::ChangePinned }, text))
 }
@@ -320,22 +325,29 @@ fn enforced(case: &Case<'_>, surroundings: &Surroundings) -> Finding {
 }
 
 fn window_open(case: &Case<'_>) -> Finding {
-    opening(&case.declaration.calendar.opening_at(case.now))
+    let calendar = &case.declaration.calendar;
+    opening(&calendar.opening_at(case.now), || calendar.next_open(case.now))
 }
 
 /// What is said of windows that are open or not.
-pub(super) fn opening(opening: &Opening) -> Finding {
+pub(super) fn opening(opening: &Opening, next_open: impl FnOnce() -> Option<Timestamp>) -> Finding {
     let closed = |reason, message: String| finding("WindowOpen", Truth::False, reason, message);
     let names = opening.reasons.iter().map(WindowReason::name).collect::<Vec<_>>().join(", ");
     if opening.open {
-        finding("WindowOpen", Truth::True, Reason::Open, names)
-    } else if !opening.unusable.is_empty() {
+        return finding("WindowOpen", Truth::True, Reason::Open, names);
+    }
+    if !opening.unusable.is_empty() {
         let told = opening.unusable.iter().map(|unusable| format!("{unusable}; {}", unusable.remedy));
-        closed(Reason::CalendarUnusable, told.collect::<Vec<_>>().join(" · "))
-    } else if names.is_empty() {
-        closed(Reason::Closed, format!("outside {}", opening.outside_of()))
+        return closed(Reason::CalendarUnusable, told.collect::<Vec<_>>().join(" · "));
+    }
+    let next = match next_open() {
+        Some(instant) => format!("; the next window opens at {instant:.0}"),
+        None => "; no window opens again".to_owned(),
+    };
+    if names.is_empty() {
+        closed(Reason::Closed, format!("outside {}{next}", opening.outside_of()))
     } else {
-        closed(Reason::Frozen, names)
+        closed(Reason::Frozen, format!("in a freeze: {names}{next}"))
     }
 }
 
@@ -374,33 +386,11 @@ fn came_in_unseen(workload: &Workload) -> Option<String> {
     is_unauthorized.then(|| format!("change {} bypassed admission", admitted.change))
 }
 
-fn incident_open(decided: &Ledger) -> Finding {
-    let Some(incident) = &decided.incident else {
-        return finding("IncidentOpen", Truth::False, Reason::NoIncident, "");
-    };
-    let reason = match incident.stage {
-        IncidentStage::DecisionWindow => Reason::DecisionWindow,
-        IncidentStage::Continued => Reason::Continued,
-        IncidentStage::Acting => Reason::Acting,
-        IncidentStage::Verifying => Reason::Verifying,
-        IncidentStage::Standing => Reason::Standing,
-        IncidentStage::Resuming => Reason::Resuming,
-        IncidentStage::Closing => Reason::Closing,
-    };
-    let is_done = incident.stage == IncidentStage::Standing && !incident.account.is_empty();
-    let message = match &incident.paged {
-        Some(paged) => format!("{}: {paged}", incident.id),
-        None if is_done => format!("{}: {}", incident.id, incident.account),
-        None => format!("{}: {}", incident.id, incident.because),
-    };
-    finding("IncidentOpen", Truth::True, reason, message)
-}
-
 fn changes_held(case: &Case<'_>, decided: &Ledger) -> Finding {
     let enforcement = case.declaration.enforcement;
     let held_by = decided.incident.as_ref().filter(|incident| holds_changes(incident));
     if let Some(incident) = held_by.filter(|_| enforcement.actions == Mode::Enforce) {
-        return finding("ChangesHeld", Truth::True, Reason::IncidentOpen, format!("by incident {}", incident.id));
+        return incidents::hold(case, decided, incident);
     }
     if case.now >= case.declaration.decision_date && enforcement.changes == Mode::Enforce {
         let message = format!("the decision date {} has passed", case.declaration.decision_date);

@@ -47,6 +47,7 @@ pub(super) fn metrics_available(surroundings: &Surroundings) -> Finding {
             );
             finding(Truth::True, Reason::SlowQuery, message)
         }
+        SourceState::QueryRefused(problem) => finding(Truth::False, Reason::QueryRefused, problem.clone()),
         SourceState::Unavailable(problem) => finding(Truth::False, Reason::SourceUnavailable, problem.clone()),
     }
 }

@@ -6,6 +6,7 @@ pub mod conditions;
 mod conflicting_controller;
 mod conflicts;
 mod exceptions;
+mod incidents;
 pub mod invalid;
 pub mod measuring;
 mod other_admission;

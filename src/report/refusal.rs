@@ -8,14 +8,18 @@
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::remedy::{Remedy, remedies};
+use super::remedy::{Remedies, remedies};
 use crate::api::pilot::Mode;
 use crate::decide::Case;
-use crate::decide::proposal::{Finding, Judgement, Operation, Proposal, Until, Verdict};
+use crate::decide::outlook::way_back;
+use crate::decide::proposal::{Finding, GuardName, Judgement, Operation, Proposal, Until, Verdict};
 use crate::release::images::release_name;
 
 /// The longest one-line rendering, in bytes: longer warnings may be cut by the API server.
 pub const LONGEST_LINE: usize = 250;
+
+/// The longest note of an Event, in bytes: `kubectl describe` shows it in one line.
+pub const LONGEST_NOTE: usize = 512;
 
 /// Longest name of a release in such a line, in bytes: the reasons have to fit as well.
 const LONGEST_NAME_IN_A_LINE: usize = 80;
@@ -37,8 +41,10 @@ pub struct Refusal {
     pub owner: Option<String>,
     /// The first instant at which the time guards allow it.
     pub allowed_from: Option<Moment>,
-    /// The commands by which owners let it through, where commands can.
-    pub remedies: Vec<Remedy>,
+    /// What is allowed instead, as a sentence.
+    pub instead: Option<String>,
+    /// How owners let it through, where they can.
+    pub remedies: Remedies,
 }
 
 /// What one guard found.
@@ -85,6 +91,7 @@ impl Refusal {
                 zone: case.declaration.calendar.common_zone().cloned(),
                 now: case.now,
             }),
+            instead: instead(case, proposal, &findings),
             remedies: remedies(case, proposal, &findings),
             clauses: findings.into_iter().map(Clause::of).collect(),
         }
@@ -100,21 +107,23 @@ impl Refusal {
             None => format!("- {}", flat(&clause.problem)),
         }));
         lines.extend(self.earliest());
+        lines.extend(self.instead.as_deref().map(flat));
         lines.extend(self.owner.as_deref().map(|owner| format!("Owner: {}", flat(owner))));
-        lines.extend(self.remedies.iter().map(|it| {
+        lines.extend(self.remedies.note.as_deref().map(flat));
+        lines.extend(self.remedies.commands.iter().map(|it| {
             format!("To {}, {} can run, with a reason of their own:\n  {}", it.purpose, flat(&it.who), it.command)
         }));
         lines.join("\n")
     }
 
-    /// The refusal in one line of at most [`LONGEST_LINE`] bytes, after `prefix`.
-    pub fn line(&self, prefix: &str) -> String {
+    /// The refusal in one line of at most `most` bytes, after `prefix`.
+    pub fn line(&self, prefix: &str, most: usize) -> String {
         let problems = self.clauses.iter().map(|clause| clause.problem.as_str()).collect::<Vec<_>>().join(", and ");
         let earliest = self.earliest().map(|text| format!("; {}", lower_first(&text))).unwrap_or_default();
         let owner = self.owner.as_deref().map(|owner| format!("; owner: {owner}")).unwrap_or_default();
         let to = self.to.as_deref().map(|to| format!(" {}", shorten(to, LONGEST_NAME_IN_A_LINE))).unwrap_or_default();
         let text = format!("{prefix}{}{to} (pilot {}): {problems}{earliest}{owner}", self.what, self.pilot);
-        shorten(&flat(&text), LONGEST_LINE)
+        shorten(&flat(&text), most)
     }
 
     fn earliest(&self) -> Option<String> {
@@ -122,6 +131,36 @@ impl Refusal {
         let time_decides_alone = self.clauses.iter().all(|clause| clause.after.is_none());
         Some(format!("{} {moment}", if time_decides_alone { "Allowed from" } else { "In any case not before" }))
     }
+}
+
+/// What the requester may do at once.
+fn instead(case: &Case<'_>, proposal: &Proposal, findings: &[&Finding]) -> Option<String> {
+    if proposal.operation == Operation::Delete {
+        let scale =
+            if proposal.workload.kind.has_replicas() { " Scaling it to 0 replicas is allowed now." } else { "" };
+        return Some(format!("No exception covers a deletion.{scale}"));
+    }
+    if !proposal.moves_release || proposal.ends_workload() {
+        return None;
+    }
+    if is_restart(case, proposal) {
+        let why = "A restart is a change while an image is named by tag, which may point to another image by now";
+        return Some(format!("{why}; with every image named by digest it is always allowed."));
+    }
+    let is_only_quarantined = !findings.is_empty() && findings.iter().all(|it| it.guard == GuardName::Quarantine);
+    if is_only_quarantined {
+        return Some("Any other release is allowed now.".to_owned());
+    }
+    let waits_for_people = |finding: &&&Finding| matches!(finding.guard, GuardName::Incident | GuardName::Unauthorized);
+    findings.iter().find(waits_for_people)?;
+    way_back(case.seen, case.ledger).map(|release| format!("Going back to {release} is allowed now."))
+}
+
+/// Whether the proposal starts the pods of the same release again.
+fn is_restart(case: &Case<'_>, proposal: &Proposal) -> bool {
+    let stored = case.seen.workload(&proposal.workload).filter(|it| it.waiting.is_none());
+    proposal.operation == Operation::Update
+        && stored.is_some_and(|it| it.payload == proposal.payload && it.template != proposal.template)
 }
 
 /// The release that the workload runs, if it is not the one that is asked for.
@@ -191,14 +230,24 @@ fn flat(text: &str) -> String {
         .join(" ")
 }
 
-/// At most `most` bytes, cut at a character and marked where it was cut.
+/// At most `most` bytes, cut between two words where there are some and marked where it was cut.
 pub(crate) fn shorten(text: &str, most: usize) -> String {
     const CUT: &str = "…";
     if text.len() <= most {
         return text.to_owned();
     }
-    let end = (0..=most.saturating_sub(CUT.len())).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0);
-    format!("{}{CUT}", text[..end].trim_end())
+    let last = most.saturating_sub(CUT.len());
+    let end = (0..=last).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0);
+    // A half figure reads as another one; but a text without spaces must not vanish.
+    let is_between_words = text[end..].starts_with(char::is_whitespace);
+    let word = text[..end].rfind(char::is_whitespace).filter(|word| !is_between_words && *word >= end / 2);
+    let kept = text[..word.unwrap_or(end)].trim_end_matches(|c: char| c.is_whitespace() || ",;:(".contains(c));
+    format!("{kept}{CUT}")
+}
+
+pub(super) fn upper_first(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 fn lower_first(text: &str) -> String {

@@ -35,6 +35,8 @@ pub enum SourceState {
     Answering,
     /// It does, but slowly: what asks which query, and how long it takes.
     Slow(String),
+    /// It refuses a query, or answers none that can be used: which, of what, and why.
+    QueryRefused(String),
     /// It does not, or not everything, and why.
     Unavailable(String),
 }

@@ -122,9 +122,7 @@ fn who_adds_an_owner_is_refused_as_who_deletes_even_where_the_release_might_move
     let put_away =
         json!({"metadata": {"annotations": {QUARANTINED: json!([payload_digest(&template("web:2"))]).to_string()}}});
     let quarantined = review("UPDATE", "grace", &with(deployment("web:1"), &put_away), &with(both.clone(), &put_away));
-    assert!(
-        denial(judge(&guarded(&[pilot()]), OPEN, &quarantined)).message.contains("was rolled back after an incident")
-    );
+    assert!(denial(judge(&guarded(&[pilot()]), OPEN, &quarantined)).message.contains("was rolled back by"));
     let target = json!({"status": {"rollbackTarget": target_of(&template("web:2"))}});
     let answer = judge(&guarded(&[with(pilot(), &target)]), CLOSED, &update("grace", &both));
     assert!(denial(answer).message.starts_with(first));
@@ -619,7 +617,7 @@ fn a_workload_that_is_created_anew_does_not_bring_back_what_was_rolled_back() {
         with_records(cluster, &review("CREATE", "grace", &Value::Null, &with_image(image)))
     };
     let refused = denial(create(&recorded, "web:2"));
-    assert!(refused.message.contains("rolled back after an incident"), "{}", refused.message);
+    assert!(refused.message.contains("rolled back by"), "{}", refused.message);
     // It comes back neither at once nor with the next update.
     let created = stored(create(&recorded, "web:3"), &with_image("web:3"));
     assert_eq!(created["metadata"]["annotations"][QUARANTINED], json!([payload]).to_string());
@@ -644,7 +642,7 @@ fn records_know_what_a_full_mark_of_quarantined_releases_does_not_list() {
         let old = with(with_image("web:1"), &marks);
         with_records(cluster, &review("UPDATE", "grace", &old, &with(old.clone(), &with_image(image))))
     };
-    assert!(denial(update(&recorded, 64, "web:2")).message.contains("rolled back after an incident"));
+    assert!(denial(update(&recorded, 64, "web:2")).message.contains("rolled back by"));
     let is_allowed = |answer| matches!(answer, Answer::Allowed { .. });
     assert!(is_allowed(update(&recorded, 63, "web:2")), "the mark lists all");
     assert!(is_allowed(update(&recorded, 64, "web:3")));

@@ -334,7 +334,7 @@ async fn own_objects(scene: &Scene) -> anyhow::Result<()> {
     };
     let forged =
         apply(json!({"apiVersion": "pilotguard.dev/v1alpha1", "kind": "Decision", "metadata": {"name": "forged"},
-        "spec": {"pilot": "checkout", "type": "Rollback", "reason": "x", "by": {"user": "ada"}}}))
+        "spec": {"pilot": "checkout", "type": "Rollback", "reason": "outage", "by": {"user": "ada"}}}))
         .await?;
     ensure!(forged.succeeded(), "{forged:?}");
     let by = scene

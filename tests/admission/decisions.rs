@@ -114,11 +114,11 @@ fn a_decision_that_would_have_no_effect_is_refused_with_the_reason() {
 
 #[test]
 fn a_reason_that_a_printed_command_left_open_is_no_reason() {
-    for reason in ["<why it is safe now>", "…", " "] {
+    for reason in ["<why it is safe now>", "…", " ", "TODO"] {
         let refused = denial(answer("ada", &json!({"type": "HoldChanges", "reason": reason})));
         assert_eq!(refused.code, 422);
         assert!(
-            refused.message.contains("spec.reason: says nothing; write why in your own words"),
+            refused.message.contains("spec.reason: is empty or a placeholder; write why in your own words"),
             "{}",
             refused.message
         );
@@ -176,7 +176,10 @@ fn what_a_machine_applies_is_stored_with_a_warning() {
 fn what_memory_does_not_know_is_judged_later() {
     let unknown = json!({"type": "Readmit", "payload": DIGEST, "pilot": "new"});
     let said = warnings(answer("grace", &unknown));
-    assert!(said[0].contains("no Pilot in namespace shop is named new (there are checkout, search)"), "{said:?}");
+    assert!(
+        said[0].contains("Pilot new does not exist in namespace shop (existing Pilots: checkout, search)"),
+        "{said:?}"
+    );
     let create = review("CREATE", "grace", &Value::Null, &decision(&json!({"type": "Readmit", "payload": DIGEST})));
     assert!(warnings(judge(&guarded(&pilots()), OPEN, &create)).is_empty(), "workloads have not been read");
     let starting = pilotguard::admit::pilots::Guarded::new(jiff::tz::TimeZoneDatabase::bundled());

@@ -42,7 +42,8 @@ pub fn pilot() -> Value {
             "creationTimestamp": "2026-11-01T00:00:00Z"},
         "spec": {
             "intent": {"summary": "One-click checkout", "decisionDate": "2026-12-31T00:00:00Z"},
-            "owners": {"serviceOwner": {"name": "Ada Lovelace", "contacts": ["ada@example.com", "#shop"]}},
+            "owners": {"serviceOwner": {"name": "Ada Lovelace", "contacts": ["ada@example.com", "#shop"],
+                "identities": {"groups": ["shop-owners"]}}},
             "workloads": [{"kind": "Deployment", "name": "checkout"}],
             "blastRadius": {"maxReplicas": 4},
             "changes": {"groupWithin": "60s", "windows": [{

@@ -41,6 +41,27 @@ fn every_violation_of_a_pilot_is_named_with_its_field() {
 }
 
 #[test]
+fn a_value_of_the_wrong_type_is_named_with_its_field() {
+    for (spec, told) in [
+        (
+            json!({"constraints": {"dependencies": ["x"]}}),
+            "spec.constraints.dependencies[0]: invalid type: string \"x\", expected an object",
+        ),
+        (
+            json!({"triggers": [{"name": "a", "action": "Notify", "when": {"promql": "up"}}]}),
+            "spec.triggers[0].when.promql: invalid type: string \"up\", expected an object",
+        ),
+        (
+            json!({"blastRadius": {"maxReplicas": "four"}}),
+            "spec.blastRadius.maxReplicas: invalid type: string \"four\", expected i32",
+        ),
+    ] {
+        let refused = denial(judge(&guarded(&[]), OPEN, &create(&with(pilot(), &json!({"spec": spec})))));
+        assert_eq!(refused.message, format!("not a valid Pilot: {told}"));
+    }
+}
+
+#[test]
 fn a_pilot_is_warned_about_what_will_never_work() {
     let mut late = with(
         pilot(),

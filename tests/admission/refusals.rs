@@ -51,10 +51,20 @@ fn one_line_names_the_release_too() {
     pinning["spec"]["changes"]["outsideWindow"] = json!("Pin");
     let new = with(old.clone(), &json!({"spec": {"template": template("web:2")}}));
     let answer = judge(&guarded(&[pinning]), CLOSED, &review("UPDATE", tool, &old, &new));
-    let Answer::PutOff { warning, .. } = answer else { panic!("{answer:?}") };
+    let Answer::PutOff { warning, note, .. } = answer else { panic!("{answer:?}") };
     let begins = "pilotguard kept the stored release instead of: updating Deployment checkout to web:2 (89dd472676be) \
                   (pilot checkout): outside the change windows";
     assert!(warning.starts_with(begins), "{warning}");
+    assert!(
+        warning.len() <= 250 && note.len() <= 512 && note.starts_with(&warning.replace('…', "")),
+        "{warning}: {note}"
+    );
+    assert!(warning.ends_with("…") && note.ends_with("owner: Ada Lovelace (service owner), ada@example.com"), "{note}");
+    let last = warning.trim_end_matches('…').rsplit(' ').next().unwrap();
+    assert!(
+        note.split(' ').any(|word| word.trim_end_matches([',', ';', ':', '(']) == last),
+        "cut within a word: {warning}"
+    );
 }
 
 #[test]
@@ -67,6 +77,7 @@ fn a_freeze_names_its_reason() {
     Refused: deleting Deployment checkout, guarded by pilot checkout.
     - in a freeze: year-end (Year-end freeze, no exceptions)
     Allowed from Thu 2026-11-19 09:30:15 UTC (in 23h 30m)
+    No exception covers a deletion. Scaling it to 0 replicas is allowed now.
     Owner: Ada Lovelace (service owner), ada@example.com
     "#);
 }
@@ -75,10 +86,11 @@ fn a_freeze_names_its_reason() {
 fn a_quarantined_release_comes_with_the_command_that_readmits_it() {
     insta::assert_snapshot!(refused(&pilot(), CLOSED, &quarantined()), @r#"
     Refused: updating Deployment checkout from web:1 (8612dfb8064e) to web:2 (89dd472676be), guarded by pilot checkout.
-    - this release was rolled back after an incident; allowed after an owner readmits it (any other release may be applied)
+    - this release was rolled back by an incident and stays blocked; allowed after an owner readmits it
     - outside the change windows; the next is weekday-mornings
     In any case not before Mon 2026-11-23 09:00 Europe/Berlin (08:00 UTC, in 2d 14h)
     Owner: Ada Lovelace (service owner), ada@example.com
+    Before that time it takes both of these exceptions; from then on the first is enough.
     To let this release be tried again, an owner can run, with a reason of their own:
       echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-readmit-"},"spec":{"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"<why it is safe now>","type":"Readmit"}}' | kubectl create -n shop -f -
     To let this release through now (an emergency change), an owner other than grace can run, with a reason of their own:
@@ -91,14 +103,14 @@ fn an_incident_comes_with_the_command_that_rolls_a_fix_forward() {
     let change = update("grace", &with_image("web:2"));
     insta::assert_snapshot!(refused(&in_incident("DecisionWindow", "Rollback"), OPEN, &change), @r#"
     Refused: updating Deployment checkout from web:1 (8612dfb8064e) to web:2 (89dd472676be), guarded by pilot checkout.
-    - incident fast-burn-3f9c2a71 is open; Rollback follows at 2026-11-18T10:05:00Z; allowed after the incident has closed, or an owner decides
+    - incident fast-burn-3f9c2a71 is open; a rollback follows at 2026-11-18T10:05:00Z unless an owner decides otherwise; allowed after the incident has closed
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release through as the fix (an emergency change), an owner can run, with a reason of their own:
       echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"fix":true,"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"<why it cannot wait>","type":"Override","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
     "#);
     insta::assert_snapshot!(refused(&in_incident("Standing", "HoldChanges"), OPEN, &change), @r#"
     Refused: updating Deployment checkout from web:1 (8612dfb8064e) to web:2 (89dd472676be), guarded by pilot checkout.
-    - incident fast-burn-3f9c2a71 holds changes; allowed after it is clear, or an owner resumes
+    - incident fast-burn-3f9c2a71 holds changes; allowed after its triggers are clear, or an owner resumes
     Owner: Ada Lovelace (service owner), ada@example.com
     To let this release through as the fix (an emergency change), an owner can run, with a reason of their own:
       echo '{"apiVersion":"pilotguard.dev/v1alpha1","kind":"Decision","metadata":{"generateName":"checkout-override-"},"spec":{"fix":true,"payload":"89dd472676be19f2614a96c39c9b8fdbe541b4e82b63951e9799b6e7f92dfc6e","pilot":"checkout","reason":"<why it cannot wait>","type":"Override","until":"2026-11-18T11:00:00Z"}}' | kubectl create -n shop -f -
@@ -107,7 +119,7 @@ fn an_incident_comes_with_the_command_that_rolls_a_fix_forward() {
     "#);
     insta::assert_snapshot!(refused(&in_incident("Acting", "Rollback"), OPEN, &change), @r#"
     Refused: updating Deployment checkout from web:1 (8612dfb8064e) to web:2 (89dd472676be), guarded by pilot checkout.
-    - incident fast-burn-3f9c2a71 is open; allowed after it has closed
+    - incident fast-burn-3f9c2a71 is open; a rollback is in progress; allowed after the incident has closed
     Owner: Ada Lovelace (service owner), ada@example.com
     "#);
 }
@@ -223,11 +235,66 @@ fn suggested_commands_reach_kubectl_unharmed_from_sh_and_bash() {
             let object = with(json!(decision), &json!({"metadata": {"namespace": "shop"}}));
             let create =
                 |object: &Value| judge(&guarded(&[pilot()]), now, &review("CREATE", "ada", &Value::Null, object));
-            assert!(denial(create(&object)).message.contains("spec.reason: says nothing"), "{kind}");
+            assert!(denial(create(&object)).message.contains("spec.reason: is empty or a placeholder"), "{kind}");
             let answer = create(&with(object, &json!({"spec": {"reason": "wrong prices"}})));
             assert!(warnings(answer).is_empty(), "{kind}");
         }
     }
+}
+
+#[test]
+fn a_restart_is_called_one() {
+    let restarted =
+        json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": CLOSED}}}}});
+    let change = update("grace", &with(deployment("web:1"), &restarted));
+    insta::assert_snapshot!(refused(&pilot(), CLOSED, &change).lines().take(4).collect::<Vec<_>>().join("\n"), @r#"
+    Refused: restarting Deployment checkout to web:1 (8612dfb8064e), guarded by pilot checkout.
+    - outside the change windows; the next is weekday-mornings
+    Allowed from Mon 2026-11-23 09:00 Europe/Berlin (08:00 UTC, in 2d 14h)
+    A restart is a change while an image is named by tag, which may point to another image by now; with every image named by digest it is always allowed.
+    "#);
+}
+
+#[test]
+fn what_is_possible_at_once_is_said() {
+    let target = json!({"payload": "a".repeat(64), "knownGoodAt": "2026-11-10T10:00:00Z", "images": ["web:0"], "workloads": [
+        {"kind": "Deployment", "name": "checkout", "payload": payload_digest(&template("web:0")), "revision": "web-0"}]});
+    let held = with(in_incident("Standing", "HoldChanges"), &json!({"status": {"rollbackTarget": target}}));
+    let text = refused(&held, OPEN, &update("grace", &with_image("web:2")));
+    assert!(text.contains("\nGoing back to web:0 (aaaaaaaaaaaa) is allowed now.\n"), "{text}");
+    let blocked = refused(&pilot(), OPEN, &quarantined());
+    assert!(blocked.contains("\nAny other release is allowed now.\n"), "{blocked}");
+    assert!(!refused(&pilot(), CLOSED, &quarantined()).contains("allowed now"), "nothing is, outside the windows");
+}
+
+#[test]
+fn commands_that_nobody_can_use_are_not_printed_and_owners_who_agreed_are_not_asked_again() {
+    let owned = |users: Value| {
+        let identities = json!({"users": users, "groups": null});
+        with(pilot(), &json!({"spec": {"owners": {"serviceOwner": {"identities": identities}}}}))
+    };
+    let asked = |pilot: &Value, user: &str| refused(pilot, CLOSED, &update(user, &with_image("web:2")));
+    let ci = "system:serviceaccount:ci:deployer";
+    for (users, user, note) in [
+        (json!(["ada"]), "ada", "it takes an owner other than ada, and spec.owners identifies only ada."),
+        (json!(["ada"]), ci, "it takes two owners, and spec.owners identifies only ada."),
+        (json!([]), "grace", "it takes an owner other than grace, and spec.owners identifies nobody."),
+    ] {
+        let text = asked(&owned(users), user);
+        assert!(text.contains(&format!("\nNo exception is possible: {note}")) && !text.contains("kubectl"), "{text}");
+    }
+    let both = owned(json!(["ada", "grace"]));
+    assert!(asked(&both, ci).contains("each of two owners can run"));
+    let agreed = json!({
+        "apiVersion": "pilotguard.dev/v1alpha1", "kind": "Decision",
+        "metadata": {"name": "one", "namespace": "shop", "creationTimestamp": CLOSED},
+        "spec": {"pilot": "checkout", "type": "Override", "reason": "outage", "by": {"user": "ada"},
+            "until": "2026-11-20T18:48:00Z", "payload": payload_digest(&template("web:2"))},
+    });
+    let cluster = records(&[], &[serde_json::from_value(agreed).unwrap()]);
+    let change = update(ci, &with_image("web:2"));
+    let text = denial(judge_beside(&cluster, &guarded(&[both]), CLOSED, &change)).message;
+    assert!(text.contains("one more owner besides ada can run"), "{text}");
 }
 
 #[test]

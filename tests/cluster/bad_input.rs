@@ -126,7 +126,7 @@ async fn an_invalid_edit_leaves_the_last_valid_pilot_in_force(cluster: &Cluster)
     accepted(&scene, &json!({"type": "Resume", "incident": id})).await?;
     scene.closed(&id).await?;
     let again = scene.apply(&scene.grace, &scene.release(2, 50)).await?;
-    again.refused(&["rolled back after an incident"])?;
+    again.refused(&["rolled back by"])?;
     has(&scene, "web", "Ready", "False", "InvalidDeclaration", problem).await
 }
 

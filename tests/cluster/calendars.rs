@@ -33,16 +33,17 @@ async fn a_calendar_freezes_the_namespaces_that_it_selects(cluster: &Cluster) ->
     platform.label(Some(&scene.namespace)).await?;
     let pilot = scene.until("frozen Pilot", |pilot| window(pilot) == Some("Frozen")).await?;
     let says = condition(&pilot, "WindowOpen").map(|it| it.message.clone()).unwrap_or_default();
-    ensure!(says == format!("migration of calendar {}", platform.name), "{says}");
+    let freeze = format!("in a freeze: migration of calendar {}", platform.name);
+    ensure!(says == format!("{freeze}; no window opens again"), "{says}");
     ensure!(pilot.status.is_some_and(|status| status.next_open.is_none()), "an endless freeze has no end");
-    let freeze = format!("in a freeze: migration of calendar {} (Database migration)", platform.name);
+    let freeze = format!("{freeze} (Database migration)");
     let admins = format!("allowed after a platform admin lets calendar {} open again", platform.name);
     let set = "set image deployment/web web=web:2";
     scene.kubectl(&scene.grace, set).await?.refused(&[&freeze, &admins, "Owner: Ada Lovelace"])?;
 
     let output = apply(&tool, &managed(&scene, 3)).await?;
     output.accepted()?;
-    ensure!(output.stderr.contains("pilotguard holds, to roll it out once allowed: "), "{}", output.stderr);
+    ensure!(output.stderr.contains("pilotguard holds this until it is allowed: "), "{}", output.stderr);
     scene.until("Pilot that says what is held", |pilot| reason(pilot) == Some("ChangeHeld")).await?;
     told(&scene, "HeldChangeWaiting").await?;
 

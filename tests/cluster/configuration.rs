@@ -39,7 +39,7 @@ async fn configuration_goes_back_with_the_release(cluster: &Cluster) -> anyhow::
     let back = changes.iter().find(|change| change.spec.class == ChangeClass::Rollback).context("a rollback")?;
     ensure!(images(back) == moved("web:2", "web:1"), "{:#?}", back.spec);
     let refused = scene.apply(&scene.grace, &flags(&scene, "flags", "2")).await?;
-    refused.refused(&["updating ConfigMap flags, guarded by pilot web", "was rolled back after an incident"])?;
+    refused.refused(&["updating ConfigMap flags, guarded by pilot web", "was rolled back by"])?;
     scene.apply(&scene.grace, &flags(&scene, "flags", "3")).await?.accepted()
 }
 

@@ -36,7 +36,7 @@ async fn a_new_pilot_reads_what_the_old_one_wrote(cluster: &Cluster) -> anyhow::
     let after = (scene.marks().await?, snapshots_of(&scene).await?, scene.patches()?);
     ensure!(before == after, "before: {before:#?}\nafter: {after:#?}");
     let again = scene.apply(&scene.grace, &scene.release(2, 50)).await?;
-    again.refused(&["this release was rolled back after an incident"])
+    again.refused(&["this release was rolled back by"])
 }
 
 /// The snapshots with all that is noted on them.
@@ -59,7 +59,7 @@ async fn an_open_incident_keeps_its_pilot_but_not_its_namespace(cluster: &Cluste
     };
     wait::until("incident that the webhook knows", PATIENCE, is_known).await?;
     let kept = scene.kubectl(&scene.grace, "delete pilot web").await?;
-    kept.refused(&["Refused: deleting pilot web, because incident ", &incident.id, "Rollback follows"])?;
+    kept.refused(&["Refused: deleting pilot web while incident ", &incident.id, "a rollback to "])?;
     cluster.done(&["delete", "namespace", &scene.namespace, "--timeout=150s"]).await?;
     Ok(scene.operator.check()?)
 }

@@ -98,7 +98,7 @@ impl Page {
             "Refused"
         } else if !output.succeeded() {
             return format!("failed: {said}");
-        } else if said.contains("pilotguard holds, to roll it out once allowed: ") {
+        } else if said.contains("pilotguard holds this until it is allowed: ") {
             "Held"
         } else if said.contains("pilotguard kept the stored release instead of: ") {
             "Pinned"

@@ -74,7 +74,7 @@ async fn the_commands_in_refusals_work_when_pasted(cluster: &Cluster) -> anyhow:
     let who = paste(cluster, &scene.mallory, &refused, "Override").await?;
     who.refused(&["Override for pilot", "mallory has no role that may relax guards; ask Ada"])?;
     let why = paste_as_it_is(cluster, &scene.ada, &refused, "Override").await?;
-    why.refused(&["spec.reason: says nothing; write why in your own words"])?;
+    why.refused(&["spec.reason: is empty or a placeholder; write why in your own words"])?;
     scene.kubectl(&scene.grace, change).await?.refused(&["outside the change windows"])?;
     paste(cluster, &scene.ada, &refused, "Override").await?.accepted()?;
     goes_through(&scene, &scene.grace, change).await?;
@@ -114,7 +114,7 @@ async fn the_commands_in_refusals_work_when_pasted(cluster: &Cluster) -> anyhow:
     scene
         .until("end of the rollback", |pilot| incident(pilot).is_none() && !holds(pilot, "IncidentOpen", "True"))
         .await?;
-    let refused = wait_for_refusal(&scene, fix, "this release was rolled back after an incident").await?;
+    let refused = wait_for_refusal(&scene, fix, "this release was rolled back by").await?;
     scene.kubectl(&scene.grace, "wait --for=condition=Ready pilot/web --timeout=60s").await?.accepted()?;
     scene.until("Pilot that says what is kept out", |pilot| holds(pilot, "UpToDate", "False")).await?;
     paste(cluster, &scene.ada, &refused, "Readmit").await?.accepted()?;

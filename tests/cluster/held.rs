@@ -19,10 +19,10 @@ async fn what_a_gitops_tool_applies_outside_the_windows_waits(cluster: &Cluster)
     scene.guard(&scene.pilot(&json!({"slos": [], "changes": {"windows": [later]}}))).await?;
     let output = apply(&tool, &managed(&scene, 2)).await?;
     output.accepted()?;
-    ensure!(output.stderr.contains("pilotguard holds, to roll it out once allowed: "), "{}", output.stderr);
+    ensure!(output.stderr.contains("pilotguard holds this until it is allowed: "), "{}", output.stderr);
     let held = scene.deployment().await?;
     ensure!(image(&held) == "web:2" && held["spec"]["paused"] == true, "stored while paused: {held}");
-    let text = "is stored and rolls out once it is allowed: OutsideWindow: outside the change windows";
+    let text = "waits and rolls out once it is allowed: outside the change windows";
     // What ran before serves, so nothing but the change waits.
     let is_held = |pilot: &Pilot| reason(pilot) == Some("ChangeHeld") && holds(pilot, "Ready", "True");
     let pilot = scene.until("Pilot that is ready and says what is held", is_held).await?;

@@ -35,7 +35,7 @@ async fn an_owner_lets_it_run_on_and_anyone_ends_it(cluster: &Cluster) -> anyhow
 
     let until = Timestamp::now() + SignedDuration::from_mins(30);
     let go_on = json!({"type": "Continue", "incident": opened.id, "until": until});
-    let no_role = ["mallory has no role that may relax guards; ask Ada Lovelace (service owner)"];
+    let no_role = ["mallory has no role that may relax guards; ask Ada Lovelace (service owner, "];
     scene.propose(&scene.mallory, &go_on).await?.refused(&no_role)?;
     let forged = with(&go_on, &json!({"by": {"user": "ada"}}));
     scene.propose(&scene.mallory, &forged).await?.refused(&no_role)?;
@@ -63,7 +63,7 @@ async fn a_decision_without_a_pilot_is_refused_in_its_status(cluster: &Cluster) 
     let unknown = json!({"pilot": "chekout", "type": "HoldChanges"});
     let created = scene.propose(&scene.mallory, &unknown).await?;
     created.accepted()?;
-    ensure!(created.stderr.contains("is named chekout"), "{}", created.stderr);
+    ensure!(created.stderr.contains("Pilot chekout does not exist"), "{}", created.stderr);
     let name = created.stdout.trim().rsplit('/').next().unwrap_or_default();
     let (phase, message) = word(&scene.judged(name).await?);
     ensure!(phase == Some(DecisionPhase::Refused) && message.contains("no Pilot in this namespace"), "{message}");

@@ -80,7 +80,7 @@ async fn opened(scene: &Scene<'_>, incident: &Incident) -> anyhow::Result<()> {
     let open = scene.until("conditions of the incident", |pilot| holds(pilot, "IncidentOpen", "True")).await?;
     ensure!(holds(&open, "ChangesHeld", "True") && holds(&open, "Ready", "False"));
     let refused = scene.apply(&scene.grace, &scene.release(3, 0)).await?;
-    refused.refused(&[&incident.id, "Rollback follows at", "Owner: Ada Lovelace", r#""fix":true"#])
+    refused.refused(&[&incident.id, "a rollback to ", "follows at", "Owner: Ada Lovelace", r#""fix":true"#])
 }
 
 async fn recorded(scene: &Scene<'_>, decision: &Decision, incident: &Incident) -> anyhow::Result<()> {
@@ -111,7 +111,7 @@ async fn recorded(scene: &Scene<'_>, decision: &Decision, incident: &Incident) -
 /// The bad release stays out under any name; others pass; an owner can let it in again.
 async fn kept_out(scene: &Scene<'_>, payload: &str) -> anyhow::Result<()> {
     let bad = scene.release(2, 50);
-    let rolled_back = ["this release was rolled back after an incident", "Ada Lovelace", payload];
+    let rolled_back = ["this release was rolled back by", "Ada Lovelace", payload];
     let refused = scene.apply(&scene.grace, &bad).await?;
     refused.refused(&rolled_back)?;
     let mut renamed = bad.clone();
@@ -122,7 +122,7 @@ async fn kept_out(scene: &Scene<'_>, payload: &str) -> anyhow::Result<()> {
     let (manifest, _) =
         refused.stderr.split_once("echo '").and_then(|(_, it)| it.split_once('\'')).context("a command")?;
     let create = ["create", "-o", "name", "--namespace", &scene.namespace, "-f", "-"];
-    scene.ada.kubectl_with(&create, manifest).await?.refused(&["spec.reason: says nothing"])?;
+    scene.ada.kubectl_with(&create, manifest).await?.refused(&["spec.reason: is empty or a placeholder"])?;
     let manifest = &manifest.replace("<why it is safe now>", "the load balancer was to blame");
     scene.mallory.kubectl_with(&create, manifest).await?.refused(&["mallory has no role that may relax guards"])?;
     let created = scene.ada.kubectl_with(&create, manifest).await?;

@@ -42,7 +42,7 @@ async fn workloads_that_change_together_go_back_together(cluster: &Cluster) -> a
     scene
         .apply(&scene.grace, &worker(&scene, 2))
         .await?
-        .refused(&["updating Deployment worker", "this release was rolled back after an incident"])
+        .refused(&["updating Deployment worker", "this release was rolled back by"])
 }
 
 async fn a_pilot_waits_for_all_its_workloads(cluster: &Cluster) -> anyhow::Result<()> {

@@ -56,6 +56,10 @@ fn a_pilot_is_ready_after_a_rollback_and_says_what_is_kept_out() {
 fn what_is_kept_out_and_what_runs_are_named_by_their_images() {
     let [_, up_to_date] = conditions(ROLLED_BACK);
     let name = |release: &str| format!("shop/checkout:{release} ({})", &payload_of(release)[..12]);
-    let begins = format!("{}, applied by dev, is kept out, and {} runs: incident ", name("v2"), name("v1"));
-    assert!(up_to_date.message.starts_with(&begins), "{}", up_to_date.message);
+    let (begins, ends) = (
+        format!("{}, applied by dev, is kept out: incident ", name("v2")),
+        format!(" rolled it back. {} keeps running", name("v1")),
+    );
+    let told = &up_to_date.message;
+    assert!(told.starts_with(&begins) && told.ends_with(&ends), "{told}");
 }

@@ -156,6 +156,11 @@ pub(super) struct Findings {
     took: BTreeMap<String, Duration>,
 }
 
+/// A query, with what asks it.
+pub(super) fn asked(query: &str, subject: &str) -> String {
+    if subject.is_empty() { query.to_owned() } else { format!("{query} (of {subject})") }
+}
+
 impl Findings {
     /// Whether the source failed a query, other than by being late with it.
     pub(super) fn has_failed(&self) -> bool {
@@ -187,7 +192,7 @@ impl Findings {
         self.is_unauthenticated |= failure.kind == FailureKind::Unauthenticated;
         let says_more = |before: &Failure| before.kind == FailureKind::Late && failure.kind != FailureKind::Late;
         if self.failure.as_ref().is_none_or(|(before, _)| says_more(before)) {
-            let asked = if subject.is_empty() { query.to_owned() } else { format!("{query} (of {subject})") };
+            let asked = asked(query, subject);
             self.failure = Some((failure, asked));
         }
     }

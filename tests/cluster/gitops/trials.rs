@@ -242,7 +242,7 @@ async fn refusals_hold_up_the_next_commit(cluster: &Cluster) -> anyhow::Result<(
     delivery.shows("Deny: rolled back, while Argo CD tries again").await?;
     let says = |application: &Value| {
         let said = application["status"]["operationState"]["message"].as_str().unwrap_or_default();
-        let text = "this release was rolled back after an incident; allowed after an owner readmits it";
+        let text = "stays blocked; allowed after an owner readmits it";
         said.contains(text) && said.contains("Owner: Ada Lovelace")
     };
     delivery.application.until("sync error that is our refusal", says).await?;

@@ -72,7 +72,7 @@ async fn break_glass_says_why_and_nobody_forges_it(cluster: &Cluster) -> anyhow:
     let forged = "can be changed only under break-glass";
     let silent = "break-glass needs a new reason";
     let marks = "even under break-glass";
-    let unread = "says nothing; write why in your own words";
+    let unread = "is empty or a placeholder; write why in your own words";
     // In this order: each step starts from what the ones before left.
     let steps: Vec<(&Person, String, bool, Option<&str>)> = vec![
         (&mallory, format!("annotate deployment web {key}=forged"), false, Some(forged)),
@@ -95,6 +95,7 @@ async fn break_glass_says_why_and_nobody_forges_it(cluster: &Cluster) -> anyhow:
             Some("one line of at most 256"),
         ),
         (&carol, format!("annotate deployment web --overwrite {key}=<why>"), true, Some(unread)),
+        (&carol, format!("annotate deployment web --overwrite {key}=TODO"), true, Some(unread)),
         (&carol, format!("annotate deployment web --overwrite {key}=delete:<why>"), true, Some(unread)),
         (&carol, format!("annotate deployment web --overwrite {key}=…"), true, Some(unread)),
         (&mallory, format!("annotate deployment web --overwrite {key}=mine"), false, Some(forged)),
