@@ -72,7 +72,7 @@ fn contained(incident: &Incident, workload: &PartReference, marked: Option<Conta
     // Of its own the incident knows more than a watch that lags.
     let of_another = marked.filter(|marked| marked.incident != incident.id);
     let part = intent.workloads.iter().find(|part| part.workload == *workload);
-    let replicas = part.and_then(|part| part.replicas).unwrap_or(incident.scale_down_to);
+    let replicas = part.and_then(|part| part.replicas).or(incident.scale_down_to).unwrap_or(0);
     let by_this = (!is_over).then(|| Contained { incident: incident.id.clone(), replicas });
     by_this.or(of_another)
 }

@@ -147,6 +147,11 @@ pub struct IncidentRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub decision: Option<String>,
+    /// Name of the Decision that ended the incident: a `Resume`, or the `Override` of the fix that ran when the service was
+    /// healthy again. Absent where neither did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub ended_by: Option<String>,
     /// Payload digests of the quarantined releases, which are refused until an owner readmits them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 320), inner(length(max = 64)))]

@@ -40,9 +40,9 @@ pub struct Incident {
     pub declared: TriggerAction,
     /// Action that happens at the deadline: `Notify`, `HoldChanges`, `Rollback` or `ScaleDown`.
     pub action: TriggerAction,
-    /// Replicas that remain after a ScaleDown. Default 0.
-    #[serde(default)]
-    pub scale_down_to: i32,
+    /// Replicas that remain after a ScaleDown, if not 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_down_to: Option<i32>,
     /// Why this action was chosen: which release is blamed, or why none is.
     #[schemars(length(max = 1024))]
     pub because: String,
@@ -354,7 +354,7 @@ pub struct Closing {
     /// What ended the incident: `Person` (a Decision), `Recovery` (the service was healthy again), `Deadline` (the
     /// decision window ended) or `Policy` (a rule of the Pilot without a decision window).
     pub decided_by: DecidedBy,
-    /// Name of the Decision that ended the incident, if a person ended it.
+    /// Name of the Decision that ended the incident: a `Resume`, or the `Override` of the fix that runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub decision: Option<String>,

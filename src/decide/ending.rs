@@ -7,11 +7,14 @@ use jiff::SignedDuration;
 
 use super::closing_window::is_blameless;
 use super::condition::{Form, State};
+use super::naming::to_release;
 use super::triggers::Firing;
 use super::turn::Turn;
+use crate::api::decision::{DecisionPhase, DecisionType};
 use crate::api::incident::{Closing, DecidedBy, Incident, IncidentOrigin, IncidentStage, Intent, Verification};
 use crate::api::trigger::TriggerAction;
 use crate::declaration::Trigger;
+use crate::observation::PilotDecision;
 
 impl<'a> Turn<'a> {
     /// Begins to write the record. What was done so far is told first, then why it ended.
@@ -28,13 +31,16 @@ impl<'a> Turn<'a> {
             (None, Some(_)) => (TriggerAction::HoldChanges, true),
             (None, None) => (TriggerAction::Notify, true),
         };
-        let told = [incident.account.as_str(), ended].into_iter().filter(|text| !text.is_empty());
+        let fix = self.fix_that_runs(incident).filter(|_| decided_by == DecidedBy::Recovery);
+        let after = fix.as_ref().map(|fix| format!("after the fix: {}", fix.text));
+        let ended = [Some(ended), after.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let told = [incident.account.as_str(), &ended].into_iter().filter(|text| !text.is_empty());
         let summary = told.collect::<Vec<_>>().join("; ");
         incident.closing = Some(Closing {
             action,
             carried_out,
             decided_by,
-            decision: decision.map(str::to_owned),
+            decision: decision.map(str::to_owned).or_else(|| fix.map(|fix| fix.decision)),
             at: self.case.now,
             summary,
         });
@@ -104,6 +110,45 @@ impl<'a> Turn<'a> {
     fn is_clear(&self, trigger: &Trigger) -> bool {
         self.condition(trigger, Form::at(self.case.now)) == State::Clear
     }
+}
+
+impl Turn<'_> {
+    /// The release that an owner let through as the fix of this incident, if that is what runs and nobody blames it.
+    fn fix_that_runs(&self, incident: &Incident) -> Option<Fix> {
+        let change = self.change_that_runs().filter(|change| change.admitted_at >= incident.opened_at)?;
+        if incident.suspect.as_ref().is_some_and(|suspect| suspect.change == change.change) {
+            return None;
+        }
+        let runs = |payload: &String| self.workloads().iter().any(|workload| workload.payload == *payload);
+        let lets_it_through = |it: &&PilotDecision| {
+            it.type_ == DecisionType::Override
+                && it.fix
+                && it.phase == Some(DecisionPhase::Accepted)
+                && it.payload.as_ref().is_some_and(runs)
+        };
+        let decision = self.case.seen.decisions.iter().rev().find(lets_it_through)?;
+        let by = decision.by.as_ref().map(|by| format!(" of {}", by.user)).unwrap_or_default();
+        let text = format!(
+            "change {}{}, let through by Override {}{by}",
+            change.change,
+            to_release(change.name()),
+            decision.name
+        );
+        Some(Fix { decision: decision.name.clone(), text })
+    }
+}
+
+/// A release that an owner let through during an incident.
+struct Fix {
+    /// The Override.
+    decision: String,
+    /// In words.
+    text: String,
+}
+
+/// Whether the service recovered with a release that an owner let through as the fix.
+pub(super) fn was_fixed(closing: &Closing) -> bool {
+    closing.decided_by == DecidedBy::Recovery && closing.decision.is_some()
 }
 
 /// Adds to the account of what was done.

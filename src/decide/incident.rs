@@ -139,7 +139,7 @@ impl<'a> Turn<'a> {
             if word.type_ != DecisionType::Resume {
                 return self.follow(incident, word);
             }
-            self.close(incident, DecidedBy::Person, Some(&word.name), &format!("resumed: {}", word.reason));
+            self.close(incident, DecidedBy::Person, Some(&word.name), &resumed(word));
             if is_contained {
                 incident.stage = IncidentStage::Resuming;
             }
@@ -257,7 +257,7 @@ impl<'a> Turn<'a> {
             revision: None,
             to: None,
             lands_as: None,
-            replicas: Some(incident.scale_down_to.min(workload.replicas)),
+            replicas: Some(incident.scale_down_to.unwrap_or(0).min(workload.replicas)),
             quarantine: Vec::new(),
         };
         Ok(self.workloads().iter().filter(|workload| workload.reference.kind.has_pods()).map(intent).collect())
@@ -360,6 +360,12 @@ pub(super) fn end_continue(incident: &mut Incident, now: Timestamp) {
     if let Some(continued) = &mut incident.continued {
         continued.until = continued.until.min(now);
     }
+}
+
+/// Who ended it, and why.
+pub(super) fn resumed(word: &PilotDecision) -> String {
+    let by = word.by.as_ref().map(|by| format!(" by {}", by.user)).unwrap_or_default();
+    format!("resumed{by}: {}", word.reason)
 }
 
 pub(super) const fn action_of(type_: DecisionType) -> Option<TriggerAction> {

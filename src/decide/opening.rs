@@ -1,7 +1,7 @@
 //! How an incident begins: a trigger opens it, joins it, or a person's word opens it; and what is chosen then.
 
 use super::ending::still_due;
-use super::incident::{action_of, end_continue};
+use super::incident::{action_of, end_continue, resumed};
 use super::naming::to_release;
 use super::triggers::Firing;
 use super::turn::Turn;
@@ -47,7 +47,7 @@ impl<'a> Turn<'a> {
             deadline: now + trigger.decision_window,
             declared: trigger.action,
             action: choice.action,
-            scale_down_to: trigger.scale_down_to,
+            scale_down_to: some_left(trigger.scale_down_to),
             because: choice.because,
             evidence: vec![firing.evidence.clone()],
             suspect: choice.suspect,
@@ -98,7 +98,7 @@ impl<'a> Turn<'a> {
             deadline: self.case.now,
             declared: action,
             action,
-            scale_down_to: 0,
+            scale_down_to: None,
             because,
             evidence: Vec::new(),
             suspect: None,
@@ -120,7 +120,7 @@ impl<'a> Turn<'a> {
         let hold = PilotDecision { type_: DecisionType::ScaleDown, ..word.clone() };
         let mut incident = self.open_by_word(&hold)?;
         incident.id = contained.incident;
-        incident.scale_down_to = contained.replicas;
+        incident.scale_down_to = some_left(contained.replicas);
         incident.intent = Some(Intent {
             action: TriggerAction::ScaleDown,
             decided_by: DecidedBy::Person,
@@ -129,7 +129,7 @@ impl<'a> Turn<'a> {
             done_at: Some(self.case.now),
             workloads: Vec::new(),
         });
-        self.close(&mut incident, DecidedBy::Person, Some(&word.name), &format!("resumed: {}", word.reason));
+        self.close(&mut incident, DecidedBy::Person, Some(&word.name), &resumed(word));
         incident.stage = IncidentStage::Resuming;
         Some(incident)
     }
@@ -164,7 +164,7 @@ impl<'a> Turn<'a> {
             incident.because = choice.because;
             incident.suspect = choice.suspect.or(incident.suspect);
             incident.target = choice.target.or(incident.target);
-            incident.scale_down_to = trigger.scale_down_to;
+            incident.scale_down_to = some_left(trigger.scale_down_to);
         }
         incident
     }
@@ -239,4 +239,9 @@ impl<'a> Turn<'a> {
         hash.truncate(8);
         format!("{name}-{hash}")
     }
+}
+
+/// Replicas that remain after a scale-down; shown only where some do.
+fn some_left(replicas: i32) -> Option<i32> {
+    (replicas > 0).then_some(replicas)
 }

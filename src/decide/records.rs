@@ -5,13 +5,14 @@
 
 use jiff::Timestamp;
 
+use super::ending::was_fixed;
 use super::exceptions::approval_owed;
 use super::plan::{Effect, OpenChange, UpdateChange};
 use super::turn::Turn;
 use super::whole::{parts_of, replaced, replaced_by, waiting_changes};
 use crate::api::change_record::{ChangeClass, Outcome};
 use crate::api::decision::{DecisionSpec, DecisionType, IncidentRecord, Requester};
-use crate::api::incident::{Closing, Incident, Intent, Suspect};
+use crate::api::incident::{Closing, DecidedBy, Incident, Intent, Suspect};
 use crate::api::status::ReleaseState;
 use crate::api::trigger::TriggerAction;
 use crate::api::workload::{PartReference, ReleasePart};
@@ -136,13 +137,14 @@ impl Turn<'_> {
             if is_over && blamed.as_ref().is_none_or(|suspect| suspect.change != change.name) {
                 let backed_out = waiting.is_empty() && change.completed_at.is_none() && was_good;
                 let outcome = if backed_out { Outcome::Aborted } else { Outcome::Superseded };
+                let is_replaced = outcome == Outcome::Superseded && waiting.is_empty() && !admitted.change.is_empty();
                 self.effects.push(Effect::UpdateChange(UpdateChange {
                     name: change.name.clone(),
                     release: None,
                     started_at: None,
                     completed_at: change.completed_at,
                     outcome,
-                    cause: None,
+                    cause: is_replaced.then(|| format!("replaced by change {}", admitted.change)),
                 }));
             }
         }
@@ -209,7 +211,9 @@ impl Turn<'_> {
             self.effects.push(Effect::RecordDecision { name: format!("{RECORD_PREFIX}{}", incident.id), spec });
         }
         let was_acted_on = closing.carried_out && closing.action >= TriggerAction::Rollback;
-        (!was_acted_on || self.blame_suspect(incident, &closing.summary)) && is_recorded
+        // A change that had to be fixed failed, as one that was rolled back.
+        let has_failed = was_acted_on || was_fixed(closing);
+        (!has_failed || self.blame_suspect(incident, &closing.summary)) && is_recorded
     }
 
     /// Marks the change that was rolled back or scaled down for as failed; true once that is seen.
@@ -264,7 +268,8 @@ impl Turn<'_> {
                     .intent
                     .as_ref()
                     .and_then(|intent| intent.decision.clone())
-                    .or(closing.decision.clone()),
+                    .or_else(|| closing.decision.clone().filter(|_| closing.decided_by == DecidedBy::Person)),
+                ended_by: closing.decision.clone(),
                 quarantined: incident.intent.iter().flat_map(Intent::put_away).cloned().collect(),
                 evidence: incident.evidence.clone(),
                 suspect: incident.suspect.clone(),

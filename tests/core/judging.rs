@@ -122,7 +122,7 @@ fn incident(stage: IncidentStage, action: TriggerAction) -> Incident {
         deadline: zero() + SignedDuration::from_mins(5),
         declared: action,
         action,
-        scale_down_to: 0,
+        scale_down_to: None,
         because: String::new(),
         evidence: Vec::new(),
         suspect: None,
