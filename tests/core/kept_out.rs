@@ -24,11 +24,15 @@ pub fn projected(world: &World, decided: &Ledger, before: Option<&PilotStatus>) 
 
 /// `Ready` and `UpToDate` at the end of a timeline.
 fn conditions(timeline: &str) -> [Condition; 2] {
-    let story: Story =
-        serde_yaml::from_str(&format!("title: t\nstory: s\ntimeline:\n{timeline}\nuntil: 3h\nexpect: {{}}\n")).unwrap();
+    conditions_at("3h", timeline, ["Ready", "UpToDate"])
+}
+
+fn conditions_at(until: &str, timeline: &str, types: [&str; 2]) -> [Condition; 2] {
+    let story = format!("title: t\nstory: s\ntimeline:\n{timeline}\nuntil: {until}\nexpect: {{}}\n");
+    let story: Story = serde_yaml::from_str(&story).unwrap();
     let world = play(&story).world;
     let status = projected(&world, &Ledger::read(&world.status), None);
-    ["Ready", "UpToDate"].map(|type_| status.conditions.iter().find(|it| it.type_ == type_).unwrap().clone())
+    types.map(|type_| status.conditions.iter().find(|it| it.type_ == type_).unwrap().clone())
 }
 
 /// Whether the pilot is Ready, and the reason of `UpToDate`.
@@ -62,4 +66,19 @@ fn what_is_kept_out_and_what_runs_are_named_by_their_images() {
     );
     let told = &up_to_date.message;
     assert!(told.starts_with(&begins) && told.ends_with(&ends), "{told}");
+}
+
+#[test]
+fn an_open_incident_says_what_follows_and_when_what_is_allowed_and_who_may_decide() {
+    let [open, held] = conditions_at("1h20m", ROLLED_BACK, ["IncidentOpen", "ChangesHeld"]);
+    let known_good = format!("shop/checkout:v1 ({})", &payload_of("v1")[..12]);
+    let follows = format!("rollback to {known_good} follows at 2026-03-02T");
+    let ends = format!(
+        " unless an owner decides otherwise. Going back to {known_good} is allowed now. Owners who may decide: Ada \
+         Lovelace (service owner)."
+    );
+    assert_eq!((open.reason.as_str(), held.reason.as_str()), ("DecisionWindow", "IncidentOpen"));
+    for (message, begins) in [(&open.message, "fast-burn-"), (&held.message, "Incident fast-burn-")] {
+        assert!(message.starts_with(begins) && message.contains(&follows) && message.ends_with(&ends), "{message}");
+    }
 }
