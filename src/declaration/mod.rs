@@ -253,6 +253,18 @@ impl Declaration {
         self.slos.iter().find(|slo| slo.name == name)
     }
 
+    /// The windows over which an objective's events are counted again and again.
+    pub fn windows_of(&self, slo: &Objective) -> impl Iterator<Item = SignedDuration> {
+        let of_triggers = self.triggers.iter().flat_map(|trigger| match &trigger.when {
+            Condition::BurnRate { slo: of, long, short, .. } if *of == slo.name => {
+                vec![*long, *short, trigger.short_window]
+            }
+            Condition::ErrorBudget { slo: of, .. } if *of == slo.name => vec![trigger.short_window],
+            _ => Vec::new(),
+        });
+        std::iter::once(slo.window).chain(of_triggers)
+    }
+
     /// The trigger of this name.
     pub fn trigger(&self, name: &str) -> Option<&Trigger> {
         self.triggers.iter().find(|trigger| trigger.name == name)

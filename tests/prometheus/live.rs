@@ -16,7 +16,7 @@ use pilotguard_rig::{Rig, RigOptions, Target, Tool, Tools};
 
 use crate::history::{Events, History};
 use crate::pilot::{ask, first_sample, pilot, problem, source_at, value};
-use crate::secrets;
+use crate::{running, secrets};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_prometheus_is_read_right() {
@@ -31,6 +31,7 @@ async fn a_real_prometheus_is_read_right() {
     counts_are_those_that_happened(&rig, &history).await;
     a_young_service_is_known_at_once(&rig, &history).await;
     pilots_that_ask_alike_get_their_own(&rig, &history).await;
+    running::counts_are_those_that_happened(&rig, &history).await;
     the_namespace_label_keeps_others_out(&rig, &history).await;
     expressions_are_judged_by_what_they_read(&rig, &history).await;
     another_dialect_is_left_to_the_source(&rig, &history).await;
@@ -134,7 +135,7 @@ async fn pilots_that_ask_alike_get_their_own(rig: &Rig, history: &History) {
     let declared = |namespace: &str| {
         let selector = |name: &str| format!(r#"{name}{{namespace="{namespace}"}}"#);
         let mut declaration = pilot(&selector("errors_total"), &selector("requests_total"));
-        declaration.pilot.namespace = namespace.to_owned();
+        namespace.clone_into(&mut declaration.pilot.namespace);
         declaration
     };
     let [shop, other, none] = ["shop", "other", "none"].map(declared);

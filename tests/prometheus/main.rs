@@ -8,5 +8,6 @@ mod faults;
 mod history;
 mod live;
 mod pilot;
+mod running;
 mod secrets;
 mod sharing;

@@ -21,6 +21,8 @@ enum Sickness {
     Refused,
     Warned,
     Never,
+    /// Not the query, but what running counts take is refused of every series.
+    NoLastSample,
 }
 
 /// The values that a query selects of the label `app`.
@@ -47,15 +49,16 @@ fn answer(request: &Request, sickness: Option<Sickness>) -> Act {
     if query == "vector(1)" {
         return crate::fake::one("1");
     }
-    let is_sick = apps(query).iter().any(|app| app == SICK);
+    let is_sick = apps(query).iter().any(|app| app == SICK) || sickness == Some(Sickness::NoLastSample);
     let success = |more: &str| {
         let data = format!(r#"{{"resultType":"vector","result":[{}]}}"#, rows(query));
         json(&format!(r#"{{"status":"success","data":{data}{more}}}"#))
     };
     match sickness.filter(|_| is_sick) {
+        Some(Sickness::NoLastSample) if !query.contains("last_over_time") => success(""),
         None => success(""),
         Some(Sickness::Warned) => success(r#","warnings":["mixed histograms"]"#),
-        Some(Sickness::Refused) => {
+        Some(Sickness::Refused | Sickness::NoLastSample) => {
             let body = r#"{"status":"error","errorType":"execution","error":"too many samples"}"#;
             Act::Send(response("422 Unprocessable Entity", "application/json", body))
         }
@@ -158,6 +161,26 @@ async fn one_sick_selector_spoils_nobody_elses_figures() {
         let complaining: Vec<_> = pilots.iter().filter(|it| told(it)).map(|it| it.pilot.name.as_str()).collect();
         assert_eq!(complaining, [SICK], "{sickness:?}");
     }
+}
+
+/// The whole window of the SLO.
+fn day() -> Question {
+    let Question::Counts { slo, until, confirm, .. } = counts(NOW) else { unreachable!() };
+    Question::Counts { slo, span: SignedDuration::from_hours(24), until, confirm }
+}
+
+#[tokio::test]
+async fn a_long_window_is_read_whole_where_the_source_refuses_what_a_running_count_takes() {
+    let (fake, source) = source(Some(Sickness::NoLastSample)).await;
+    let pilots = pilots(1);
+    let questions = [day()].into();
+    let first = ask_all(&source, &pilots, &questions).await;
+    assert_eq!(first["app-1"][0], Answer::Counts(Reading::Unknown(Unknown::QueryRefused)));
+    for _ in 0..3 {
+        assert_eq!(ask_all(&source, &pilots, &questions).await["app-1"][0], own_counts("app-1"));
+    }
+    let whole = fake.requests().iter().filter(|request| request.form["query"].contains("[86400s]")).count();
+    assert_eq!(whole, 3 * 2);
 }
 
 #[tokio::test]

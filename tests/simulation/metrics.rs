@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use pilotguard::observe::prometheus::Transport;
 use pilotguard::observe::prometheus::client::{Failure, FailureKind, Reply};
-use pilotguard::observe::prometheus::envelope::{QueryResult, Sample, Series};
+use pilotguard::observe::prometheus::envelope::{QueryResult, Sample, Samples, Series};
 use tokio::time::Instant;
 
 /// What a source does with a query.
@@ -89,6 +89,12 @@ impl Metrics {
         self.lock().arrivals.iter().filter(|arrival| arrival.query == query).map(|arrival| arrival.at).collect()
     }
 
+    /// How many queries arrived since an instant that contain this piece.
+    pub fn containing(&self, piece: &str, since: Instant) -> usize {
+        let state = self.lock();
+        state.arrivals.iter().filter(|arrival| arrival.at >= since && arrival.query.contains(piece)).count()
+    }
+
     /// How many queries arrived.
     pub fn count(&self) -> usize {
         self.lock().arrivals.len()
@@ -116,11 +122,18 @@ impl Metrics {
             labels: app.map(|app| ("app".to_owned(), app.to_owned())).into_iter().collect(),
             sample: Sample::Float(self.value(query, app.or_else(|| only_app(query)), at)),
         };
-        let result = match apps(query) {
+        let rows: Vec<Series> = match apps(query) {
             Some(apps) => apps.split('|').map(|app| series(Some(&app.replace(r"\\", "")))).collect(),
             None => vec![series(None)],
         };
-        Reply { result: QueryResult::Vector(result), warnings: Vec::new() }
+        // A subquery yields numbers for several times; here nothing happened before now.
+        let nothing = |row: Series| Samples { labels: row.labels, points: Vec::new() };
+        let result = if query.ends_with(']') {
+            QueryResult::Matrix(rows.into_iter().map(nothing).collect())
+        } else {
+            QueryResult::Vector(rows)
+        };
+        Reply { result, warnings: Vec::new() }
     }
 
     /// A hundred requests in whatever span they are counted.

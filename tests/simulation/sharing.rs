@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::manifests::{burn, slo};
 use crate::metrics::{Manner, Metrics};
@@ -29,11 +30,13 @@ fn with_pilots(number: usize, interval: &str) -> (Simulation, Metrics) {
 async fn queries_of(pilots: usize) -> usize {
     let (simulation, shared) = with_pilots(pilots, "15s");
     simulation.run_for(2 * MINUTE).await;
-    let before = shared.count();
+    let (before, since) = (shared.count(), Instant::now());
     simulation.run_for(4 * MINUTE).await;
     let (status, reason, message) = simulation.condition(("shop", "app0"), "MetricsAvailable");
     assert_eq!((status.as_str(), reason.as_str()), ("True", "Answering"), "{message}");
     assert_eq!(simulation.status(("shop", "app0"))["slos"][0]["verdict"], "Ok");
+    // Of the hour that the SLO's window has, nothing is read again.
+    assert_eq!(shared.containing("[3600s", since), 0);
     shared.count() - before
 }
 

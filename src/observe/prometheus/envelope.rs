@@ -39,7 +39,9 @@ pub enum QueryResult {
     Scalar(f64),
     /// One sample for each series.
     Vector(Vec<Series>),
-    /// A range, a text, or a type that is not known here; its name.
+    /// For each series its samples at several times.
+    Matrix(Vec<Samples>),
+    /// A text, or a type that is not known here; its name.
     Other(String),
 }
 
@@ -50,6 +52,16 @@ pub struct Series {
     pub labels: BTreeMap<String, String>,
     /// Its sample.
     pub sample: Sample,
+}
+
+/// A series at several times: its labels, and its numbers with their times in seconds. Samples that are histograms are left
+/// out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Samples {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The times and numbers.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// The sample of one series.
@@ -116,9 +128,21 @@ struct Row {
     histogram: Option<IgnoredAny>,
 }
 
+#[derive(Deserialize)]
+struct Rows {
+    #[serde(default, rename = "metric")]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    values: Vec<Timed>,
+}
+
 /// The time, and the number as a text, because JSON has no NaN.
 #[derive(Deserialize)]
 struct Point(IgnoredAny, String);
+
+/// The same where the time counts.
+#[derive(Deserialize)]
+struct Timed(f64, String);
 
 impl Data {
     fn into_result(self) -> Result<QueryResult, Malformed> {
@@ -134,6 +158,11 @@ impl Data {
                     .map(Row::into_series)
                     .collect::<Result<_, _>>()
                     .map(QueryResult::Vector)
+            }
+            "matrix" => {
+                let rows: Option<Vec<Rows>> = serde_json::from_value(self.result).map_err(malformed)?;
+                let rows = rows.unwrap_or_default().into_iter().map(Rows::into_samples);
+                rows.collect::<Result<_, _>>().map(QueryResult::Matrix)
             }
             _ => Ok(QueryResult::Other(self.result_type)),
         }
@@ -151,8 +180,19 @@ impl Row {
     }
 }
 
+impl Rows {
+    fn into_samples(self) -> Result<Samples, Malformed> {
+        let points = self.values.into_iter().map(|Timed(at, text)| Ok((at, number(&text)?)));
+        Ok(Samples { labels: self.labels, points: points.collect::<Result<_, _>>()? })
+    }
+}
+
 impl Point {
     fn number(self) -> Result<f64, Malformed> {
-        self.1.parse().map_err(|_| Malformed("a value is not a number".to_owned()))
+        number(&self.1)
     }
+}
+
+fn number(text: &str) -> Result<f64, Malformed> {
+    text.parse().map_err(|_| Malformed("a value is not a number".to_owned()))
 }

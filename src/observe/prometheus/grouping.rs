@@ -9,7 +9,7 @@ use promql_parser::label::{MatchOp, Matcher, Matchers};
 use promql_parser::parser::token::T_EQL_REGEX;
 use promql_parser::parser::{Expr, VectorSelector};
 
-use super::envelope::{QueryResult, Sample, Series};
+use super::envelope::{QueryResult, Samples, Series};
 use super::matcher::print;
 use super::queries::{Counter, Measure, PART};
 
@@ -104,19 +104,45 @@ impl Template {
 impl Joined {
     /// What the answer says of each of these members.
     pub fn share(&self, answer: QueryResult, members: &[&Values]) -> Vec<QueryResult> {
-        let QueryResult::Vector(rows) = answer else { return vec![answer; members.len()] };
-        let mut by_values: HashMap<Vec<&str>, Vec<Sample>> = HashMap::new();
-        for Series { labels, sample } in &rows {
-            let key = self.labels.iter().map(|(_, label)| labels.get(label).map_or("", String::as_str)).collect();
-            by_values.entry(key).or_default().push(*sample);
+        let unlabelled = BTreeMap::new;
+        match answer {
+            QueryResult::Vector(rows) => {
+                let rows = self.sorted(rows, |row| &row.labels);
+                let of = |sample| Series { labels: unlabelled(), sample };
+                let own = |values| self.own(&rows, values).map(|row| of(row.sample)).collect();
+                members.iter().map(|values| QueryResult::Vector(own(values))).collect()
+            }
+            QueryResult::Matrix(rows) => {
+                let rows = self.sorted(rows, |row| &row.labels);
+                let of = |points: &Vec<(f64, f64)>| Samples { labels: unlabelled(), points: points.clone() };
+                let own = |values| self.own(&rows, values).map(|row| of(&row.points)).collect();
+                members.iter().map(|values| QueryResult::Matrix(own(values))).collect()
+            }
+            other => vec![other; members.len()],
         }
-        let of = |Values(values): &Values| {
-            let key: Vec<&str> =
-                self.labels.iter().map(|(index, _)| values.get(*index).map_or("", String::as_str)).collect();
-            let samples = by_values.get(&key).into_iter().flatten();
-            samples.map(|sample| Series { labels: BTreeMap::new(), sample: *sample }).collect()
-        };
-        members.iter().map(|values| QueryResult::Vector(of(values))).collect()
+    }
+
+    /// The rows by the values of their labels.
+    fn sorted<T>(
+        &self,
+        rows: Vec<T>,
+        labels: impl Fn(&T) -> &BTreeMap<String, String>,
+    ) -> HashMap<Vec<String>, Vec<T>> {
+        let mut by_values: HashMap<Vec<String>, Vec<T>> = HashMap::new();
+        for row in rows {
+            let value = |(_, label): &(usize, String)| labels(&row).get(label).cloned().unwrap_or_default();
+            by_values.entry(self.labels.iter().map(value).collect()).or_default().push(row);
+        }
+        by_values
+    }
+
+    fn own<'a, T>(
+        &self,
+        rows: &'a HashMap<Vec<String>, Vec<T>>,
+        Values(values): &Values,
+    ) -> impl Iterator<Item = &'a T> {
+        let value = |(place, _): &(usize, String)| values.get(*place).cloned().unwrap_or_default();
+        rows.get(&self.labels.iter().map(value).collect::<Vec<_>>()).into_iter().flatten()
     }
 }
 
@@ -125,6 +151,7 @@ mod tests {
     use jiff::SignedDuration;
     use proptest::prelude::*;
 
+    use super::super::envelope::Sample;
     use super::*;
 
     const MINUTE: Measure = Measure::Increase(SignedDuration::from_mins(1));

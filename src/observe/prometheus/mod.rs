@@ -8,16 +8,20 @@
 
 mod breaker;
 pub mod client;
+mod counting;
 mod credentials;
 pub mod envelope;
 mod gather;
 mod grouping;
 mod link;
 pub mod matcher;
+mod plan;
 mod problems;
 pub mod queries;
 pub mod readings;
+mod request;
 mod slots;
+mod tally;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,20 +43,18 @@ pub use slots::MAX_IN_FLIGHT;
 use crate::api::metrics_source::{Dialect, MetricsSourceSpec};
 use crate::canonical::digest;
 use crate::decide::SourceFacts;
-use crate::declaration::{Condition, Declaration, PilotId, Trigger};
-use crate::observation::{Answer, Question, Reading, Unknown};
+use crate::declaration::{Declaration, PilotId};
+use crate::observation::{Answer, Question, Unknown};
 use client::{Client, FailureKind};
+use counting::Tallies;
 use envelope::{QueryResult, Sample};
 use gather::Gatherer;
 use link::{Asked, Link};
-use matcher::{LabelValue, Scope};
+use plan::{Plan, Replies, subjects};
 use problems::{Findings, Problems};
-use queries::{Counter, Expression, Measure, VALUE_STALE_AFTER};
-use readings::Figure;
+use queries::Measure;
+use request::Request;
 use slots::{MOST_OF_ONE, Urgency};
-
-/// Pilots ask at the same instants, which are so large a part of an interval apart: what is alike can be asked at once.
-const INSTANTS: i32 = 10;
 
 /// For so large a part of an interval questions are gathered.
 const MOMENTS: u32 = 50;
@@ -69,6 +71,7 @@ pub struct Source {
     query_offset: SignedDuration,
     link: Arc<Link>,
     gatherer: Arc<Gatherer>,
+    tallies: Tallies,
     /// How many rounds of questions there were.
     rounds: AtomicUsize,
     problems: Mutex<Problems>,
@@ -81,24 +84,6 @@ pub struct Conversation<'a> {
     /// What has not been answered by then stays Unknown.
     ends_at: Instant,
     findings: Findings,
-}
-
-/// One request: a query at an instant. A confirmation is never answered by the query that it confirms.
-#[derive(Clone, Debug)]
-struct Request {
-    query: String,
-    at: Timestamp,
-    confirm: bool,
-    /// What the query measures, if others may ask the like.
-    measures: Option<(Counter, Measure)>,
-}
-
-/// How a question will be answered.
-enum Plan {
-    Counts { newest: Request, total: Request, bad: Request, stale_after: SignedDuration },
-    FirstSample(Request),
-    Value { value: Request, newest: Vec<Request> },
-    Refused(String),
 }
 
 impl Source {
@@ -121,6 +106,7 @@ impl Source {
             query_offset: spec.query_offset.as_signed(),
             link,
             gatherer: Arc::new(gatherer),
+            tallies: Tallies::default(),
             rounds: AtomicUsize::new(0),
             data: data_of(spec),
             problems: Mutex::default(),
@@ -165,110 +151,6 @@ impl Source {
     fn problems(&self) -> MutexGuard<'_, Problems> {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn plan(&self, declaration: &Declaration, question: &Question, now: Timestamp) -> Plan {
-        let scope: Scope =
-            self.namespace_label.clone().map(|label| LabelValue { label, value: declaration.pilot.namespace.clone() });
-        let planned = match question {
-            Question::Counts { slo, span, until, confirm } => {
-                let is_shared = !confirm && *until == now;
-                let at = if is_shared { self.shared_instant(now) } else { self.asked(*until) };
-                let ask = Ask { at, confirm: *confirm, is_shared };
-                self.plan_counts(declaration, &scope, slo, *span, ask)
-            }
-            Question::FirstSample { slo } => {
-                let ask = Ask { at: self.shared_instant(now), confirm: false, is_shared: true };
-                self.plan_first_sample(declaration, &scope, slo, ask)
-            }
-            Question::Value { query, at, confirm } => self.plan_value(&scope, query, *at, *confirm),
-        };
-        planned.unwrap_or_else(Plan::Refused)
-    }
-
-    fn plan_counts(
-        &self,
-        declaration: &Declaration,
-        scope: &Scope,
-        slo: &str,
-        span: SignedDuration,
-        ask: Ask,
-    ) -> Result<Plan, String> {
-        let objective = declaration.slo(slo).ok_or_else(|| no_slo(slo))?;
-        let total = Counter::parse(&objective.total, scope).map_err(|error| error.to_string())?;
-        let bad = Counter::parse(&objective.bad, scope).map_err(|error| error.to_string())?;
-        Ok(Plan::Counts {
-            newest: ask.of(&total, Measure::Newest(objective.stale_after)),
-            total: ask.of(&total, Measure::Increase(span)),
-            bad: ask.of(&bad, Measure::Increase(span)),
-            stale_after: objective.stale_after,
-        })
-    }
-
-    fn plan_first_sample(&self, declaration: &Declaration, scope: &Scope, slo: &str, ask: Ask) -> Result<Plan, String> {
-        let objective = declaration.slo(slo).ok_or_else(|| no_slo(slo))?;
-        let total = Counter::parse(&objective.total, scope).map_err(|error| error.to_string())?;
-        Ok(Plan::FirstSample(ask.of(&total, Measure::Oldest(objective.window))))
-    }
-
-    fn plan_value(&self, scope: &Scope, query: &str, at: Timestamp, confirm: bool) -> Result<Plan, String> {
-        let expression = Expression::parse(query, scope, self.dialect).map_err(|error| error.to_string())?;
-        let request = |query| Request { query, at: self.asked(at), confirm, measures: None };
-        let newest = expression.newest.into_iter().map(request).collect();
-        Ok(Plan::Value { value: request(expression.query), newest })
-    }
-
-    fn asked(&self, instant: Timestamp) -> Timestamp {
-        instant.saturating_sub(self.query_offset).unwrap_or(Timestamp::UNIX_EPOCH)
-    }
-
-    /// The instant at which everybody asks who asks now.
-    fn shared_instant(&self, now: Timestamp) -> Timestamp {
-        let asked = self.asked(now).as_nanosecond();
-        let step = (self.evaluation_interval / INSTANTS).as_nanos().max(1);
-        Timestamp::from_nanosecond(asked - asked.rem_euclid(step)).unwrap_or(Timestamp::UNIX_EPOCH)
-    }
-}
-
-/// When a counter is measured, and how.
-#[derive(Clone, Copy)]
-struct Ask {
-    at: Timestamp,
-    confirm: bool,
-    /// Others may ask the like.
-    is_shared: bool,
-}
-
-impl Ask {
-    fn of(self, counter: &Counter, measure: Measure) -> Request {
-        let measures = self.is_shared.then(|| (counter.clone(), measure));
-        Request { query: counter.query(measure), at: self.at, confirm: self.confirm, measures }
-    }
-}
-
-impl Request {
-    const fn key(&self) -> (&String, Timestamp, bool) {
-        (&self.query, self.at, self.confirm)
-    }
-}
-
-impl PartialEq for Request {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Request {}
-
-impl PartialOrd for Request {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Request {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
-    }
 }
 
 impl Conversation<'_> {
@@ -294,16 +176,14 @@ impl Conversation<'_> {
             }
         }
         let subjects = subjects(self.declaration, &plans);
-        let figures: BTreeMap<&Request, Figure> = shared
-            .into_iter()
-            .chain(own)
-            .map(|(place, asked)| {
-                let request = requests[place];
-                let subject = subjects.get(request).map_or("", String::as_str);
-                (request, self.figure(request, subject, asked))
-            })
-            .collect();
-        plans.iter().map(|(question, plan)| ((*question).clone(), answer(question, plan, &figures))).collect()
+        let read = shared.into_iter().chain(own).map(|(place, asked)| {
+            let request = requests[place];
+            let subject = subjects.get(&request.key()).map_or("", String::as_str);
+            (request.key(), self.read(request, subject, asked))
+        });
+        let replies = Replies(read.collect());
+        let answer = |question: &Question, plan| (question.clone(), self.source.answer(question, plan, &replies));
+        plans.iter().map(|(question, plan)| answer(question, plan)).collect()
     }
 
     /// Ends it; returns what there is to be said to the pilot.
@@ -326,7 +206,7 @@ impl Conversation<'_> {
         let first = self.source.rounds.fetch_add(1, Ordering::Relaxed) % plans.len().max(1);
         let mut known = BTreeSet::new();
         let turned = plans[first..].iter().chain(&plans[..first]);
-        turned.flat_map(|(_, plan)| plan.requests()).filter(|request| known.insert(*request)).collect()
+        turned.flat_map(|(_, plan)| plan.requests()).filter(|request| known.insert(request.key())).collect()
     }
 
     /// Sends a request, unless one before it has failed.
@@ -360,7 +240,8 @@ impl Conversation<'_> {
         (place, Some(asked))
     }
 
-    fn figure(&mut self, request: &Request, subject: &str, asked: Option<Asked>) -> Figure {
+    /// What a request yielded, or why it is not known.
+    fn read(&mut self, request: &Request, subject: &str, asked: Option<Asked>) -> Result<QueryResult, Unknown> {
         let findings = &mut self.findings;
         let Some(Asked { reply, took }) = asked else { return Err(Unknown::SourceUnavailable) };
         if let Some(took) = took {
@@ -370,8 +251,8 @@ impl Conversation<'_> {
             Ok(reply) => reply,
             Err(failure) if failure.kind == FailureKind::Refused => {
                 findings.has_answered = true;
-                findings
-                    .complain(Unknown::QueryRefused, format!("{}; the query was {}", failure.message, request.query));
+                let asked = problems::asked(&request.query, subject);
+                findings.complain(Unknown::QueryRefused, format!("{}; the query was {asked}", failure.message));
                 return Err(Unknown::QueryRefused);
             }
             Err(failure) => {
@@ -384,38 +265,13 @@ impl Conversation<'_> {
             findings.complain(Unknown::Partial, format!("answered with a warning: {warning}"));
             return Err(Unknown::Partial);
         }
-        let figure = readings::figure(&reply.result);
-        if figure == Err(Unknown::QueryRefused) {
+        let is_number = !matches!(request.measures, Some((_, Measure::History { .. })));
+        if is_number && readings::figure(&reply.result) == Err(Unknown::QueryRefused) {
             let what = yields(&reply.result);
-            findings
-                .complain(Unknown::QueryRefused, format!("{} yields {what} where one number is needed", request.query));
+            let asked = problems::asked(&request.query, subject);
+            findings.complain(Unknown::QueryRefused, format!("{asked} yields {what} where one number is needed"));
         }
-        figure
-    }
-}
-
-/// What each request is asked for, as its owner calls it.
-fn subjects<'a>(declaration: &Declaration, plans: &'a [(&Question, Plan)]) -> BTreeMap<&'a Request, String> {
-    let mut subjects = BTreeMap::new();
-    for (question, plan) in plans {
-        let subject = subject(declaration, question);
-        for request in plan.requests() {
-            subjects.entry(request).or_insert_with(|| subject.clone());
-        }
-    }
-    subjects
-}
-
-fn subject(declaration: &Declaration, question: &Question) -> String {
-    let query = match question {
-        Question::Counts { slo, .. } | Question::FirstSample { slo } => return format!("SLO {slo}"),
-        Question::Value { query, .. } => query,
-    };
-    let asks = |trigger: &&Trigger| matches!(&trigger.when, Condition::PromQl { query: of, .. } if of == query);
-    let of_dependency = || declaration.dependencies.iter().find(|dependency| dependency.query == *query);
-    match declaration.triggers.iter().find(asks) {
-        Some(trigger) => format!("trigger {}", trigger.name),
-        None => of_dependency().map_or_else(String::new, |dependency| format!("dependency {}", dependency.name)),
+        Ok(reply.result)
     }
 }
 
@@ -425,43 +281,9 @@ fn data_of(spec: &MetricsSourceSpec) -> u64 {
     digest.get(..16).and_then(|start| u64::from_str_radix(start, 16).ok()).unwrap_or_default()
 }
 
-fn no_slo(slo: &str) -> String {
-    format!("no SLO is named {slo:?}")
-}
-
-impl Plan {
-    fn requests(&self) -> Vec<&Request> {
-        match self {
-            Self::Counts { newest, total, bad, .. } => vec![newest, total, bad],
-            Self::FirstSample(request) => vec![request],
-            Self::Value { value, newest } => std::iter::once(value).chain(newest).collect(),
-            Self::Refused(_) => Vec::new(),
-        }
-    }
-}
-
-fn answer(question: &Question, plan: &Plan, figures: &BTreeMap<&Request, Figure>) -> Answer {
-    // Every request of a plan has its figure; were one missing, it would still not be known.
-    let figure = |request: &Request| figures.get(request).copied().unwrap_or(Err(Unknown::SourceUnavailable));
-    match plan {
-        Plan::Counts { newest, total, bad, stale_after } => {
-            Answer::Counts(readings::counts(figure(newest), figure(total), figure(bad), newest.at, *stale_after))
-        }
-        Plan::FirstSample(request) => Answer::FirstSample(readings::timestamp(figure(request))),
-        Plan::Value { value, newest } => {
-            let newest: Vec<_> = newest.iter().map(figure).collect();
-            Answer::Value(readings::value(figure(value), &newest, value.at, VALUE_STALE_AFTER))
-        }
-        Plan::Refused(_) => match question {
-            Question::Counts { .. } => Answer::Counts(Reading::Unknown(Unknown::QueryRefused)),
-            Question::FirstSample { .. } => Answer::FirstSample(Reading::Unknown(Unknown::QueryRefused)),
-            Question::Value { .. } => Answer::Value(Reading::Unknown(Unknown::QueryRefused)),
-        },
-    }
-}
-
 fn yields(result: &QueryResult) -> String {
     match result {
+        QueryResult::Matrix(_) => "a matrix".to_owned(),
         QueryResult::Other(kind) => format!("a {kind}"),
         QueryResult::Vector(rows) if rows.iter().any(|row| row.sample == Sample::Histogram) => {
             "a native histogram; wrap it in histogram_count() or histogram_fraction()".to_owned()

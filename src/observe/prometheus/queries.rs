@@ -15,6 +15,9 @@ use crate::declaration::selectors::selectors;
 /// Samples of a `promql` expression that are older than this make its value stale.
 pub const VALUE_STALE_AFTER: SignedDuration = SignedDuration::from_mins(2);
 
+/// A series whose last sample is older than this has ended.
+const LAST_SAMPLE: SignedDuration = SignedDuration::from_mins(5);
+
 /// A window is looked through at so many points for its first sample.
 const POINTS_OF_A_WINDOW: i32 = 500;
 
@@ -41,6 +44,16 @@ pub struct Counter {
 pub enum Measure {
     /// The events within a span; a span below one second counts as one second.
     Increase(SignedDuration),
+    /// The events since so long ago, from sample to sample: of adjoining spans none is counted twice or left out, also where
+    /// a burst falls between two samples.
+    Events(SignedDuration),
+    /// The same for each slot of a span, which are multiples of the slot's length.
+    History {
+        /// The span.
+        span: SignedDuration,
+        /// The length of a slot.
+        slot: SignedDuration,
+    },
     /// The time of the newest sample that is not much older than this age.
     ///
     /// `timestamp()` alone forgets a series the moment its target is gone, and any series after five minutes, so a
@@ -70,6 +83,11 @@ impl Counter {
         &self.selector
     }
 
+    /// Its selector, as it is printed.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The query that measures it alone: it yields one number, or nothing.
     pub fn query(&self, measure: Measure) -> String {
         measure.query(&self.text, &[])
@@ -82,6 +100,10 @@ impl Measure {
         let by = if labels.is_empty() { String::new() } else { format!(" by ({}) ", labels.join(", ")) };
         match self {
             Self::Increase(span) => format!("sum{by}(increase({selector}[{}]))", range(span.max(SECOND))),
+            Self::Events(span) => events(selector, span, &by),
+            Self::History { span, slot } => {
+                format!("({})[{}:{}]", events(selector, slot, &by), range(span), range(slot))
+            }
             Self::Newest(age) => newest(selector, age, &by),
             Self::Oldest(window) => oldest(selector, window, &by),
         }
@@ -122,6 +144,16 @@ fn age_of(selector: &VectorSelector, reads: SignedDuration) -> Result<String, Qu
     }
     let newest = newest(&selector, VALUE_STALE_AFTER, "");
     Ok(format!("{newest} or 0 * count(count_over_time({selector}[{}]))", range(reads)))
+}
+
+/// From the last sample before the span to the last one in it, unless the counter was reset in between or is new: then from
+/// the first sample in the span, or from 0 where there is only one.
+fn events(selector: &str, span: SignedDuration, by: &str) -> String {
+    let (span, reach) = (range(span.max(SECOND)), range(LAST_SAMPLE));
+    let (last, before) =
+        (format!("last_over_time({selector}[{reach}])"), format!("last_over_time({selector}[{reach}] offset {span})"));
+    let steady = format!("({last} - {before} >= 0 unless resets({selector}[{span}]) > 0)");
+    format!("sum{by}({steady} or increase({selector}[{span}]) or ({last} and {before}))")
 }
 
 fn newest(selector: &str, age: SignedDuration, by: &str) -> String {

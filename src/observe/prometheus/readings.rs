@@ -14,6 +14,9 @@ const ROUNDING: f64 = 0.01;
 /// A value, nothing, or why it is not known.
 pub type Figure = Result<Option<f64>, Unknown>;
 
+/// Values by their time in seconds, or why they are not known.
+pub type Points = Result<Vec<(f64, f64)>, Unknown>;
+
 /// The one number that a query yielded.
 pub fn figure(result: &QueryResult) -> Figure {
     let number = match result {
@@ -24,9 +27,22 @@ pub fn figure(result: &QueryResult) -> Figure {
             [Series { sample: Sample::Histogram, .. }] => return Err(Unknown::QueryRefused),
             _ => return Err(Unknown::Ambiguous),
         },
-        QueryResult::Other(_) => return Err(Unknown::QueryRefused),
+        QueryResult::Matrix(_) | QueryResult::Other(_) => return Err(Unknown::QueryRefused),
     };
     if number.is_finite() { Ok(Some(number)) } else { Err(Unknown::NotFinite) }
+}
+
+/// The numbers that a query yielded for several times, by the time in seconds.
+pub fn points(result: &QueryResult) -> Points {
+    match result {
+        QueryResult::Matrix(rows) => match rows.as_slice() {
+            [] => Ok(Vec::new()),
+            [only] if only.points.iter().all(|(_, number)| number.is_finite()) => Ok(only.points.clone()),
+            [_] => Err(Unknown::NotFinite),
+            _ => Err(Unknown::Ambiguous),
+        },
+        _ => Err(Unknown::QueryRefused),
+    }
 }
 
 /// Bad and total events at `asked`. `newest` is the time of the newest sample of the total.

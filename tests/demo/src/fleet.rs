@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -157,7 +157,7 @@ async fn cost(stage: &Stage, pilots: usize, during: Duration) -> anyhow::Result<
     })
 }
 
-async fn count(prometheus: &str, process: &PathBuf) -> anyhow::Result<Reading> {
+async fn count(prometheus: &str, process: &Path) -> anyhow::Result<Reading> {
     let page = reqwest::get(format!("{prometheus}/metrics")).await?.error_for_status()?.text().await?;
     let sum = |name: &str, label: &str| {
         let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
@@ -189,7 +189,7 @@ fn process(operator: &Operator) -> anyhow::Result<PathBuf> {
 }
 
 /// Resident memory in MiB.
-fn resident(process: &PathBuf) -> anyhow::Result<f64> {
+fn resident(process: &Path) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(process.join("status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
@@ -197,7 +197,7 @@ fn resident(process: &PathBuf) -> anyhow::Result<f64> {
 }
 
 /// Seconds of CPU time so far, in user and kernel mode.
-fn cpu(process: &PathBuf) -> anyhow::Result<f64> {
+fn cpu(process: &Path) -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string(process.join("stat"))?;
     let (_, fields) = stat.rsplit_once(')').context("the name ends")?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
