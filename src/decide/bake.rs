@@ -135,19 +135,19 @@ impl Turn<'_> {
     fn bake(&mut self, release: &mut ReleaseStatus) {
         let now = self.case.now;
         let pause = self.bake_pause(release);
-        if self.is_newly_declared {
+        if self.has_forgotten {
             // As in a process that has just started: only the status tells how far it has come.
             self.ledger.memory.bake_until = None;
             self.ledger.memory.bake_counts_since = None;
         }
         let mut until = self.ledger.memory.bake_until.unwrap_or_else(|| self.stored_bake_end(release));
-        match self.ledger.memory.last_evaluation.filter(|_| !self.is_newly_declared) {
+        match self.ledger.memory.last_evaluation.filter(|_| !self.has_forgotten) {
             Some(last_evaluation) if pause.is_some() => {
                 until += now.duration_since(last_evaluation).max(SignedDuration::ZERO);
             }
             Some(_) => {}
             // A process that has just started does not know for how long conditions have held, nor is it known of a
-            // trigger that has just been edited.
+            // trigger that has just been edited or reads other data now.
             None => until = until.max(now + self.longest_hold()),
         }
         let memory = &mut self.ledger.memory;

@@ -26,8 +26,8 @@ pub(super) struct Turn<'a> {
     pub(super) whole: Whole,
     /// Names of the Decisions that an incident's record says were followed.
     pub(super) followed: BTreeSet<&'a str>,
-    /// An SLO or a trigger is declared otherwise than at the last evaluation, or there was none.
-    pub(super) is_newly_declared: bool,
+    /// An SLO or a trigger has another definition, or other data, than at the last evaluation, or there was none.
+    pub(super) has_forgotten: bool,
     evaluate_again: Option<Timestamp>,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Turn<'a> {
             figures: Vec::new(),
             whole: Whole::of(&case),
             followed: records.filter_map(|record| record.follows.as_deref()).collect(),
-            is_newly_declared: false,
+            has_forgotten: false,
             evaluate_again: None,
         }
     }
@@ -58,10 +58,11 @@ impl<'a> Turn<'a> {
         let joined = self.ledger.incident.iter().flat_map(|incident| self.triggers_of(incident));
         let known = &self.ledger.memory.definitions;
         let is_incident_edited = joined.into_iter().any(|trigger| !known.contains(&trigger.definition));
-        self.is_newly_declared = definitions.iter().any(|definition| !known.contains(definition));
+        let is_redefined = definitions.iter().any(|definition| !known.contains(definition));
         let memory = &mut self.ledger.memory;
         let reads_other_data = self.case.source.data.is_some_and(|data| memory.data.is_some_and(|known| known != data));
         memory.data = self.case.source.data.or(memory.data);
+        self.has_forgotten = is_redefined || reads_other_data;
         if reads_other_data {
             memory.first_samples.clear();
             memory.timers.clear();

@@ -136,6 +136,17 @@ proptest! {
     }
 }
 
+/// The timers are gone, so nobody knows whether a condition has held for most of its `for`.
+#[test]
+fn no_bake_ends_at_once_on_other_data() {
+    let trigger = json!({"name": "burn", "action": "HoldChanges", "for": "2m",
+                         "when": {"burnRate": {"slo": "availability", "long": "5m", "short": "1m", "factor": "10"}}});
+    // At 10:00, when the bake is about to end.
+    let ends = |restarts| told(&story(&pilot(&trigger), &[], (&(DATA, json!(2)), 0), restarts));
+    assert_eq!(ends(false), ends(true));
+    assert!(ends(false).contains("0:12:00   release v1 KnownGood"), "{}", ends(false));
+}
+
 /// A team that edits something else now and then must not lose its timers.
 #[test]
 fn an_edit_of_something_else_forgets_nothing() {
