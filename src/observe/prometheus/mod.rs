@@ -1,10 +1,10 @@
 //! A metrics source: one Prometheus-compatible API that answers a pilot's questions.
 //!
-//! Flow: questions → queries (`queries`, confined by `matcher`), those of many pilots joined (`gather`) → requests
-//! (`client`) → answers (`envelope`) → readings (`readings`). Every question gets an answer; what could not be measured is
-//! Unknown with its reason. It never repeats a query within one round, never retries, and keeps no figures. A source that fails one query of an evaluation
-//! is not asked again in that evaluation; one that is late with it may only find that query too heavy, and is (`link.rs`
-//! finds out).
+//! Flow: questions → requests (`plan`, `counting`), their queries (`queries`, confined by `matcher`), those of many pilots
+//! joined (`gather`) → answers (`client`, `envelope`) → readings (`readings`). Every question gets an answer; what could not
+//! be measured is Unknown with its reason. It never repeats a query within one round and never retries; of figures it keeps
+//! only running counts. A source that fails one query of an evaluation is not asked again in that evaluation; one that is
+//! late with it may only find that query too heavy, and is (`link.rs` finds out).
 
 mod breaker;
 pub mod client;
