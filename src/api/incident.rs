@@ -59,6 +59,11 @@ pub struct Incident {
     /// Burn rate over the short window when the trigger fired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burn_at_trip: Option<Decimal>,
+    /// Digest of whose data that burn rate was measured on: the address, account, tenant and namespace label of the
+    /// metrics source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub source_at_trip: Option<String>,
     /// Last fresh reading of whether the service is unhealthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_fresh: Option<FreshReading>,

@@ -120,12 +120,16 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Burn rates of two definitions cannot be compared.
+    /// Burn rates of two definitions, or on two sources' data, cannot be compared.
     fn burn_has_doubled_since_trip(&self, incident: &Incident) -> bool {
         let is_edited = |trigger: &&Trigger| {
             let tripped = incident.evidence.first().and_then(|evidence| evidence.definition.as_ref());
             tripped.is_some_and(|definition| *definition != trigger.definition)
         };
+        let sources = incident.source_at_trip.as_ref().zip(self.source_digest());
+        if sources.is_some_and(|(then, now)| *then != now) {
+            return false;
+        }
         let trigger = self.trigger_of(incident).filter(|trigger| !is_edited(trigger));
         match (incident.burn_at_trip.as_ref(), trigger.and_then(|trigger| self.burn_of(trigger))) {
             (Some(then), Some(now)) => then.value() > 0.0 && now >= 2.0 * then.value(),

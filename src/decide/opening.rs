@@ -53,6 +53,7 @@ impl<'a> Turn<'a> {
             suspect: choice.suspect,
             target: choice.target,
             burn_at_trip: self.burn_of(trigger).and_then(|burn| Decimal::rounded(burn, 4)),
+            source_at_trip: self.source_digest(),
             // The condition was fresh and held; only a fresh answer to the contrary says that it is over.
             last_fresh: Some(FreshReading { since: now, burning: suffers.fresh().unwrap_or(true) }),
             continued: None,
@@ -104,6 +105,7 @@ impl<'a> Turn<'a> {
             suspect: None,
             target: self.ledger.rollback_target.clone(),
             burn_at_trip: None,
+            source_at_trip: None,
             last_fresh: None,
             continued: None,
             intent: None,

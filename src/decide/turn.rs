@@ -49,7 +49,8 @@ impl<'a> Turn<'a> {
     }
 
     /// What was learned under one definition of an SLO or a trigger, or from one source's data, counts for no other. An
-    /// edited trigger fires anew; the evidence of an open incident stays.
+    /// edited trigger fires anew; the evidence of an open incident stays. Latches outlive an edit of the source: one new
+    /// address must not make the triggers of many pilots fire again.
     pub(super) fn forget_what_was_edited(&mut self) {
         let declared = self.case.declaration;
         let definitions = declared.slos.iter().map(|slo| &slo.definition);
@@ -66,8 +67,6 @@ impl<'a> Turn<'a> {
         if reads_other_data {
             memory.first_samples.clear();
             memory.timers.clear();
-            // Burn rates of two sources cannot be compared.
-            self.ledger.incident.iter_mut().for_each(|incident| incident.burn_at_trip = None);
         }
         memory.first_samples.retain(|definition, _| definitions.contains(definition));
         memory.timers.retain(|definition, _| definitions.contains(definition));
@@ -82,6 +81,11 @@ impl<'a> Turn<'a> {
             // A latch that was stored by an older version tells no definition.
             *latch.definition.get_or_insert_with(|| trigger.definition.clone()) == trigger.definition
         });
+    }
+
+    /// Whose data the metrics source reads, as an incident stores it.
+    pub(super) fn source_digest(&self) -> Option<String> {
+        self.case.source.data.map(|data| format!("{data:016x}"))
     }
 
     pub(super) fn workloads(&self) -> &'a [Workload] {

@@ -7,7 +7,7 @@ use pilotguard::api::decision::DecisionType;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::story::{Event, Expectation, Story, Word, play};
+use crate::story::{Event, Expectation, Metrics, Story, Word, play};
 use crate::world::DATA;
 
 fn pilot(trigger: &Value) -> Value {
@@ -57,6 +57,7 @@ fn edit() -> impl Strategy<Value = (&'static str, Value)> {
 fn step() -> impl Strategy<Value = Event> {
     let share = prop::sample::select(vec![0.0, 0.0, 0.02, 0.3, 1.0]);
     let release = prop::sample::select(vec!["v1", "v2", "v3"]);
+    let weather = prop::sample::select(vec![Metrics::Up, Metrics::Up, Metrics::Down, Metrics::NaN, Metrics::Silent]);
     let word = prop::sample::select(vec![DecisionType::Continue, DecisionType::Resume, DecisionType::Rollback]);
     prop_oneof![
         3 => release.prop_map(|release| Event { deploy: Some(release.to_owned()), ..Event::default() }),
@@ -64,6 +65,7 @@ fn step() -> impl Strategy<Value = Event> {
             errors: Some(BTreeMap::from([("all".to_owned(), share)])),
             ..Event::default()
         }),
+        1 => weather.prop_map(|metrics| Event { metrics: Some(metrics), ..Event::default() }),
         1 => word.prop_map(|type_| Event {
             decide: Some(Word {
                 type_,
@@ -109,13 +111,8 @@ fn told(story: &Story) -> String {
     trace.lines().filter(|line| !line.ends_with("the operator restarts")).collect::<Vec<_>>().join("\n")
 }
 
-fn bounded(cases: u32) -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(cases);
-    ProptestConfig { cases, max_shrink_time: 60_000, failure_persistence: None, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(bounded(30))]
+    #![proptest_config(crate::properties::bounded(30))]
 
     #[test]
     fn an_edited_pilot_is_treated_as_by_an_operator_that_has_just_started(
@@ -145,6 +142,34 @@ fn no_bake_ends_at_once_on_other_data() {
     let ends = |restarts| told(&story(&pilot(&trigger), &[], (&(DATA, json!(2)), 0), restarts));
     assert_eq!(ends(false), ends(true));
     assert!(ends(false).contains("0:12:00   release v1 KnownGood"), "{}", ends(false));
+}
+
+/// An owner lets a release keep running that fails 30 % of its requests, and the source reads other data from then on, on
+/// which all requests fail. Whoever compares the two burn rates ends the Continue before its time.
+#[test]
+fn no_continue_ends_early_on_other_data() {
+    let trigger = json!({"name": "burn", "action": "HoldChanges", "for": "2m", "decisionWindow": "3m",
+                         "when": {"burnRate": {"slo": "availability", "long": "5m", "short": "1m", "factor": "10"}}});
+    let errors = |share| Event { errors: Some(BTreeMap::from([("all".to_owned(), share)])), ..Event::default() };
+    let word = Word {
+        type_: DecisionType::Continue,
+        by: "ada".to_owned(),
+        lasts: Some("10m".to_owned()),
+        release: None,
+        fix: false,
+        reason: None,
+    };
+    let word = Event { decide: Some(word), ..Event::default() };
+    let steps = [(errors(0.3), 17), (word, 14), (errors(1.0), 1)];
+    let other = (DATA, json!(2));
+    for restarts in [false, true] {
+        let told = told(&story(&pilot(&trigger), &steps, (&other, 17), restarts));
+        assert!(told.contains("0:24:15   incident burn-566f06ed: DecisionWindow"), "{told}");
+    }
+    // On the same data it ends early.
+    let (pointer, value) = ("/intent/summary", json!("Another"));
+    let told = told(&story(&pilot(&trigger), &steps, (&(pointer, value), 17), true));
+    assert!(told.contains("0:18:15   incident burn-566f06ed: DecisionWindow"), "{told}");
 }
 
 /// A team that edits something else now and then must not lose its timers.

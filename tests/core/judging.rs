@@ -128,6 +128,7 @@ fn incident(stage: IncidentStage, action: TriggerAction) -> Incident {
         suspect: None,
         target: None,
         burn_at_trip: None,
+        source_at_trip: None,
         last_fresh: None,
         continued: None,
         intent: None,
@@ -398,7 +399,7 @@ fn proposal() -> impl Strategy<Value = Proposal> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::properties::bounded(400))]
 
     /// A freeze, an incident, a quarantine or a containment more never turns a refusal into a permission.
     #[test]
