@@ -8,7 +8,7 @@ use std::time::Duration;
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::act::writer::{WriteError, Writer};
@@ -26,17 +26,22 @@ const GOOD_FOR: Duration = Duration::from_mins(5);
 /// After a bad one it is asked again this soon.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
+/// Probes that are under way at once. Who finds none free keeps to the last answer and asks at the next evaluation: pilots are
+/// evaluated at common instants, and a thousand dry-runs at once would delay everything else.
+const SIDE_BY_SIDE: usize = 8;
+
 /// What probing found, by workload.
 #[derive(Debug)]
 pub struct Enforcement {
     applied: watch::Receiver<Applied>,
     answers: Mutex<HashMap<WorkloadKey, (Instant, Enforced)>>,
+    slots: Semaphore,
 }
 
 impl Enforcement {
     /// Probes once the webhook configurations are reported as applied.
     pub fn new(applied: watch::Receiver<Applied>) -> Self {
-        Self { applied, answers: Mutex::default() }
+        Self { applied, answers: Mutex::default(), slots: Semaphore::new(SIDE_BY_SIDE) }
     }
 
     /// Whether the changes of all these workloads reach the webhook.
@@ -56,9 +61,13 @@ impl Enforcement {
         if !is_registered {
             return Enforced::No("the webhook configuration for this workload is being written".to_owned());
         }
-        if let Some(known) = self.known(&key) {
-            return known;
+        let known = self.known(&key);
+        if let Some((answer, true)) = known {
+            return answer;
         }
+        let Ok(_slot) = self.slots.try_acquire() else {
+            return known.map_or(Enforced::Unknown, |(answer, _)| answer);
+        };
         let answer = probe(writer, &key).await;
         self.remember(key, answer.clone());
         answer
@@ -78,11 +87,12 @@ impl Enforcement {
         answers.insert(key, (Instant::now(), answer));
     }
 
-    fn known(&self, key: &WorkloadKey) -> Option<Enforced> {
+    /// The last answer, and whether it is still good.
+    fn known(&self, key: &WorkloadKey) -> Option<(Enforced, bool)> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, answer) = answers.get(key)?;
         let lasts = if *answer == Enforced::Yes { GOOD_FOR } else { ASK_AGAIN };
-        (at.elapsed() < lasts).then(|| answer.clone())
+        Some((answer.clone(), at.elapsed() < lasts))
     }
 }
 
@@ -137,6 +147,6 @@ mod tests {
         }
         let kept = enforcement.answers.lock().unwrap().len();
         assert!(kept <= 21, "{kept} answers are kept of 10 workloads");
-        assert_eq!(enforcement.known(&key(999)), Some(Enforced::Yes));
+        assert_eq!(enforcement.known(&key(999)), Some((Enforced::Yes, true)));
     }
 }

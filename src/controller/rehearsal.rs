@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::suspects::suspects;
@@ -59,9 +60,21 @@ pub async fn rehearse(writer: &Writer, namespace: &str, rehearsal: &Rehearsal) -
     }
 }
 
+/// Workloads that are tried at once. Who finds none of these places free keeps to what was found out last.
+const SIDE_BY_SIDE: usize = 8;
+
 /// What was found out last, by the uid of the workload.
-#[derive(Debug, Default)]
-pub struct Rehearsals(Mutex<HashMap<String, Known>>);
+#[derive(Debug)]
+pub struct Rehearsals {
+    known: Mutex<HashMap<String, Known>>,
+    slots: Semaphore,
+}
+
+impl Default for Rehearsals {
+    fn default() -> Self {
+        Self { known: Mutex::default(), slots: Semaphore::new(SIDE_BY_SIDE) }
+    }
+}
 
 /// What was found out about one workload.
 #[derive(Debug)]
@@ -77,27 +90,34 @@ impl Rehearsals {
     pub async fn of(&self, writer: &Writer, namespace: &str, workloads: &[Workload]) -> OtherAdmission {
         let mut worst = OtherAdmission::default();
         for workload in workloads {
-            let found = if let Some(found) = self.known(workload) {
-                found
-            } else {
-                let found = survey(writer, namespace, workload).await;
-                self.remember(workload, found.clone());
-                found
-            };
-            worst = worst.max(found);
+            worst = worst.max(self.of_one(writer, namespace, workload).await);
         }
         worst
     }
 
-    fn known(&self, workload: &Workload) -> Option<OtherAdmission> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    async fn of_one(&self, writer: &Writer, namespace: &str, workload: &Workload) -> OtherAdmission {
+        let known = self.known(workload);
+        if let Some((found, true)) = known {
+            return found;
+        }
+        let Ok(_slot) = self.slots.try_acquire() else {
+            return known.map(|(found, _)| found).unwrap_or_default();
+        };
+        let found = survey(writer, namespace, workload).await;
+        self.remember(workload, found.clone());
+        found
+    }
+
+    /// What was found out last, and whether it still holds.
+    fn known(&self, workload: &Workload) -> Option<(OtherAdmission, bool)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let Known { at, of, found } = known.get(&workload.uid)?;
         let lasts = if *found == OtherAdmission::Unaltered { GOOD_FOR } else { ASK_AGAIN };
-        (at.elapsed() < lasts && *of == state(workload)).then(|| found.clone())
+        Some((found.clone(), at.elapsed() < lasts && *of == state(workload)))
     }
 
     fn remember(&self, workload: &Workload, found: OtherAdmission) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // Deleted workloads are forgotten when their time is over.
         known.retain(|_, known| known.at.elapsed() < 2 * GOOD_FOR);
         known.insert(workload.uid.clone(), Known { at: Instant::now(), of: state(workload), found });

@@ -35,6 +35,8 @@ const IN_A_NAMESPACE: usize = 100;
 const SIDE_BY_SIDE: usize = 16;
 /// How long many pilots may take until all are Ready.
 const PATIENCE: Duration = Duration::from_mins(15);
+/// How often it is asked whether they are.
+const BETWEEN_LISTS: Duration = Duration::from_secs(3);
 /// After the last one is Ready: what happens once is over.
 const CALM: Duration = Duration::from_secs(45);
 /// Clock ticks in a second of CPU time, the same on every Linux.
@@ -129,7 +131,12 @@ async fn ready(client: &Client, pilots: usize) -> anyhow::Result<()> {
         let found = api.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
         let ours = found.items.iter().filter(|pilot| pilot.name_any().starts_with("app"));
         let ready = ours.filter(|pilot| is_ready(pilot)).count();
-        if ready >= pilots { Ok(()) } else { Err(format!("{ready} of {pilots} are Ready")) }
+        if ready >= pilots {
+            return Ok(());
+        }
+        // A list of so many pilots costs the API server more than what is measured.
+        tokio::time::sleep(BETWEEN_LISTS).await;
+        Err(format!("{ready} of {pilots} are Ready"))
     };
     Ok(wait::until("fleet that is Ready", PATIENCE, probe).await?)
 }
