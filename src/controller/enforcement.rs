@@ -26,8 +26,8 @@ const GOOD_FOR: Duration = Duration::from_mins(5);
 /// After a bad one it is asked again this soon.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
-/// Probes that are under way at once. Who finds none free keeps to the last answer and asks at the next evaluation: pilots are
-/// evaluated at common instants, and a thousand dry-runs at once would delay everything else.
+/// Probes that are under way at once. Who finds none free keeps to the last answer and asks at the next evaluation: after a
+/// start all pilots are evaluated at once, and a thousand dry-runs would delay everything else.
 const SIDE_BY_SIDE: usize = 8;
 
 /// What probing found, by workload.

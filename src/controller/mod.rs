@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
@@ -147,18 +147,7 @@ async fn evaluate(pilot: Arc<Pilot>, context: Arc<Context>) -> Result<Action, Re
     context.tell(kept, &declaration, &evaluation, now).await; // report
     let is_settled = carried_out.all_well && !matches!(enforced, Enforced::No(_));
     kept.unsettled = if is_settled { 0 } else { kept.unsettled.saturating_add(1) };
-    let planned = in_step(evaluation.plan.evaluate_again, evaluation.source.evaluation_interval, now);
-    Ok(Action::requeue(wait(kept.unsettled, planned)))
-}
-
-/// How long a pilot waits that is in no hurry: until the next multiple of its source's interval, like all others that read
-/// the source, so that what they ask alike is asked at once.
-fn in_step(planned: SignedDuration, interval: SignedDuration, now: Timestamp) -> Duration {
-    if planned != interval {
-        return planned.unsigned_abs();
-    }
-    let into = now.as_nanosecond().rem_euclid(interval.as_nanos().max(1));
-    (interval - SignedDuration::from_nanos_i128(into)).unsigned_abs()
+    Ok(Action::requeue(wait(kept.unsettled, evaluation.plan.evaluate_again.unsigned_abs())))
 }
 
 /// How long a pilot waits until the next evaluation: as planned; sooner where something is to be done over, but ever
@@ -313,17 +302,6 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_is_in_no_hurry_waits_for_the_common_instant() {
-        let [interval, sooner, later] = [15, 4, 300].map(SignedDuration::from_secs);
-        for (millis, waits) in [(0, 15_000), (1, 14_999), (14_000, 1_000), (15_000, 15_000)] {
-            let now = Timestamp::from_millisecond(1_763_800_005_000 + millis).unwrap();
-            assert_eq!(in_step(interval, interval, now).as_millis(), waits, "{now}");
-            assert_eq!(in_step(sooner, interval, now).as_millis(), 4_000);
-            assert_eq!(in_step(later, interval, now).as_millis(), 300_000);
-        }
-    }
 
     #[test]
     fn what_fails_again_and_again_is_tried_ever_less_often() {
