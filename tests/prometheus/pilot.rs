@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// A quarter of a second past a full one, so that lost milliseconds show.
 pub const NOW: Timestamp = Timestamp::constant(1_763_800_000, 250_000_000);
 
-/// A pilot in namespace `shop` whose SLO `availability` counts these selectors over a day; stale after 2m.
+/// A pilot in namespace `shop` whose SLO `availability` counts these selectors over a day and five minutes; stale after 2m.
 pub fn pilot(bad: &str, total: &str) -> Declaration {
     let pilot: Pilot = serde_json::from_value(serde_json::json!({
         "apiVersion": "pilotguard.dev/v1alpha1",
@@ -27,6 +27,10 @@ pub fn pilot(bad: &str, total: &str) -> Declaration {
             "workloads": [{"kind": "Deployment", "name": "checkout"}],
             "changes": {"windows": [{"name": "always", "kind": "Allow", "always": true}]},
             "metricsSource": "default",
+            "triggers": [{
+                "name": "burn", "action": "HoldChanges",
+                "when": {"burnRate": {"slo": "availability", "long": "5m", "short": "1m", "factor": "14"}},
+            }],
             "slos": [{
                 "name": "availability",
                 "target": "99",

@@ -41,6 +41,14 @@ struct Known {
     swept_at: Option<Timestamp>,
 }
 
+/// A span that ends now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) from: Timestamp,
+    /// The length of a declared window, which moves on; any other span keeps its beginning.
+    pub(super) window: Option<SignedDuration>,
+}
+
 /// How the events of a span are found out.
 pub(super) enum Count {
     Whole(Request),
@@ -69,14 +77,9 @@ enum Begin {
 }
 
 impl Source {
-    /// Plans how the events of a span are counted that begins at `from`; a declared window moves on, another span keeps its
-    /// beginning.
-    pub(super) fn count(
-        &self,
-        counter: &Arc<Counter>,
-        (span, window, from): (SignedDuration, Option<SignedDuration>, Timestamp),
-        ask: Ask,
-    ) -> Count {
+    /// Plans how the events of a span are counted.
+    pub(super) fn count(&self, counter: &Arc<Counter>, Span { from, window }: Span, ask: Ask) -> Count {
+        let span = window.unwrap_or_else(|| ask.at.duration_since(from));
         let whole = || Count::Whole(ask.of(counter, Measure::Increase(span)));
         let interval = self.evaluation_interval;
         if !ask.is_shared || span < interval * LONG {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Source;
-use super::counting::Count;
+use super::counting::{Count, Span};
 use super::envelope::QueryResult;
 use super::matcher::{LabelValue, Scope};
 use super::queries::{Counter, Expression, Measure, VALUE_STALE_AFTER};
@@ -36,14 +36,15 @@ impl Source {
         let shared = Ask { at: self.shared_instant(now), confirm: false, is_shared: true };
         let planned = match question {
             Question::Counts { slo, span, until, confirm } => objective(declaration, slo).and_then(|objective| {
-                let is_shared = !confirm && *until == now;
-                let own = Ask { at: self.asked(*until), confirm: *confirm, is_shared };
-                let ask = if is_shared { shared } else { own };
-                let (total, bad) = (parse(&objective.total, &scope)?, parse(&objective.bad, &scope)?);
                 let is_window = declaration.windows_of(objective).any(|window| window == *span);
-                let from = if is_window { ask.at } else { self.asked(*until) }.saturating_sub(*span);
-                let from = from.unwrap_or(Timestamp::UNIX_EPOCH);
-                let count = |counter| self.count(counter, (*span, is_window.then_some(*span), from), ask);
+                // What a release did since it came is not mixed with what was a moment before.
+                let is_long = is_window || *span >= self.evaluation_interval;
+                let own = Ask { at: self.asked(*until), confirm: *confirm, is_shared: false };
+                let ask = if !confirm && *until == now && is_long { shared } else { own };
+                let (total, bad) = (parse(&objective.total, &scope)?, parse(&objective.bad, &scope)?);
+                let begins = if is_window { ask.at } else { self.asked(*until) }.saturating_sub(*span);
+                let span = Span { from: begins.unwrap_or(Timestamp::UNIX_EPOCH), window: is_window.then_some(*span) };
+                let count = |counter| self.count(counter, span, ask);
                 Ok(Plan::Counts {
                     newest: ask.of(&total, Measure::Newest(objective.stale_after)),
                     total: count(&total),
