@@ -11,7 +11,7 @@ use crate::operator::Simulation;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// So many pilots with an SLO and a burn-rate trigger each.
+/// A simulation with this number of pilots, each with an SLO and a burn-rate trigger.
 fn with_pilots(number: usize, interval: &str) -> (Simulation, Metrics) {
     let simulation = Simulation::new();
     let shared = simulation.source("shared", interval, Manner::Answers);

@@ -17,10 +17,10 @@ use super::request::{Ask, Request};
 use super::tally::{Part, Tally, open_for, slot_length};
 use crate::observation::Unknown;
 
-/// Spans of so many intervals and more are not read whole.
+/// Number of intervals from which on a span is not read whole.
 const LONG: i32 = 40;
 
-/// A running count that was not moved for so many intervals begins anew.
+/// Number of intervals without a move after which a running count begins anew.
 const MOST_MISSED: i32 = 20;
 
 /// For how long what could not be begun is read whole.

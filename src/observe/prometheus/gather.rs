@@ -16,15 +16,13 @@ use tokio::sync::oneshot;
 use super::client::{FailureKind, Reply};
 use super::grouping::{Template, Values, template};
 use super::link::{Asked, Link};
+use super::problems::SLOW;
 use super::queries::{Counter, Measure};
 use super::slots::Urgency;
 use crate::declaration::PilotId;
 
 /// Maximum number of counters in one query.
 const MOST: usize = 100;
-
-/// A shared query that takes longer was too large.
-const SLOW: Duration = Duration::from_secs(1);
 
 /// Pilots that ask alone beyond this number are not remembered: their queries spoil a shared one, which is asked again.
 const MOST_ALONE: usize = 10_000;
@@ -132,6 +130,7 @@ impl Gatherer {
             Err(failure) if is_own || is_of_source(failure.kind) => vec![Err(failure); all.len()],
             _ => Vec::new(),
         };
+        // A shared query that is slow was too large.
         self.learn(!shared.is_empty() && took.is_none_or(|took| took < SLOW));
         // Whose fault a slow query is, is known only of one's own.
         let took = took.filter(|_| is_own);

@@ -56,7 +56,7 @@ use queries::Measure;
 use request::Request;
 use slots::{MOST_OF_ONE, Urgency};
 
-/// For so large a part of an interval questions are gathered.
+/// Questions are gathered for an interval divided by this.
 const MOMENTS: u32 = 50;
 
 /// A Prometheus-compatible API.

@@ -15,7 +15,7 @@ use super::request::{Ask, Key, Request};
 use crate::declaration::{Condition, Declaration, Objective, Trigger};
 use crate::observation::{Answer, Question, Reading, Unknown};
 
-/// Pilots ask at the same instants, which are so large a part of an interval apart: what is alike can be asked at once.
+/// Pilots ask at common instants, an interval divided by this apart, so that what is alike can be asked at once.
 const INSTANTS: i32 = 10;
 
 /// How a question will be answered.

@@ -14,7 +14,7 @@ use crate::observation::Unknown;
 const MOST_COMPLAINTS: usize = 1000;
 
 /// A query that takes longer is slow: one pilot in a hundred may have one, and waits behind the others.
-const SLOW: Duration = Duration::from_secs(1);
+pub(super) const SLOW: Duration = Duration::from_secs(1);
 
 /// Durations are told in these steps, in seconds: an exact one would be a write at every evaluation.
 const STEPS: [u64; 6] = [60, 30, 10, 5, 2, 1];

@@ -44,7 +44,7 @@ pub struct Counter {
 pub enum Measure {
     /// The events within a span; a span below one second counts as one second.
     Increase(SignedDuration),
-    /// The events since so long ago, from sample to sample: of adjoining spans none is counted twice or left out, also where
+    /// The events within a span, from sample to sample: of adjoining spans none is counted twice or left out, also where
     /// a burst falls between two samples.
     Events(SignedDuration),
     /// The same for each slot of a span, which are multiples of the slot's length.
